@@ -1,0 +1,1 @@
+"""How several nodes become one device: providers of L{dst.interfaces.IAlgorithm}."""

@@ -1,0 +1,1 @@
+"""From a topology, as values, to running nodes, storages and exports."""

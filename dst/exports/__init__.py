@@ -1,0 +1,1 @@
+"""How devices are served: over the DST wire protocol and over NBD."""

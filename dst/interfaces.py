@@ -1,0 +1,364 @@
+"""
+The contracts of DST.
+
+One interface, L{IBlockDevice}, carries everything and is provided at every
+level: a file, a slice of a file, a remote export, a foreign NBD server, a
+mirror of those, a stripe of mirrors.  Everything else I{makes} block devices
+(nodes, algorithms), I{serves} them (exports), I{heals} them (recovery),
+I{describes} them (topology) or I{talks about} them (admin).
+
+Every provider passes the conformance suite of its interface in
+L{dst.testing}; so do the fakes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeAlias
+
+from attrs import frozen
+from twisted.internet.defer import Deferred
+from zope.interface import Attribute, Interface
+
+from dst.geometry import Geometry, StatusExtent
+from dst.status import LinkState, StatusTree
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IReactorTime
+
+__all__ = [
+    "Buffer",
+    "IAlgorithm",
+    "IAlgorithmProvider",
+    "IBlockDevice",
+    "IClusterAdmin",
+    "IExports",
+    "IFenced",
+    "INode",
+    "INodeProvider",
+    "INodeObserver",
+    "MemberOptions",
+    "OpenExport",
+    "StopObserving",
+]
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+"""Bytes on their way; whoever is handed one may slice it and must not change it."""
+
+StopObserving: TypeAlias = Callable[[], None]
+INodeObserver: TypeAlias = Callable[["INode"], None]
+
+
+class IBlockDevice(Interface):
+    """
+    A row of bytes that can be read and written in any order, by many callers at once.
+
+    The words and their meaning are those of the NBD protocol.  What every
+    provider promises, and a caller may rely on:
+
+      - Each operation returns a L{Deferred} that fires exactly once, in the
+        end: no operation hangs for ever, but it may wait as long as the
+        device's own limits (resend time, freeze time) let it.
+      - Errors are L{dst.errors.DSTError}s and fail the Deferred; no method
+        raises.  A bad extent fails with C{OutOfBounds} or C{InvalidRequest}, a
+        change of a read-only device with C{ReadOnly}, before anything is done.
+      - A completed write is visible to every later read, by anybody.
+      - A completed write is durable after a C{flush} that was asked for
+        later has completed, or if it was asked for with C{fua}.
+      - After a failed or cancelled write the content of its extent is unknown
+        until it is written again: old, new, or mixed in units of sectors.
+      - A read is never short, and never older than an acknowledged write.
+      - Overlapping writes get one order, the same on every copy the device
+        keeps.  Which of two writes in flight together comes first may not be
+        relied on.
+      - Several operations may be in flight; they may complete in any order.
+        C{flush} covers only what had completed when it was asked for.
+
+    The caller leaves C{data} unchanged until the Deferred has fired.  What
+    C{read} returns belongs to the caller, but may be a view of a larger buffer.
+
+    Deferreds may fire synchronously.  Cancelling one means "I no longer care":
+    the operation may still be executed.
+    """
+
+    geometry: Geometry = Attribute(
+        """
+        The L{Geometry}.  It can change only while the device is away, or when an
+        online operation announces it to the observers.  Before a node was
+        ready for the first time its size is 0.
+        """
+    )
+
+    incarnation: bytes = Attribute(
+        """
+        16 bytes, compared by value.  They change when the device may have lost what
+        had been acknowledged but not flushed (power loss, a failed flush),
+        not when only its process restarted.  C{b""} while not known.
+        """
+    )
+
+    def read(offset: int, length: int) -> Deferred[Buffer]:
+        """
+        @param offset: bytes from the start of the device.
+        @param length: bytes, 1 to C{geometry.transfer_bytes_max}.
+        @return: exactly C{length} bytes.
+        """
+
+    def write(offset: int, data: Buffer, *, fua: bool = False) -> Deferred[None]:
+        """
+        @param data: 1 to C{geometry.transfer_bytes_max} bytes.
+        @param fua: "force unit access": complete only when the data is durable.
+        """
+
+    def flush() -> Deferred[None]:
+        """
+        Complete when every write, trim and write-zeroes that had completed when this
+        was asked for is durable.  A failure means that they may be lost for good;
+        asking again does not bring them back, and the incarnation changes.
+        """
+
+    def trim(offset: int, length: int) -> Deferred[None]:
+        """
+        The extent is no longer needed.  Unlike NBD's, B{a completed trim reads back
+        zeroes}, on every copy; a provider whose media cannot promise that
+        writes them.  Space is given back where the media can.
+        """
+
+    def write_zeroes(
+        offset: int, length: int, *, fua: bool = False, no_hole: bool = False, fast_only: bool = False
+    ) -> Deferred[None]:
+        """
+        The extent reads as zeroes.
+
+        @param no_hole: keep (or allocate) the space, so that a later write cannot run out of it.
+        @param fast_only: fail with C{NotSupported} at once, with nothing done, rather than write zeroes
+            the slow way.
+        """
+
+    def block_status(offset: int, length: int) -> Deferred[list[StatusExtent]]:
+        """
+        What is known of an extent without reading it.
+
+        @return: at least one L{StatusExtent}, in order from C{offset}; together they may be shorter
+            than C{length} (ask again from there), never longer.
+        """
+
+    def status() -> StatusTree:
+        """How this device is, and everything below it.  Cheap; never waits."""
+
+
+class INode(IBlockDevice):
+    """
+    A block device with a name and a link that can break and heal by itself.
+
+    Storages are nodes too, so that they form trees.
+
+    A node keeps trying to become ready, with exponential backoff and jitter,
+    from C{open} until C{close}.  Each time it becomes ready it has asked for its
+    configuration again: C{geometry} and C{incarnation} are those of now.
+
+    When the link breaks the node is C{INTERRUPTED} and keeps its transactions; if it comes
+    back in time with the same incarnation they are resent in order and nobody
+    above has noticed.  Otherwise they fail with C{Unavailable} or
+    C{IncarnationChanged} and the node is C{AWAY} until it is ready again.
+    Operations asked of a node that is neither ready nor interrupted fail with C{Unavailable} at once.
+    """
+
+    name: str = Attribute("The name in the topology; unique within a daemon.")
+
+    link: LinkState = Attribute("Whether it can be used now.")
+
+    reason: str = Attribute("One sentence: why the link is as it is; C{''} while ready.")
+
+    def open() -> Deferred[None]:
+        """
+        Begin.  Fires when the node is ready, or after the first attempt that failed
+        in a way that a later one can mend (then C{link} and C{reason} tell).
+
+        @raise AlreadyInUse: another process has the media.
+        @raise ConfigurationError: no retry can make this work.
+        """
+
+    def close() -> Deferred[None]:
+        """
+        Complete or fail what is in flight, give everything back.  When this fires
+        no timer, connection, thread, lock or unflushed byte is left.
+        """
+
+    def observe(observer: INodeObserver) -> StopObserving:
+        """
+        Call C{observer(node)} after every change of C{link}, C{incarnation} or C{geometry},
+        B{in a later turn} of the reactor.  Several changes may be told in one call; the
+        observer reads the node's attributes.
+
+        @return: a callable that ends it; the observer is not called afterwards.
+        """
+
+
+class IFenced(Interface):
+    """
+    A node that refuses every request of an older claim, durably.  Optional; only nodes that fence vote.
+    """
+
+    def claim(epoch: bytes) -> Deferred[None]:
+        """
+        Grant C{epoch} if it is above every claim granted before; from then on requests of older ones
+        fail with C{Fenced} when they would be executed, not when they arrive.
+        """
+
+
+@frozen
+class MemberOptions:
+    """
+    What the topology says of one member.
+
+    @ivar cost: reads prefer members of low cost; 0 is local.
+    """
+
+    cost: int = 0
+
+
+class IAlgorithm(INode):
+    """
+    Several nodes behind one algorithm: a storage.
+
+    It combines geometries, maps requests, deals with errors, reports members.
+    It opens and closes its members: C{open} opens all of them and fires when
+    the storage is ready or cannot become ready without somebody's help or a node's return.
+    """
+
+    nodes: Sequence[INode] = Attribute("The members' nodes, in the order in which they were given.")
+
+    def initialise(keep: str | None = None, *, discard: bool = False) -> Deferred[None]:
+        """
+        Make a new storage of members that are present and belong to none.
+
+        Done without being asked when every member reads as zeroes throughout.
+
+        @param keep: the name of the node whose data is adopted and copied to the others.
+        @param discard: what the members hold may be lost.
+        @raise InvalidRequest: the storage exists already, a member is missing or
+            belongs to another storage, or neither was said where a member holds something.
+        """
+
+    def suspend(name: str) -> Deferred[None]:
+        """Stop using the member until C{resume}, as if it were absent; kept over a restart."""
+
+    def resume(name: str) -> Deferred[None]:
+        """Use the member again; what it missed is resynced."""
+
+    def replace(name: str, node: INode) -> Deferred[None]:
+        """
+        Put C{node}, whose content is lost, at the place of member C{name}, and resync it fully.
+        A mirror does it without dropping redundancy where the old member is still there.
+        """
+
+    def add_node(node: INode, options: MemberOptions = ...) -> Deferred[None]:
+        """Widen a mirror by C{node}, whose content is lost; other algorithms fail with C{NotSupported}."""
+
+    def remove_node(name: str) -> Deferred[None]:
+        """Narrow a mirror.  If the node returns it is foreign.  Others: C{NotSupported}."""
+
+    def mark_clean(name: str) -> Deferred[None]:
+        """
+        "I know that this member has the data": take it as in sync without copying.
+        Only while it is not in sync.  A verdict never does this, a person may.
+        """
+
+    def mark_dirty(name: str) -> Deferred[None]:
+        """ "I do not trust this copy": leave and resync it fully.  Never the last in-sync member."""
+
+
+class INodeProvider(Interface):
+    """
+    A plugin that makes nodes of one URI scheme; found with C{twisted.plugin.getPlugins}.
+    """
+
+    scheme: str = Attribute("The URI scheme it serves, in lower case: C{'file'}, C{'dst'}, ...")
+
+    def node_from_uri(reactor: IReactorTime, name: str, uri: str, options: dict[str, object]) -> INode:
+        """
+        A node that is not open yet; nothing is touched.
+
+        @param uri: relative paths have been made absolute.
+        @param options: what the topology says of it besides C{uri}, as plain values.
+        @raise ConfigurationError: what is wrong with the URI or an option, and what was expected.
+        """
+
+
+class IAlgorithmProvider(Interface):
+    """
+    A plugin that makes storages of one algorithm; found with C{twisted.plugin.getPlugins}.
+    """
+
+    algorithm: str = Attribute("Its name in a topology: C{'mirror'}, C{'stripe'}, ...")
+
+    def storage(
+        reactor: IReactorTime,
+        name: str,
+        nodes: Sequence[INode],
+        options: dict[str, object],
+        state_dir: str | None,
+    ) -> IAlgorithm:
+        """
+        A storage that is not open yet.
+
+        @param options: the keys of the storage's table that are not C{algorithm} or C{nodes}.
+        @param state_dir: a directory of the daemon's own that survives restarts, or C{None}: then
+            nothing is kept but what is on the members.
+        @raise ConfigurationError: an option or the number of nodes is wrong, and what was expected.
+        """
+
+
+@frozen
+class OpenExport:
+    """
+    What C{open_export} returns.
+
+    @ivar node: the device; the one who opened it does not close it.
+    @ivar read_only: this client may not change it.
+    """
+
+    node: INode
+    read_only: bool
+
+
+class IExports(Interface):
+    """What a server can serve, and to whom."""
+
+    def list_exports(identity: object | None) -> list[str]:
+        """The names that this identity may open, sorted."""
+
+    def open_export(name: str, identity: object | None) -> OpenExport:
+        """
+        @raise NotFound: there is none of that name.
+        @raise Denied: there is, but not for this identity.
+        """
+
+
+class IClusterAdmin(Interface):
+    """
+    Everything an operator can see and do.  Provided twice, in the daemon and by the HTTP client;
+    both pass one suite.
+    """
+
+    def status() -> Deferred[list[StatusTree]]:
+        """The tree of every storage, and of every node that is in none; sorted by name."""
+
+    def initialise(storage: str, *, keep: str | None = None, discard: bool = False) -> Deferred[None]:
+        """L{IAlgorithm.initialise} of a storage. @raise NotFound: no such storage."""
+
+    def suspend(storage: str, node: str) -> Deferred[None]:
+        """L{IAlgorithm.suspend}."""
+
+    def resume(storage: str, node: str) -> Deferred[None]:
+        """L{IAlgorithm.resume}."""
+
+    def replace(storage: str, node: str, uri: str) -> Deferred[None]:
+        """L{IAlgorithm.replace} with a node made from C{uri}."""
+
+    def mark_clean(storage: str, node: str) -> Deferred[None]:
+        """L{IAlgorithm.mark_clean}."""
+
+    def mark_dirty(storage: str, node: str) -> Deferred[None]:
+        """L{IAlgorithm.mark_dirty}."""

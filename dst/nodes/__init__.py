@@ -1,0 +1,1 @@
+"""What a storage stands on: providers of L{dst.interfaces.INode}."""

@@ -1,0 +1,1 @@
+"""How copies are kept equal and made equal again.  Used by the algorithms."""
