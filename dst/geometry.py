@@ -5,6 +5,7 @@ Sizes, extents and the arithmetic on them.  Offsets and lengths are bytes, alway
 from __future__ import annotations
 
 import enum
+import re
 
 from attrs import evolve, field, frozen
 
@@ -19,6 +20,7 @@ __all__ = [
     "align_down",
     "align_up",
     "coalesce",
+    "parse_size",
 ]
 
 SIZE_BYTES_MAX = 1 << 62
@@ -128,3 +130,24 @@ def coalesce(extents: list[StatusExtent]) -> list[StatusExtent]:
         else:
             merged.append(extent)
     return merged
+
+
+_SIZE = re.compile(r"\s*([0-9]+)\s*(?:([KMGTP])(?:iB)?|B)?\s*", re.IGNORECASE | re.ASCII)
+_SIZE_SHIFTS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40, "P": 50}
+
+
+def parse_size(text: str) -> int:
+    """
+    The bytes that a person means: C{"4096"}, C{"64M"}, C{"1GiB"}.  Units are powers of 1024.
+
+    @raise ValueError: what was found and what was expected.
+    """
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise ValueError(
+            f"{text!r} is not a size; expected a whole number of bytes or one with K, M, G, T or P, as 64M"
+        )
+    size = int(match[1]) << _SIZE_SHIFTS[(match[2] or "").upper()]
+    if size > SIZE_BYTES_MAX:
+        raise ValueError(f"{text!r} is larger than the largest device, {SIZE_BYTES_MAX} bytes")
+    return size
