@@ -1,0 +1,192 @@
+"""
+The region table: for every region of a member, its age and whether it is hot.
+
+A region is I{hot} while a write to it may be in flight or not yet stable; its
+I{age} is the epoch in which it was last cleared.  Two members whose entries are
+cold with equal ages have equal, stable content there: the invariant of DST.
+
+The table stands on the media in pages of 4 KiB, each in two slots.  A page is a
+32-byte header and 254 entries, little-endian::
+
+    header: 0 magic "DSTR"   4 CRC-32C of the page, this field as zero   8 page   12 entries
+            16 sequence      24 first 8 bytes of the storage's id
+    entry:  0 tag of the age 8 number of the age  12 flags, 1 = hot
+
+B{Which slot is written.}  A page's last I{stable} image is never overwritten: a
+new image goes to the other slot, again and again until a flush has made it
+stable.  So what a torn or lost write falls back to is an image whose every
+hot flag was still needed, and an entry that lost only a clear.  Falling back
+to an image older than the last stable one could show a region as cold that was marked
+since; that is why the slot follows stability and not parity.
+
+Both slots bad: every entry of the page is hot with age I{none}.
+
+No reactor here: this is what the table says, not how it is written.
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from collections.abc import Iterable, Iterator
+
+from crc32c import crc32c
+
+from dst.label.format import Epoch
+from dst.label.zone import ENTRIES_PER_PAGE, PAGE_BYTES
+
+__all__ = ["PageImage", "RegionTable"]
+
+_MAGIC = b"DSTR"
+_HEADER = struct.Struct("<4sIIIQ8s")
+_ENTRY = struct.Struct("<QII")
+_HOT = 1
+_SLOT_NONE = 1
+"""The stable slot of a page that was never written: slot 0 is written first."""
+
+PageImage = tuple[int, int, int, bytes]
+"""Page, slot, sequence, the 4 KiB to write there."""
+
+
+class RegionTable:
+    """
+    The entries of one member.
+
+    @ivar regions: how many there are.
+    """
+
+    def __init__(self, regions: int, storage_id: bytes) -> None:
+        self.regions = regions
+        self._tags = array("Q", bytes(8 * regions))
+        self._numbers = array("I", bytes(4 * regions))
+        self._hot = bytearray(regions)
+        self._storage_tag = storage_id[:8]
+        self.pages = -(-regions // ENTRIES_PER_PAGE)
+        self._sequence = array("Q", bytes(8 * self.pages))
+        self._stable_slot = bytearray([_SLOT_NONE]) * self.pages
+        self._unstable: dict[int, tuple[int, int]] = {}
+
+    # -- entries
+
+    def age(self, region: int) -> Epoch:
+        """When it was last cleared."""
+        return Epoch(self._tags[region], self._numbers[region])
+
+    def is_hot(self, region: int) -> bool:
+        """A write may be in flight or not yet stable there."""
+        return bool(self._hot[region])
+
+    def mark(self, region: int) -> None:
+        """It is hot from the next write of its page on.  Safe at any time."""
+        self._hot[region] = 1
+
+    def clear(self, region: int, epoch: Epoch) -> None:
+        """It is cold as of C{epoch}: the caller has proved that every receiver has equal, stable content."""
+        self.set(region, epoch, hot=False)
+
+    def set(self, region: int, age: Epoch, *, hot: bool) -> None:
+        """Both halves of the entry at once."""
+        self._tags[region] = age.tag
+        self._numbers[region] = age.number
+        self._hot[region] = hot
+
+    def hot_regions(self) -> Iterator[int]:
+        """Every hot region, ascending."""
+        at = self._hot.find(1)
+        while at >= 0:
+            yield at
+            at = self._hot.find(1, at + 1)
+
+    def same(self, region: int, other: RegionTable) -> bool:
+        """
+        Both are cold with equal ages that are not I{none}: equal, stable content (rule R5, turned round).
+        """
+        return (
+            not self._hot[region]
+            and not other._hot[region]
+            and self._tags[region] == other._tags[region]
+            and self._numbers[region] == other._numbers[region]
+            and (self._tags[region] != 0 or self._numbers[region] != 0)
+        )
+
+    # -- pages
+
+    @staticmethod
+    def page_of(region: int) -> int:
+        """The page that a region's entry stands in."""
+        return region // ENTRIES_PER_PAGE
+
+    def next_image(self, page: int) -> PageImage:
+        """
+        What is to be written now to make the media say what this table says.
+
+        The caller has at most one image of a page under way, and calls
+        L{written} when the device has completed it.
+        """
+        self._sequence[page] += 1
+        slot = 1 - self._stable_slot[page]
+        self._unstable.pop(page, None)  # the image that stood there is being overwritten
+        return page, slot, self._sequence[page], self._encode(page, self._sequence[page])
+
+    def written(self, image: PageImage) -> None:
+        """The device completed the write of C{image}; it is not stable before the next flush."""
+        page, slot, sequence, _ = image
+        self._unstable[page] = (slot, sequence)
+
+    def flush_begins(self) -> dict[int, tuple[int, int]]:
+        """What a flush that is asked for now will make stable; to be given to L{flushed}."""
+        return dict(self._unstable)
+
+    def flushed(self, covered: dict[int, tuple[int, int]]) -> None:
+        """The flush has completed."""
+        for page, written in covered.items():
+            if self._unstable.get(page) == written:
+                del self._unstable[page]
+                self._stable_slot[page] = written[0]
+
+    def _encode(self, page: int, sequence: int) -> bytes:
+        first = page * ENTRIES_PER_PAGE
+        last = min(first + ENTRIES_PER_PAGE, self.regions)
+        columns = zip(self._tags[first:last], self._numbers[first:last], self._hot[first:last], strict=True)
+        entries = b"".join([_ENTRY.pack(tag, number, hot) for tag, number, hot in columns])
+        head = _HEADER.pack(_MAGIC, 0, page, last - first, sequence, self._storage_tag)
+        body = entries + bytes(PAGE_BYTES - _HEADER.size - len(entries))
+        checksum = crc32c(body, crc32c(head))
+        return _HEADER.pack(_MAGIC, checksum, page, last - first, sequence, self._storage_tag) + body
+
+    def load_page(self, page: int, images: Iterable[bytes]) -> bool:
+        """
+        Take over what the media says: the newest whole image of the two.
+
+        @param images: the 4 KiB of slot 0 and of slot 1.
+        @return: C{False} when neither is whole; the page is then hot with age I{none}.
+        """
+        best, best_sequence, best_slot = b"", -1, _SLOT_NONE
+        for slot, image in enumerate(images):
+            sequence = self._check(page, image)
+            if sequence > best_sequence:
+                best, best_sequence, best_slot = image, sequence, slot
+        first = page * ENTRIES_PER_PAGE
+        if best_sequence < 0:
+            for region in range(first, min(first + ENTRIES_PER_PAGE, self.regions)):
+                self.set(region, Epoch(), hot=True)
+            return False
+        self._sequence[page] = best_sequence
+        self._stable_slot[page] = best_slot
+        count = min(ENTRIES_PER_PAGE, self.regions - first)
+        at = _HEADER.size
+        for region, (tag, number, flags) in enumerate(_ENTRY.iter_unpack(best[at : at + 16 * count]), first):
+            self._tags[region] = tag
+            self._numbers[region] = number
+            self._hot[region] = flags & _HOT
+        return True
+
+    def _check(self, page: int, image: bytes) -> int:
+        """The sequence of a whole image of this page of this storage, else -1."""
+        magic, checksum, at, count, sequence, storage_tag = _HEADER.unpack_from(image)
+        expected = min(ENTRIES_PER_PAGE, self.regions - page * ENTRIES_PER_PAGE)
+        if magic != _MAGIC or at != page or count != expected or storage_tag != self._storage_tag:
+            return -1
+        head = _HEADER.pack(magic, 0, at, count, sequence, storage_tag)
+        whole = crc32c(bytes(image[_HEADER.size :]), crc32c(head)) == checksum
+        return int(sequence) if whole else -1

@@ -1,0 +1,64 @@
+"""
+Reading and writing the label on a member's media, in the order that survives a power cut at every step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from dst.interfaces import IBlockDevice
+from dst.label.format import FoundLabel, Label, encode_slot, find_label
+from dst.label.zone import LABELS_BYTES, Zone, label_offset
+
+__all__ = ["LabelStore"]
+
+
+class LabelStore:
+    """
+    The two label slots of one member.
+
+    At most one L{write} may be under way.
+    """
+
+    def __init__(self, device: IBlockDevice) -> None:
+        self._device = device
+        self._slot = 1
+        self.label: Label | None = None
+
+    async def read(self, old_sizes: Iterable[int] = ()) -> FoundLabel:
+        """
+        What the media says of itself.
+
+        @param old_sizes: sizes that the media may have had: where it has grown since, its label
+            stands where it ended then, and it must not be taken for new media.
+        """
+        size = self._device.geometry.size
+        found = FoundLabel(None)
+        for media_size in [size, *sorted({old for old in old_sizes if old < size}, reverse=True)]:
+            at = label_offset(media_size)
+            if at < 0:
+                continue
+            both = await self._device.read(at, LABELS_BYTES)
+            here = find_label(bytes(both))
+            if media_size != size and (here.label is None or here.label.media_size != media_size):
+                continue  # inside what is data now, only a label that says it belongs here is one
+            if not here.unlabelled:
+                found = here
+                break
+        self._slot = found.slot
+        self.label = found.label
+        return found
+
+    async def write(self, label: Label) -> None:
+        """
+        Make C{label} the media's.  When this returns it is stable in both slots, and at every moment before one
+        slot was whole.
+        """
+        zone = Zone.at_end_of(label.media_size, label.region_size)
+        sequence = self.label.sequence if self.label is not None else 0
+        for _ in range(2):
+            self._slot = 1 - self._slot
+            sequence += 1
+            stamped = label.evolve(sequence=sequence)
+            await self._device.write(zone.slot_offset(self._slot), encode_slot(stamped), fua=True)
+            self.label = stamped

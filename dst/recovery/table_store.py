@@ -1,0 +1,157 @@
+"""
+Keeping one member's region table on its media, many marks with one flush.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from dst.geometry import align_down
+from dst.interfaces import IBlockDevice
+from dst.label.region_table import PageImage, RegionTable
+from dst.label.zone import PAGE_BYTES, Zone
+
+__all__ = ["TableStore"]
+
+_LOAD_BYTES = 1024 * 1024
+"""How much of the table one read or write of all of it carries."""
+
+
+class TableStore:
+    """
+    The table of one member and the writes of its pages.
+
+    All requests that arrive while a batch is under way are the next batch: one
+    write per page, then one flush for all. So at most one image of a page is
+    under way, and the cost of a mark is shared by everybody who waits for one.
+
+    @ivar table: what it says; may be read and changed at any time.
+    """
+
+    def __init__(self, device: IBlockDevice, zone: Zone, table: RegionTable) -> None:
+        self._device = device
+        self._zone = zone
+        self.table = table
+        self._pages: set[int] = set()
+        self._waiting: list[Deferred[None]] = []
+        self._stable_wanted = False
+        self._busy = False
+
+    # -- the whole table
+
+    async def create(self) -> None:
+        """Write a table of a new member: every entry as this table has it, and nothing that stood there before."""
+        pages = self.table.pages
+        images = [self.table.next_image(page) for page in range(pages)]
+        per_write = _LOAD_BYTES // PAGE_BYTES
+        await self._device.write_zeroes(self._zone.page_offset(0, 1), pages * PAGE_BYTES)
+        for first in range(0, pages, per_write):
+            run = images[first : first + per_write]
+            await self._device.write(self._zone.page_offset(first, 0), b"".join(image[3] for image in run))
+        for image in images:
+            self.table.written(image)
+        await self.flush()
+
+    async def load(self) -> int:
+        """
+        Read the table from the media, and make what was read stable.
+
+        @return: how many pages were unusable in both slots (hot with age none).
+        """
+        pages, bad = self.table.pages, 0
+        per_read = min(_LOAD_BYTES, align_down(self._device.geometry.transfer_bytes_max, PAGE_BYTES)) // PAGE_BYTES
+        for first in range(0, pages, per_read):
+            count = min(per_read, pages - first)
+            length = count * PAGE_BYTES
+            slots = [bytes(await self._device.read(self._zone.page_offset(first, slot), length)) for slot in (0, 1)]
+            for n in range(count):
+                at = n * PAGE_BYTES
+                bad += not self.table.load_page(first + n, [slot[at : at + PAGE_BYTES] for slot in slots])
+        # What was read may stand in a cache only; the next image of a page must not overwrite the last stable one.
+        await self._device.flush()
+        return bad
+
+    async def flush(self) -> None:
+        """Flush the member; what had been written of the table is stable then, too."""
+        covered = self.table.flush_begins()
+        await self._device.flush()
+        self.table.flushed(covered)
+
+    # -- parts of it
+
+    def stabilise(self, regions: Iterable[int]) -> Deferred[None]:
+        """
+        Make the entries of C{regions} stable as they are now or later.
+        """
+        self._stable_wanted = True
+        return self._request(regions)
+
+    def write_behind(self, regions: Iterable[int]) -> Deferred[None]:
+        """Write the entries of C{regions}; they become stable with some later flush."""
+        return self._request(regions)
+
+    def _request(self, regions: Iterable[int]) -> Deferred[None]:
+        page_of = self.table.page_of
+        self._pages.update([page_of(region) for region in regions])
+        done: Deferred[None] = Deferred()
+        self._waiting.append(done)
+        if not self._busy:
+            self._next_batch()
+        return done
+
+    def _next_batch(self) -> None:
+        if not self._waiting:
+            self._busy = False
+            return
+        self._busy = True
+        pages, self._pages = self._pages, set()
+        waiting, self._waiting = self._waiting, []
+        stable, self._stable_wanted = self._stable_wanted, False
+        Deferred.fromCoroutine(self._write(pages, stable)).addCallbacks(
+            self._batch_done, self._batch_failed, (waiting,), {}, (waiting, pages), {}
+        )
+
+    async def _write(self, pages: set[int], stable: bool) -> None:
+        images: list[PageImage] = [self.table.next_image(page) for page in sorted(pages)]
+        if stable and len(images) == 1:
+            await self._write_one_through(images[0])
+            return
+        writes = [self._device.write(self._place(image), image[3]).addErrback(_Failed) for image in images]
+        # All are waited for, failed or not: the next batch may write the same pages.
+        for result in [await write for write in writes]:
+            if isinstance(result, _Failed):
+                raise result.failure.value
+        for image in images:
+            self.table.written(image)
+        if stable:
+            await self.flush()
+
+    async def _write_one_through(self, image: PageImage) -> None:
+        """One page needs no flush of the whole member, and one round trip less."""
+        await self._device.write(self._place(image), image[3], fua=True)
+        self.table.written(image)
+        self.table.flushed({image[0]: (image[1], image[2])})
+
+    def _place(self, image: PageImage) -> int:
+        return self._zone.page_offset(image[0], image[1])
+
+    def _batch_done(self, _: None, waiting: list[Deferred[None]]) -> None:
+        self._next_batch()
+        for done in waiting:
+            done.callback(None)
+
+    def _batch_failed(self, failure: Failure, waiting: list[Deferred[None]], pages: set[int]) -> None:
+        self._pages |= pages  # what the media says of them is unknown: the next batch writes them again
+        self._next_batch()
+        for done in waiting:
+            done.errback(failure)
+
+
+class _Failed:
+    """A failure as a value."""
+
+    def __init__(self, failure: Failure) -> None:
+        self.failure = failure
