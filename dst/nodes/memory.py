@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["ALLOCATED_BYTES_MAX", "CHUNK_BYTES", "MemoryDevice", "MemoryNodeProvider"]
 
 CHUNK_BYTES = 64 * 1024
-"""The unit of allocation: small enough that a few scattered writes stay cheap, large enough for few dictionary entries."""
+"""The unit of allocation: a few scattered writes stay cheap, and the dictionary of chunks short."""
 
 ALLOCATED_BYTES_MAX = 1 << 30
 """What one device may take unless told otherwise: the rest of the daemon must live on the same machine."""
