@@ -1,7 +1,23 @@
 """For people who write providers: conformance suites and devices that misbehave on demand."""
 
+from dst.testing.algorithm_suite import algorithm_suite
 from dst.testing.device_suite import block_device_suite
+from dst.testing.disk import SimulatedDisk
+from dst.testing.faulty import FaultyDevice, Operation, faulty_disk
+from dst.testing.media import CachedWrite, SimulatedMedia
 from dst.testing.node_suite import node_suite
 from dst.testing.specimen import Specimen, conformance_tests
 
-__all__ = ["Specimen", "block_device_suite", "conformance_tests", "node_suite"]
+__all__ = [
+    "CachedWrite",
+    "FaultyDevice",
+    "Operation",
+    "SimulatedDisk",
+    "SimulatedMedia",
+    "Specimen",
+    "algorithm_suite",
+    "block_device_suite",
+    "conformance_tests",
+    "faulty_disk",
+    "node_suite",
+]
