@@ -1,0 +1,354 @@
+"""
+What the REST interface says, as values: version 1.
+
+C{GET /v1/status} answers one envelope::
+
+    {"version": 1, "time": 1700000000.0, "health": "degraded",
+     "storages": [TREE, ...], "nodes": [TREE, ...]}
+
+C{storages} are those of the topology, C{nodes} the nodes that are in none, both sorted by
+name.  C{health} is the worst of all, so a script needs one look.  A TREE is what
+L{dst.status.StatusTree} says, with C{children} called C{members} (the word scripts look for),
+and with C{percent} and C{seconds_left} worked out in C{resync}.
+
+C{POST /v1/storages/NAME/OPERATION} takes one JSON object; L{OPERATIONS} is the
+table of them.  It answers C{{"version": 1, "done": OPERATION}}.
+
+Every error is::
+
+    {"version": 1, "error": {"code": "not-found", "cause": "...", "correction": "..."}}
+
+C{code} is one of L{ERRORS} and never changes its meaning, C{cause} is the sentence of the
+error, C{correction} what a person can do about it.  The client turns C{code} back into the class, so an
+error is the same on both sides.
+
+Nothing here knows a reactor, a Deferred or a socket.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+from attrs import frozen
+
+from dst.errors import (
+    AlreadyInUse,
+    BadMedia,
+    ConfigurationError,
+    CorruptData,
+    DeadlinePassed,
+    Denied,
+    DSTError,
+    Fenced,
+    IncarnationChanged,
+    InternalError,
+    InvalidRequest,
+    LimitReached,
+    MediaError,
+    NoSpace,
+    NotFound,
+    NotSupported,
+    OutOfBounds,
+    PeerError,
+    ReadOnly,
+    Unavailable,
+)
+from dst.status import MemberState, StatusTree, worst_health
+from dst.status_json import status_tree_from_plain, status_tree_to_plain
+
+__all__ = [
+    "API_VERSION",
+    "BODY_BYTES_MAX",
+    "ERRORS",
+    "OPERATIONS",
+    "ErrorRow",
+    "correction_for",
+    "envelope",
+    "error_from_json",
+    "error_row",
+    "error_to_json",
+    "is_storage",
+    "load_json",
+    "operation_arguments",
+    "trees_from_envelope",
+]
+
+API_VERSION = 1
+
+BODY_BYTES_MAX = 64 * 1024
+"""What the body of a request may carry: two names and a URI, with room to spare."""
+
+_NAME_CHARACTERS_MAX = 1024
+_URI_CHARACTERS_MAX = 8192
+
+_NODE_KINDS = frozenset({"file", "memory", "slice", "remote", "nbd"})
+_MEMBER_STATES = frozenset(state.value for state in MemberState)
+
+
+# -- status -------------------------------------------------------------------
+
+
+def is_storage(tree: StatusTree) -> bool:
+    """
+    Whether a tree at the top is a storage's, and not that of a node in none.
+
+    A storage has members, and the state of a member is a word that nothing else
+    has; only a storage that has not looked at its members yet is told by its kind.
+    """
+    if any(child.state in _MEMBER_STATES for child in tree.children):
+        return True
+    return bool(tree.children) and tree.kind not in _NODE_KINDS
+
+
+def envelope(trees: Iterable[StatusTree], now: float) -> dict[str, object]:
+    """
+    The answer to C{GET /v1/status}.
+
+    @param now: seconds of the epoch by the daemon's clock, so that a reader can say how long
+        ago C{since} was without trusting its own.
+    """
+    storages: list[object] = []
+    nodes: list[object] = []
+    healths = []
+    for tree in sorted(trees, key=lambda tree: tree.name):
+        (storages if is_storage(tree) else nodes).append(_to_json(tree, status_tree_to_plain(tree)))
+        healths.append(tree.health)
+    return {
+        "version": API_VERSION,
+        "time": now,
+        "health": worst_health(*healths).value,
+        "storages": storages,
+        "nodes": nodes,
+    }
+
+
+def trees_from_envelope(value: object) -> list[StatusTree]:
+    """
+    The trees that L{envelope} was made of, sorted by name.
+
+    @raise PeerError: it is no such envelope.
+    """
+    if not isinstance(value, dict):
+        raise PeerError("the daemon's status is not a JSON object")
+    if value.get("version") != API_VERSION:
+        found = f"{value.get('version')!r:.40}"
+        raise PeerError(f"the daemon speaks version {found} of the status, this program version {API_VERSION}")
+    trees = []
+    for key in ("storages", "nodes"):
+        entries = value.get(key)
+        if not isinstance(entries, list):
+            raise PeerError(f"the daemon's status has no list of {key}")
+        for entry in entries:
+            try:
+                trees.append(status_tree_from_plain(_from_json(entry)))
+            except (InvalidRequest, RecursionError) as error:
+                raise PeerError(f"the daemon's status cannot be read: {error}") from error
+    return sorted(trees, key=lambda tree: tree.name)
+
+
+def _to_json(tree: StatusTree, plain: dict[str, object]) -> dict[str, object]:
+    """C{plain} with the words of this interface.  It may have fewer children than C{tree}: it was pruned."""
+    children = plain.pop("children")
+    assert isinstance(children, list)
+    progress = plain["resync"]
+    if isinstance(progress, dict) and tree.resync is not None:
+        total, left = tree.resync.bytes_total, tree.resync.bytes_left
+        progress["percent"] = round(100 * (total - left) / total, 1) if total > 0 else 100.0
+        progress["seconds_left"] = tree.resync.seconds_left
+    plain["members"] = [_to_json(child, entry) for child, entry in zip(tree.children, children, strict=False)]
+    return plain
+
+
+def _from_json(value: object) -> object:
+    if not isinstance(value, dict):
+        return value
+    plain = dict(value)
+    members = plain.pop("members", [])
+    plain["children"] = [_from_json(member) for member in members] if isinstance(members, list) else members
+    return plain
+
+
+# -- operations ---------------------------------------------------------------
+
+
+@frozen
+class _Argument:
+    """One key of an operation's body."""
+
+    kind: type
+    required: bool
+    characters_max: int = _NAME_CHARACTERS_MAX
+
+
+_NODE = _Argument(str, True)
+
+OPERATIONS: dict[str, dict[str, _Argument]] = {
+    "initialise": {"keep": _Argument(str, False), "discard": _Argument(bool, False)},
+    "suspend": {"node": _NODE},
+    "resume": {"node": _NODE},
+    "replace": {"node": _NODE, "uri": _Argument(str, True, _URI_CHARACTERS_MAX)},
+    "mark-clean": {"node": _NODE},
+    "mark-dirty": {"node": _NODE},
+}
+"""
+Operation -> what its body carries; the words are those of L{dst.interfaces.IClusterAdmin}, with C{-} for C{_}.
+"""
+
+
+def operation_arguments(operation: str, body: bytes) -> dict[str, object]:
+    """
+    The keyword arguments for the operation.
+
+    A key nobody knows is refused, not ignored: a misspelt C{keep} must not become "keep nothing".
+
+    @param operation: a key of L{OPERATIONS}.
+    @raise InvalidRequest: what was found and what was expected.
+    """
+    wanted = OPERATIONS[operation]
+    expected = "expected an object with " + ", ".join(
+        f"{key!r}" + ("" if argument.required else " (optional)") for key, argument in wanted.items()
+    )
+    value = load_json(body) if body.strip() else {}
+    if not isinstance(value, dict):
+        raise InvalidRequest(f"the body is JSON, but not an object; {expected}")
+    for key in value:
+        if key not in wanted:
+            raise InvalidRequest(f"the body has an unknown key {key!r:.60}; {expected}")
+    arguments: dict[str, object] = {}
+    for key, argument in wanted.items():
+        given = value.get(key)
+        if given is None:
+            if argument.required:
+                raise InvalidRequest(f"the body has no {key!r}; {expected}")
+            continue
+        if type(given) is not argument.kind:
+            wanted_kind = "a string" if argument.kind is str else "true or false"
+            raise InvalidRequest(f"{key!r} is {given!r:.60}, expected {wanted_kind}")
+        if isinstance(given, str):
+            _check_text(key, given, argument.characters_max)
+        arguments[key] = given
+    if arguments.get("keep") is not None and arguments.get("discard"):
+        raise InvalidRequest("'keep' adopts a node's data and 'discard' gives it up: say one of them")
+    return arguments
+
+
+def _check_text(key: str, text: str, characters_max: int) -> None:
+    if not 0 < len(text) <= characters_max:
+        raise InvalidRequest(f"{key!r} has {len(text)} characters, expected 1 to {characters_max}")
+    if not text.isprintable():
+        raise InvalidRequest(f"{key!r} is {text!r:.60}, expected characters that can be printed")
+
+
+def load_json(data: bytes) -> object:
+    """
+    C{data} as JSON, strictly: UTF-8, no key twice, no C{NaN}.
+
+    @raise InvalidRequest: it is not.
+    """
+
+    def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            raise ValueError("a key is there twice")
+        return found
+
+    def number_only(word: str) -> object:
+        raise ValueError(f"{word} is no JSON number")
+
+    try:
+        return json.loads(data.decode("utf-8"), object_pairs_hook=once, parse_constant=number_only)
+    except RecursionError:
+        raise InvalidRequest("the body is nested too deeply") from None
+    except ValueError as error:  # includes UnicodeDecodeError and JSONDecodeError
+        raise InvalidRequest(f"the body is not JSON: {str(error)[:200]}") from None
+
+
+# -- errors -------------------------------------------------------------------
+
+
+@frozen
+class ErrorRow:
+    """
+    How one class of errors travels.
+
+    @ivar code: its name on the wire.
+    @ivar http_status: when the daemon raised it for a request that was well formed.
+    @ivar correction: what a person can do, whichever way they asked.
+    """
+
+    error: type[DSTError]
+    code: str
+    http_status: int
+    correction: str
+
+
+_READ_REASONS = "the reasons in `dst status` (GET /v1/status) say what the storage waits for"
+
+ERRORS: tuple[ErrorRow, ...] = (
+    ErrorRow(NotFound, "not-found", 404, "`dst status` (GET /v1/status) lists the names that are here"),
+    # A well-formed request that means nothing now: the state is in its way, not its form.
+    ErrorRow(InvalidRequest, "invalid-request", 409, "`dst status` (GET /v1/status) shows the state it depends on"),
+    ErrorRow(OutOfBounds, "out-of-bounds", 400, "ask for an extent inside the device"),
+    ErrorRow(ConfigurationError, "configuration-error", 400, "correct what the sentence names and ask again"),
+    ErrorRow(ReadOnly, "read-only", 409, "ask the daemon that may change the device"),
+    ErrorRow(NotSupported, "not-supported", 501, "the manual says which algorithm can do it"),
+    ErrorRow(Denied, "denied", 403, "ask on the machine of the daemon, at its own address"),
+    ErrorRow(AlreadyInUse, "already-in-use", 409, "stop the process that has the media open, or name other media"),
+    ErrorRow(Fenced, "fenced", 409, "ask the daemon that owns the storage now"),
+    ErrorRow(BadMedia, "bad-media", 409, "look at what is on the media before using it; nothing was overwritten"),
+    ErrorRow(LimitReached, "limit-reached", 429, "ask again later, or for less"),
+    ErrorRow(Unavailable, "unavailable", 503, _READ_REASONS),
+    ErrorRow(IncarnationChanged, "incarnation-changed", 503, _READ_REASONS),
+    ErrorRow(DeadlinePassed, "deadline-passed", 504, "it may still be going on: look at `dst status` first"),
+    ErrorRow(NoSpace, "no-space", 507, "make room on the media and ask again"),
+    ErrorRow(MediaError, "media-error", 500, "look at the system's log for the media, and replace the node"),
+    ErrorRow(CorruptData, "corrupt-data", 500, "mark the node dirty, so that it is copied again"),
+    ErrorRow(PeerError, "peer-error", 502, "check that both sides run versions of DST that know each other"),
+    ErrorRow(InternalError, "internal-error", 500, "the daemon's log has the details; please report it"),
+)
+
+_ROW_BY_CLASS = {row.error: row for row in ERRORS}
+_ROW_BY_CODE = {row.code: row for row in ERRORS}
+
+
+def error_row(error: BaseException) -> ErrorRow:
+    """The row of the nearest class of C{error}; that of C{InternalError} when there is none."""
+    for ancestor in type(error).__mro__:
+        row = _ROW_BY_CLASS.get(ancestor)
+        if row is not None:
+            return row
+    return _ROW_BY_CLASS[InternalError]
+
+
+def correction_for(error: DSTError) -> str:
+    """What a person can do about C{error}: what the daemon said, else the usual for its class."""
+    said = getattr(error, "correction", "")
+    return said if isinstance(said, str) and said else error_row(error).correction
+
+
+def error_to_json(error: DSTError, correction: str = "") -> dict[str, object]:
+    """The body of the answer that tells C{error}."""
+    return {
+        "version": API_VERSION,
+        "error": {
+            "code": error_row(error).code,
+            "cause": error.message,
+            "correction": correction or correction_for(error),
+        },
+    }
+
+
+def error_from_json(value: object) -> DSTError | None:
+    """The error that L{error_to_json} told, of the same class; C{None} if C{value} tells none."""
+    told = value.get("error") if isinstance(value, dict) else None
+    if not isinstance(told, dict):
+        return None
+    cause = told.get("cause")
+    correction = told.get("correction")
+    row = _ROW_BY_CODE.get(str(told.get("code")), _ROW_BY_CLASS[InternalError])
+    error = row.error(cause[:4096] if isinstance(cause, str) and cause else row.code.replace("-", " "))
+    if isinstance(correction, str) and correction:
+        # Kept with the error, so that what the daemon advised is what the person reads.
+        error.correction = correction[:1024]  # type: ignore[attr-defined]
+    return error

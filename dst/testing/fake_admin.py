@@ -1,0 +1,233 @@
+"""
+A cluster that exists only in what it says: for tests of what talks to an admin.
+
+It passes L{dst.testing.admin_suite}, so what works with it works with a daemon.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from attrs import Factory, define, evolve
+from twisted.internet.defer import Deferred, fail, succeed
+from zope.interface import implementer
+
+from dst.errors import ConfigurationError, DSTError, InvalidRequest, NotFound
+from dst.interfaces import IClusterAdmin
+from dst.status import Health, MemberState, ResyncProgress, StatusTree
+
+__all__ = ["FakeAdmin", "example_trees"]
+
+_MIB = 1 << 20
+
+T = TypeVar("T")
+
+
+def _result_of(act: Callable[[], T]) -> Deferred[T]:
+    try:
+        return succeed(act())
+    except DSTError as error:
+        return fail(error)
+
+
+def _member(name: str, state: MemberState, **more: object) -> StatusTree:
+    health = Health.HEALTHY if state is MemberState.IN_SYNC else Health.DEGRADED
+    return StatusTree(name, "memory", health, state.value, size=64 * _MIB, **more)  # type: ignore[arg-type]
+
+
+def example_trees() -> list[StatusTree]:
+    """
+    The topology that L{dst.testing.admin_suite} expects: a mirror C{vol} of C{a}, C{b} and C{c}, in sync; a
+    mirror C{fresh} of C{x} and C{y}, not initialised because C{x} holds something; a node C{spare} in none.
+    """
+    unlabelled = "holds data and no label: initialise the storage with the data to keep, or discard it"
+    return [
+        StatusTree(
+            "fresh",
+            "mirror",
+            Health.FROZEN,
+            "connecting",
+            reason="not initialised: node x holds data",
+            size=0,
+            children=(
+                _member("x", MemberState.REFUSED, reason=unlabelled),
+                _member("y", MemberState.ABSENT, reason="waits for the storage to be initialised"),
+            ),
+        ),
+        StatusTree("spare", "memory", Health.HEALTHY, "ready", size=64 * _MIB),
+        StatusTree(
+            "vol",
+            "mirror",
+            Health.HEALTHY,
+            "ready",
+            size=63 * _MIB,
+            redundancy=2,
+            children=tuple(_member(name, MemberState.IN_SYNC) for name in "abc"),
+        ),
+    ]
+
+
+@implementer(IClusterAdmin)
+@define
+class FakeAdmin:
+    """
+    What an operator can see and do, with nothing behind it.
+
+    Resyncs end when L{settle} is called.  Tests set C{trees} to whatever they want to be seen.
+
+    @ivar failing: when set, every call fails with it.
+    @ivar waiting: when set, calls do not end before C{release}.
+    @ivar calls: every operation that was asked for, as tuples of strings.
+    """
+
+    trees: list[StatusTree] = Factory(example_trees)
+    failing: DSTError | Exception | None = None
+    waiting: bool = False
+    calls: list[tuple[str, ...]] = Factory(list)
+    _held: list[Callable[[], None]] = Factory(list)
+
+    def status(self) -> Deferred[list[StatusTree]]:
+        """See L{IClusterAdmin.status}."""
+        return self._answer(lambda: sorted(self.trees, key=lambda tree: tree.name))
+
+    def initialise(self, storage: str, *, keep: str | None = None, discard: bool = False) -> Deferred[None]:
+        """See L{IClusterAdmin.initialise}."""
+        self.calls.append(("initialise", storage, keep or "", "discard" if discard else ""))
+
+        def act() -> None:
+            tree = self._storage(storage)
+            if all(member.state != MemberState.REFUSED.value for member in tree.children):
+                raise InvalidRequest(f"storage {storage!r} exists already: nothing is initialised twice")
+            if keep is None and not discard:
+                raise InvalidRequest(f"members of {storage!r} hold data: name the node to keep, or discard it")
+            if keep is not None:
+                self._member(tree, keep)
+            source = keep or tree.children[0].name
+            for member in tree.children:
+                state = MemberState.IN_SYNC if member.name == source else MemberState.RESYNCING
+                self._change(storage, member.name, state, "")
+
+        return self._answer(act)
+
+    def suspend(self, storage: str, node: str) -> Deferred[None]:
+        """See L{IClusterAdmin.suspend}."""
+        self.calls.append(("suspend", storage, node))
+
+        def act() -> None:
+            self._never_the_last(storage, node)
+            self._change(storage, node, MemberState.SUSPENDED, "suspended by the operator")
+
+        return self._answer(act)
+
+    def resume(self, storage: str, node: str) -> Deferred[None]:
+        """See L{IClusterAdmin.resume}."""
+        self.calls.append(("resume", storage, node))
+
+        def act() -> None:
+            if self._member(self._storage(storage), node).state != MemberState.SUSPENDED.value:
+                raise InvalidRequest(f"node {node!r} of {storage!r} is not suspended")
+            self._change(storage, node, MemberState.RESYNCING, "")
+
+        return self._answer(act)
+
+    def replace(self, storage: str, node: str, uri: str) -> Deferred[None]:
+        """See L{IClusterAdmin.replace}."""
+        self.calls.append(("replace", storage, node, uri))
+
+        def act() -> None:
+            self._never_the_last(storage, node)
+            if not uri.startswith(("memory:", "file:", "dst:", "nbd:")):
+                raise ConfigurationError(f"no plugin makes nodes of {uri!r}; expected file:, memory:, dst: or nbd:")
+            self._change(storage, node, MemberState.RESYNCING, "new media")
+
+        return self._answer(act)
+
+    def mark_clean(self, storage: str, node: str) -> Deferred[None]:
+        """See L{IClusterAdmin.mark_clean}."""
+        self.calls.append(("mark-clean", storage, node))
+
+        def act() -> None:
+            if self._member(self._storage(storage), node).state == MemberState.IN_SYNC.value:
+                raise InvalidRequest(f"node {node!r} of {storage!r} is in sync already")
+            self._change(storage, node, MemberState.IN_SYNC, "")
+
+        return self._answer(act)
+
+    def mark_dirty(self, storage: str, node: str) -> Deferred[None]:
+        """See L{IClusterAdmin.mark_dirty}."""
+        self.calls.append(("mark-dirty", storage, node))
+
+        def act() -> None:
+            self._never_the_last(storage, node)
+            self._change(storage, node, MemberState.RESYNCING, "marked dirty by the operator")
+
+        return self._answer(act)
+
+    # -- for tests --------------------------------------------------------------
+
+    def settle(self) -> None:
+        """Every resync is complete."""
+        for tree in list(self.trees):
+            for member in tree.children:
+                if member.state == MemberState.RESYNCING.value:
+                    self._change(tree.name, member.name, MemberState.IN_SYNC, "")
+
+    def release(self) -> None:
+        """Let the calls go on that were held by C{waiting}."""
+        self.waiting = False
+        held, self._held = self._held, []
+        for go_on in held:
+            go_on()
+
+    # -- how --------------------------------------------------------------------
+
+    def _answer(self, act: Callable[[], T]) -> Deferred[T]:
+        if self.failing is not None:
+            return fail(self.failing)
+        if not self.waiting:
+            return _result_of(act)
+        go_on: Deferred[None] = Deferred()
+        self._held.append(lambda: go_on.callback(None))
+        return go_on.addCallback(lambda _: _result_of(act))
+
+    def _storage(self, name: str) -> StatusTree:
+        for tree in self.trees:
+            if tree.name == name and tree.children:
+                return tree
+        raise NotFound(f"there is no storage {name!r} here")
+
+    def _member(self, tree: StatusTree, name: str) -> StatusTree:
+        for member in tree.children:
+            if member.name == name:
+                return member
+        raise NotFound(f"storage {tree.name!r} has no node {name!r}")
+
+    def _never_the_last(self, storage: str, node: str) -> None:
+        tree = self._storage(storage)
+        member = self._member(tree, node)
+        in_sync = [other for other in tree.children if other.state == MemberState.IN_SYNC.value]
+        if in_sync == [member]:
+            raise InvalidRequest(f"node {node!r} is the last copy of {storage!r} that is in sync")
+
+    def _change(self, storage: str, node: str, state: MemberState, reason: str) -> None:
+        tree = self._storage(storage)
+        resync = None
+        if state is MemberState.RESYNCING:
+            resync = ResyncProgress("full", reason or "it was away", 64 * _MIB, 64 * _MIB, 0)
+        changed = _member(
+            node, state, reason=reason, resync=resync, dirty_bytes=0 if resync is None else resync.bytes_left
+        )
+        members = tuple(changed if member.name == node else member for member in tree.children)
+        in_sync = sum(member.state == MemberState.IN_SYNC.value for member in members)
+        healthy = in_sync == len(members)
+        self.trees[self.trees.index(tree)] = evolve(
+            tree,
+            health=Health.HEALTHY if healthy else Health.DEGRADED,
+            state="ready",
+            reason="" if healthy else f"{len(members) - in_sync} of {len(members)} members are not in sync",
+            redundancy=max(0, in_sync - 1),
+            dirty_bytes=sum(member.dirty_bytes for member in members),
+            size=63 * _MIB,
+            children=members,
+        )
