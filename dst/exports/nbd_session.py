@@ -1,0 +1,221 @@
+"""
+One NBD client: a handshake, then a transmission, then nothing.
+
+::
+
+    connected --> negotiating --agreed--> transmitting --client disconnects, or drain--> finishing --> lost
+                       |                        |                                           |
+                       +--- refused, too slow --+------- broken protocol, stalled ----------+--> aborted --> lost
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from twisted.internet.interfaces import IPushProducer, ITCPTransport
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from dst.errors import PeerError
+from dst.exports.nbd_transmission import Transmission
+from dst.interfaces import OpenExport
+from dst.nbd.server_handshake import ExportInfo, ServerHandshake
+from dst.transport.stream import Stream, stream_over
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IDelayedCall
+
+    from dst.exports.nbd_server import NBDServerFactory
+
+__all__ = ["NBDSession"]
+
+_log = Logger()
+
+
+class NBDSession(Protocol):
+    """
+    The server's end of one connection.
+
+    @ivar hole: see L{dst.transport.stream.IStreamUser}.
+    """
+
+    hole: memoryview | None = None
+
+    def __init__(self, server: NBDServerFactory) -> None:
+        self._server = server
+        self._stream: Stream | None = None
+        self._handshake: ServerHandshake | None = None
+        self._transmission: Transmission | None = None
+        self._opened: OpenExport | None = None
+        self._identity: object | None = None
+        self._timer: IDelayedCall | None = None
+        self._reading = True
+        self._ended = False
+        self.peer = ""
+
+    # What Twisted calls
+
+    def connectionMade(self) -> None:
+        assert self.transport is not None
+        self.peer = str(self.transport.getPeer())
+        if ITCPTransport.providedBy(self.transport):
+            self.transport.setTcpKeepAlive(True)  # an idle client that has vanished is noticed in the end
+        self._stream = stream_over(self.transport, self)
+        self._identity = self._server.identify(self.transport)
+        self._handshake = ServerHandshake(self)
+        self._timer = self._server.clock.callLater(self._server.limits.negotiation_s, self._negotiation_expired)
+        self._server.session_began(self)
+        self._handshake.begin()
+        self._send_handshake()
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._transmission is not None:
+            self._transmission.receive(data)
+        elif self._handshake is not None and not self._ended:
+            self._handshake.receive(data)
+            self._negotiate()
+
+    def hole_filled(self, count: int) -> None:
+        """See L{dst.transport.stream.IStreamUser}."""
+        assert self._transmission is not None
+        self._transmission.filled(count)
+
+    def drained(self) -> None:
+        """See L{dst.transport.stream.IStreamUser}."""
+        if self._transmission is not None:
+            self._transmission.drained()
+        elif not self._ended:
+            self._negotiate()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._ended = True
+        self._stop_timer()
+        if self._stream is not None:
+            self._stream.close()
+        if self._transmission is not None:
+            self._transmission.lost()
+        self._server.session_ended(self)
+
+    # What the handshake asks
+
+    def list_exports(self) -> list[str]:
+        """See L{dst.nbd.server_handshake.IOffered}."""
+        return self._server.exports.list_exports(self._identity)
+
+    def describe_export(self, name: str) -> ExportInfo:
+        """See L{dst.nbd.server_handshake.IOffered}."""
+        info, self._opened = self._server.describe(name, self._identity)
+        return info
+
+    # What the transmission asks
+
+    def set_reading(self, reading: bool) -> None:
+        """See L{dst.exports.nbd_transmission.ITransmissionOwner}."""
+        if self._ended or reading is self._reading:
+            return
+        self._reading = reading
+        transport = cast(IPushProducer, self.transport)
+        if reading:
+            transport.resumeProducing()
+        else:
+            transport.pauseProducing()
+
+    def end(self, reason: str) -> None:
+        """Cut the connection and say why."""
+        if not self._ended:
+            self.cut(reason)
+
+    def finish(self) -> None:
+        """Close the connection when everything was sent."""
+        if not self._ended:
+            self._ended = True
+            assert self.transport is not None
+            self.transport.loseConnection()
+            # A client that does not read the last replies does not keep the connection.
+            self._stop_timer()
+            self._timer = self._server.clock.callLater(self._server.limits.drain_s, self._abort)
+
+    # What the server asks
+
+    def drain(self) -> None:
+        """Answer what was begun, then close."""
+        if self._ended:
+            return
+        if self._transmission is not None:
+            self._transmission.finish()
+        else:
+            self.finish()
+
+    def cut(self, reason: str) -> None:
+        """End it at once, also while it is finishing."""
+        self._ended = True
+        self._stop_timer()
+        _log.warn("NBD client {peer} was cut off: {reason}", peer=self.peer, reason=reason)
+        if self._transmission is not None:
+            self._transmission.lost()
+        self._abort()
+
+    def check(self) -> None:
+        """Called now and then: a client that keeps us waiting too long is cut off."""
+        if self._transmission is not None and not self._ended:
+            stalled_s = self._transmission.stalled_s()
+            if stalled_s >= self._server.limits.stall_s:
+                self.end(f"it has read nothing, or left a request unfinished, for {stalled_s:.0f} s")
+
+    # The handshake
+
+    def _negotiate(self) -> None:
+        handshake = self._handshake
+        assert handshake is not None and self._stream is not None
+        more = True
+        while more and not self._stream.congested:
+            try:
+                more = handshake.advance()
+            except PeerError as error:
+                self.end(error.message)
+                return
+            self._send_handshake()
+        if handshake.aborted:
+            self.finish()
+        elif handshake.agreement is not None:
+            self._agreed(handshake)
+        else:
+            self.set_reading(not self._stream.congested)
+
+    def _send_handshake(self) -> None:
+        assert self._handshake is not None and self._stream is not None
+        if self._handshake.outgoing:
+            self._stream.send(self._handshake.outgoing)
+            self._handshake.outgoing = []
+
+    def _agreed(self, handshake: ServerHandshake) -> None:
+        assert handshake.agreement is not None and self._opened is not None and self._stream is not None
+        self._stop_timer()
+        self._handshake = None
+        self._transmission = Transmission(
+            self._server.clock,
+            self._opened,
+            handshake.agreement,
+            self._stream,
+            self,
+            self._server.limits,
+            self._server.budget,
+        )
+        export = handshake.agreement.export
+        _log.info("NBD client {peer} uses {export!r}", peer=self.peer, export=export.name)
+        self._transmission.receive(handshake.rest)
+
+    def _negotiation_expired(self) -> None:
+        self._timer = None
+        self.end(f"no export was agreed on within {self._server.limits.negotiation_s:g} s")
+
+    def _abort(self) -> None:
+        self._timer = None
+        transport = cast(ITCPTransport, self.transport)
+        transport.abortConnection()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

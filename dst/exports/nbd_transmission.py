@@ -1,0 +1,567 @@
+"""
+The transmission phase of one NBD client: its requests are done on a device, the answers go back.
+
+This is the data path.  One wake-up may bring dozens of requests: they are all begun, and whatever has an answer by
+then is sent with one call.  A request costs no object of its own; what is in flight is counted, not kept.
+
+What a request holds (its place among the client's requests and the bytes of its data) is given back when its answer
+has gone to the kernel, not when it was made: so a client that does not read its answers runs into its own limit, and
+reading from it stops.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Final, Protocol, cast
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from dst.errors import DSTError, InternalError, InvalidRequest, PeerError, ReadOnly
+from dst.geometry import StatusExtent
+from dst.interfaces import Buffer, INode, OpenExport
+from dst.nbd.constants import (
+    CMD_BLOCK_STATUS,
+    CMD_CACHE,
+    CMD_DISC,
+    CMD_FLAG_DF,
+    CMD_FLAG_FAST_ZERO,
+    CMD_FLAG_FUA,
+    CMD_FLAG_NO_HOLE,
+    CMD_FLAG_REQ_ONE,
+    CMD_FLUSH,
+    CMD_READ,
+    CMD_TRIM,
+    CMD_WRITE,
+    CMD_WRITE_ZEROES,
+    COMMAND_NAMES,
+)
+from dst.nbd.errno import errno_for
+from dst.nbd.requests import (
+    Request,
+    RequestParser,
+    block_status_reply,
+    data_chunk_head,
+    error_chunk,
+    hole_chunk,
+    simple_reply,
+)
+from dst.nbd.server_handshake import META_CONTEXT_ID, Agreement
+from dst.status import LinkState
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+    from dst.exports.nbd_limits import Budget, NBDLimits
+    from dst.transport.stream import Stream
+
+__all__ = ["ITransmissionOwner", "Transmission"]
+
+GUARANTEED_BYTES: Final = 1024 * 1024
+"""A client with nothing in flight may begin a request of this size even when the server's budget is used up."""
+
+CACHE_READ_BYTES: Final = 1024 * 1024
+"""What the cache command reads at a time."""
+
+HOLE_BYTES_MIN: Final = 32 * 1024
+"""Smaller reads are not looked at for zeroes: to say "hole" would save less than to look costs."""
+
+_NO_KEYWORDS: Final[dict[str, object]] = {}
+
+_ZEROES: Final = bytes(1024 * 1024)
+
+_FLAGS_ALLOWED: Final = {
+    CMD_READ: CMD_FLAG_FUA | CMD_FLAG_DF,
+    CMD_WRITE: CMD_FLAG_FUA,
+    CMD_DISC: CMD_FLAG_FUA,
+    CMD_FLUSH: CMD_FLAG_FUA,
+    CMD_TRIM: CMD_FLAG_FUA,
+    CMD_CACHE: CMD_FLAG_FUA,
+    CMD_WRITE_ZEROES: CMD_FLAG_FUA | CMD_FLAG_NO_HOLE | CMD_FLAG_FAST_ZERO,
+    CMD_BLOCK_STATUS: CMD_FLAG_FUA | CMD_FLAG_REQ_ONE,
+}
+"""
+FUA is allowed with every command, as the protocol has it, and means something with those that change the
+device.
+"""
+
+_CHANGING: Final = frozenset({CMD_WRITE, CMD_TRIM, CMD_WRITE_ZEROES})
+
+_BUFFERS: Final = (bytes, bytearray, memoryview)
+
+_log = Logger()
+
+
+class ITransmissionOwner(Protocol):
+    """What a transmission asks of its session."""
+
+    hole: memoryview | None
+
+    def set_reading(self, reading: bool) -> None:
+        """Go on receiving, or stop."""
+
+    def end(self, reason: str) -> None:
+        """Cut the connection; C{reason} is for the log."""
+
+    def finish(self) -> None:
+        """Close the connection when everything was sent."""
+
+
+class Transmission:
+    """One client's requests on one device."""
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        opened: OpenExport,
+        agreement: Agreement,
+        stream: Stream,
+        owner: ITransmissionOwner,
+        limits: NBDLimits,
+        budget: Budget,
+    ) -> None:
+        self._clock = clock
+        self._node = opened.node
+        self._read_only = opened.read_only or opened.node.geometry.read_only
+        self._structured = agreement.structured
+        self._block_status = agreement.block_status
+        self._stream = stream
+        self._owner = owner
+        self._requests_max = limits.requests_max
+        self._session_bytes_max = limits.session_bytes_max
+        self._turn_requests_max = limits.turn_requests_max
+        self._budget = budget
+        self._geometry = opened.node.geometry
+        self._incarnation = opened.node.incarnation
+        self._transfer_bytes_max = agreement.export.transfer_bytes_max
+        self._mask = agreement.export.block_size - 1
+        self._parser = RequestParser(agreement.export.transfer_bytes_max)
+        self._waiting: deque[Request] = deque()
+        self._prepaid = False  # the first of those waiting, a large write, was charged before it was received
+        self._requests = 0  # begun and their answers not sent
+        self._charged_bytes = 0
+        self._answered = 0  # of these, those whose answers are made
+        self._answered_bytes = 0
+        self._out: list[Buffer] = []
+        self._running = False
+        self._reading = True
+        self._finishing = False
+        self._ended = False
+        self._turn: IDelayedCall | None = None
+        self._received = 0
+        self._seen: tuple[int, int] = (-1, -1)
+        self._seen_at = clock.seconds()
+        self._stop_observing = opened.node.observe(self._node_changed)
+
+    # What arrives
+
+    def receive(self, data: bytes) -> None:
+        """Take the next chunk of the stream."""
+        if self._finishing:
+            return
+        self._received += 1
+        try:
+            self._waiting.extend(self._parser.feed(data))
+        except PeerError as error:
+            self._owner.end(error.message)
+            return
+        self._run()
+
+    def filled(self, count: int) -> None:
+        """C{count} bytes were received into the owner's hole."""
+        if self._finishing:
+            return
+        self._received += 1
+        self._waiting.extend(self._parser.filled(count))
+        if self._waiting:
+            self._run()
+        else:
+            self._owner.hole = self._parser.hole
+
+    def drained(self) -> None:
+        """The client has read everything."""
+        self._run()
+
+    def finish(self) -> None:
+        """Take no more requests, answer those that were begun, and close."""
+        self._finishing = True
+        self._waiting.clear()
+        if self._prepaid:  # the write that was being received will not be done
+            self._prepaid = False
+            self._answered += 1
+        self._run()
+
+    def lost(self) -> None:
+        """The connection is gone: give back everything.  What is still being done is done for nobody."""
+        self._ended = True
+        self._stop_observing()
+        self._waiting.clear()
+        self._out.clear()
+        self._budget.forget(self._schedule)
+        if self._turn is not None:
+            self._turn.cancel()
+            self._turn = None
+        charged, self._charged_bytes = self._charged_bytes, 0
+        self._budget.give_back(charged)
+
+    def stalled_s(self) -> float:
+        """
+        For how long this client has kept us waiting: with a part of a request, or by not reading; 0 while it does
+        neither.
+
+        Called now and then; the answer is as exact as that.
+        """
+        now = self._clock.seconds()
+        waits_for_us = self._parser.idle or not self._reading
+        if not self._stream.congested and waits_for_us:
+            self._seen = (-1, -1)
+            return 0.0
+        seen = (self._received, self._stream.progress)
+        if seen != self._seen:
+            self._seen, self._seen_at = seen, now
+        return now - self._seen_at
+
+    # What is begun
+
+    def _run(self) -> None:
+        """Begin what may begin, send what is answered, and stop or go on receiving accordingly."""
+        if self._ended or self._running:
+            return
+        self._running = True
+        try:
+            blocked = self._begin()
+        finally:
+            self._running = False
+        self._settle(blocked)
+
+    def _settle(self, blocked: bool) -> None:
+        if self._ended:
+            return
+        self._flush()
+        self._owner.hole = self._parser.hole
+        if self._finishing and not self._requests:
+            self._owner.finish()
+        reading = not (blocked or self._finishing or self._stream.congested)
+        if reading is not self._reading:
+            self._reading = reading
+            self._owner.set_reading(reading)
+
+    def _begin(self) -> bool:
+        """
+        Begin requests, in order, as long as the limits allow.
+
+        @return: whether something has to wait.
+        """
+        waiting = self._waiting
+        left = self._turn_requests_max
+        while not (self._ended or self._finishing):
+            if not waiting:
+                wanted_bytes = self._parser.wanted_bytes
+                if not wanted_bytes:
+                    return False
+                if not self._admit(wanted_bytes):
+                    return True
+                self._charge(wanted_bytes)
+                self._prepaid = True
+                try:
+                    waiting.extend(self._parser.allow())
+                except PeerError as error:
+                    self._owner.end(error.message)
+                    return False
+                if not waiting:
+                    return False  # the rest of its data has yet to come
+            if not left:
+                self._schedule()
+                return True
+            left -= 1
+            request = waiting[0]
+            if self._prepaid:
+                self._prepaid = False
+            else:
+                held_bytes = self._held_bytes(request)
+                if not self._admit(held_bytes):
+                    return True
+                self._charge(held_bytes)
+            waiting.popleft()
+            self._execute(request)
+        return False
+
+    def _held_bytes(self, request: Request) -> int:
+        """The data that a request holds in memory; one that will be refused holds none."""
+        command, _, _, _, length, data = request
+        if data is not None or (command == CMD_READ and length <= self._transfer_bytes_max):
+            return length
+        return 0
+
+    def _admit(self, length: int) -> bool:
+        """Whether a request that holds C{length} bytes may begin now."""
+        if self._has_room(length):
+            return True
+        self._flush()  # answers that have gone make room
+        return self._has_room(length)
+
+    def _has_room(self, length: int) -> bool:
+        if self._requests >= self._requests_max:
+            return False
+        charged = self._charged_bytes
+        if charged and charged + length > self._session_bytes_max:
+            return False
+        budget = self._budget
+        used = budget.used_bytes
+        if not used or used + length <= budget.bytes_max or (not charged and length <= GUARANTEED_BYTES):
+            return True
+        budget.wait(self._schedule)
+        return False
+
+    def _charge(self, length: int) -> None:
+        self._requests += 1
+        self._charged_bytes += length
+        self._budget.used_bytes += length
+
+    def _execute(self, request: Request) -> None:
+        command, flags, cookie, offset, length, data = request
+        node = self._node
+        if (
+            command <= CMD_WRITE
+            and 0 < length <= self._transfer_bytes_max
+            and offset + length <= node.geometry.size
+            and not (offset | length) & self._mask
+        ):
+            if command == CMD_READ:
+                if not flags or (flags == CMD_FLAG_DF and self._structured):
+                    reading = node.read(offset, length)
+                    if reading.called and isinstance(reading.result, _BUFFERS):
+                        self._read_done(reading.result, cookie, offset, length, flags)
+                    else:
+                        reading.addCallbacks(
+                            self._read_done,
+                            self._failed,
+                            (cookie, offset, length, flags),
+                            _NO_KEYWORDS,
+                            (cookie, length),
+                            _NO_KEYWORDS,
+                        )
+                    return
+            elif not flags and not self._read_only and data is not None:
+                writing = node.write(offset, data)
+                if writing.called and writing.result is None:
+                    self._done(None, cookie, length)
+                else:
+                    writing.addCallbacks(
+                        self._done, self._failed, (cookie, length), _NO_KEYWORDS, (cookie, length, True), _NO_KEYWORDS
+                    )
+                return
+        self._execute_carefully(command, flags, cookie, offset, length, data)
+
+    def _execute_carefully(
+        self, command: int, flags: int, cookie: int, offset: int, length: int, data: Buffer | None
+    ) -> None:
+        """Every command, and everything that can be wrong with one."""
+        if command == CMD_DISC:
+            self._answered += 1  # it has no answer
+            self._finishing = True
+            self._waiting.clear()
+            return
+        charged = self._held_bytes((command, flags, cookie, offset, length, data))
+        try:
+            self._check(command, flags, offset, length, data)
+        except DSTError as error:
+            self._fail(error, cookie, charged, command in _CHANGING)
+            return
+        fua = bool(flags & CMD_FLAG_FUA)
+        node = self._node
+        doing: Deferred[None]
+        if command == CMD_READ:
+            node.read(offset, length).addCallbacks(
+                self._read_done,
+                self._failed,
+                (cookie, offset, length, flags),
+                _NO_KEYWORDS,
+                (cookie, charged),
+                _NO_KEYWORDS,
+            )
+            return
+        if command == CMD_BLOCK_STATUS:
+            node.block_status(offset, length).addCallbacks(
+                self._status_done, self._failed, (cookie, length, flags), _NO_KEYWORDS, (cookie, 0), _NO_KEYWORDS
+            )
+            return
+        if command == CMD_WRITE:
+            assert data is not None
+            doing = node.write(offset, data, fua=fua)
+        elif command == CMD_TRIM:
+            doing = node.trim(offset, length)
+            if fua:
+                doing.addCallback(lambda _: node.flush())
+        elif command == CMD_WRITE_ZEROES:
+            no_hole, fast_only = bool(flags & CMD_FLAG_NO_HOLE), bool(flags & CMD_FLAG_FAST_ZERO)
+            doing = node.write_zeroes(offset, length, fua=fua, no_hole=no_hole, fast_only=fast_only)
+        elif command == CMD_FLUSH:
+            doing = node.flush()
+            fua = True
+        else:
+            doing = self._cache(offset, length)
+        done = self._durable if fua else self._done
+        changing = command in _CHANGING
+        doing.addCallbacks(
+            done, self._failed, (cookie, charged), _NO_KEYWORDS, (cookie, charged, changing), _NO_KEYWORDS
+        )
+
+    def _check(self, command: int, flags: int, offset: int, length: int, data: Buffer | None) -> None:
+        """Raise why this request cannot be done, if it cannot; the device is not relied on for that."""
+        allowed = _FLAGS_ALLOWED.get(command)
+        if allowed is None:
+            raise InvalidRequest(f"command {command} is not known here")
+        if flags & ~allowed or (flags & CMD_FLAG_DF and not self._structured):
+            raise InvalidRequest(f"the flags {flags:#x} mean nothing with {COMMAND_NAMES[command]}")
+        if command in _CHANGING and self._read_only:
+            raise ReadOnly("this export is read-only")
+        if command == CMD_FLUSH:
+            # Clients exist that send an offset; there is nothing that it could mean.
+            return
+        geometry = self._node.geometry
+        if command in (CMD_READ, CMD_WRITE):
+            if length > self._transfer_bytes_max:
+                limit = self._transfer_bytes_max
+                raise InvalidRequest(f"{length} bytes in one request are more than the {limit} allowed")
+            assert command == CMD_READ or data is not None
+        elif command == CMD_BLOCK_STATUS and not self._block_status:
+            raise InvalidRequest("block status was not negotiated")
+        geometry.check_extent(offset, length)
+
+    def _cache(self, offset: int, length: int) -> Deferred[None]:
+        """Read the extent for nobody, so that what is below has it at hand."""
+        end = offset + length
+
+        def read_on(_: object, at: int) -> Deferred[None]:
+            if at >= end or self._ended:
+                return succeed(None)
+            step = min(CACHE_READ_BYTES, self._transfer_bytes_max, end - at)
+            reading = cast("Deferred[None]", self._node.read(at, step))
+            if reading.called:
+                # A device that answers at once must not keep the reactor until all is read, nor build a tower of
+                # calls.
+                later: Deferred[None] = Deferred()
+                self._clock.callLater(0, later.callback, None)
+                reading.addCallback(lambda _: later)
+            return reading.addCallback(read_on, at + step)
+
+        return read_on(None, offset)
+
+    # What is answered
+
+    def _read_done(self, data: Buffer, cookie: int, offset: int, length: int, flags: int) -> None:
+        if self._ended:
+            return
+        if len(data) != length:
+            self._fail(InternalError(f"a read of {length} bytes gave {len(data)}"), cookie, length)
+            return
+        self._answered += 1
+        self._answered_bytes += length
+        out = self._out
+        if self._structured:
+            if length >= HOLE_BYTES_MIN and not flags & CMD_FLAG_DF and _ZEROES.startswith(data):
+                out.append(hole_chunk(cookie, offset, length))
+            else:
+                out.append(data_chunk_head(cookie, offset, length))
+                out.append(data)
+        else:
+            out.append(simple_reply(cookie))
+            out.append(data)
+        if not self._running and self._turn is None:
+            self._schedule()
+
+    def _done(self, _: object, cookie: int, length: int) -> None:
+        if self._ended:
+            return
+        self._answered += 1
+        self._answered_bytes += length
+        self._out.append(simple_reply(cookie))  # also allowed where replies are structured, and shorter
+        if not self._running and self._turn is None:
+            self._schedule()
+
+    def _durable(self, _: object, cookie: int, length: int) -> None:
+        """
+        What was asked for is on stable media; but is it so for all that this client believes?
+
+        The device may have come back without what it had acknowledged before, and the turn in which
+        observers are told may not have come yet: then success would be a lie.
+        """
+        if not self._ended and self._node.incarnation != self._incarnation:
+            self._node_changed(self._node)
+            return
+        self._done(None, cookie, length)
+
+    def _status_done(self, extents: list[StatusExtent], cookie: int, length: int, flags: int) -> None:
+        if self._ended:
+            return
+        if not extents:
+            self._fail(InternalError("the device said nothing of the extent"), cookie, 0)
+            return
+        if flags & CMD_FLAG_REQ_ONE:
+            extents = extents[:1]
+        self._answered += 1
+        self._out.append(block_status_reply(cookie, META_CONTEXT_ID, extents, length))
+        if not self._running and self._turn is None:
+            self._schedule()
+
+    def _failed(self, failure: Failure, cookie: int, length: int, changing: bool = False) -> None:
+        error = failure.value
+        if not isinstance(error, DSTError):
+            _log.failure("a request of an NBD client failed unexpectedly", failure=failure)
+            error = InternalError("the server is at fault; its log says more")
+        self._fail(error, cookie, length, changing)
+
+    def _fail(self, error: DSTError, cookie: int, length: int, changing: bool = False) -> None:
+        if self._ended:
+            return
+        self._answered += 1
+        self._answered_bytes += length
+        errno = errno_for(error.status, changing=changing)
+        if self._structured:
+            self._out.append(error_chunk(cookie, errno, error.message))
+        else:
+            self._out.append(simple_reply(cookie, errno))
+        if not self._running and self._turn is None:
+            self._schedule()
+
+    def _schedule(self) -> None:
+        """Send in a moment what is answered now, together with whatever else this turn of the reactor brings."""
+        if self._turn is None:
+            self._turn = self._clock.callLater(0, self._take_turn)
+
+    def _take_turn(self) -> None:
+        self._turn = None
+        self._run()
+
+    def _flush(self) -> None:
+        if self._out:
+            out, self._out = self._out, []
+            self._stream.send(out)
+        if self._answered and not self._stream.congested:
+            self._requests -= self._answered
+            self._answered = 0
+            given, self._answered_bytes = self._answered_bytes, 0
+            if given:
+                self._charged_bytes -= given
+                self._budget.give_back(given)
+
+    # What happens to the device
+
+    def _node_changed(self, node: INode) -> None:
+        """
+        Cut the session where what was agreed on is not true any more; the client connects again and learns what
+        is.
+        """
+        if self._ended:
+            return
+        geometry, agreed = node.geometry, self._geometry
+        if node.link is LinkState.CLOSED:
+            self._owner.end("the device was closed")
+        elif node.incarnation != self._incarnation:
+            self._owner.end("the device came back and may have lost what was not flushed; the client must know")
+        elif geometry.size < agreed.size:
+            self._owner.end(f"the device shrank from {agreed.size} to {geometry.size} bytes")
+        elif geometry.evolve(size=0, rotational=False) != agreed.evolve(size=0, rotational=False):
+            self._owner.end("the device's block size, limits or permissions changed")

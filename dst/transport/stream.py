@@ -1,0 +1,223 @@
+"""
+Moving many bytes over one connection with few system calls and no copies.
+
+Twisted's own transports join what was written, send it at the next turn of the
+reactor and at most 128 KiB of it at a time, and receive 64 KiB at a time.  For a
+protocol that serves many small blocks per wake-up, or few very large ones, that is
+most of the cost.  A L{Stream} sits between the protocol and such a transport:
+
+  - C{send} takes a list of buffers and hands them to the kernel at once and gathered (C{sendmsg}): no
+    join, no wait for the next turn, no C{epoll_ctl} to begin and end writing.
+  - What the kernel does not take stays in the stream, which is C{congested} until it is gone.
+  - What arrives is received in one call, or, when the protocol says where it belongs (C{hole}), straight into its
+    place.
+
+It takes over C{doRead} and C{doWrite} of the transport I{instance}, as Twisted's own C{abortConnection} does;
+connecting, closing, pausing and being lost stay with Twisted.  Only plain TCP and UNIX connections can be taken
+over; for every other transport (TLS, tests) the same interface goes the ordinary road.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Final, Protocol, cast
+
+from twisted.internet import main
+from twisted.internet.interfaces import IConsumer, IPushProducer, ITCPTransport, ITransport
+from twisted.internet.tcp import Connection
+from zope.interface import implementer
+
+from dst.interfaces import Buffer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["IStreamUser", "Stream", "stream_over"]
+
+RECEIVE_BYTES: Final = 128 * 1024
+"""
+Received at once: 32 blocks of 4 KiB.  More would make large writes be received twice as often into a chunk
+that they then have to be copied out of.
+"""
+
+GATHERED_BUFFERS_MAX: Final = 512
+"""Buffers in one C{sendmsg}; the kernel's limit is 1024."""
+
+
+class IStreamUser(Protocol):
+    """
+    What the protocol provides.
+
+    @ivar hole: where the next bytes belong, or C{None} for C{dataReceived}.
+    """
+
+    hole: memoryview | None
+
+    def dataReceived(self, data: bytes) -> None:
+        """As in Twisted."""
+
+    def hole_filled(self, count: int) -> None:
+        """C{count} bytes were received into C{hole}."""
+
+    def drained(self) -> None:
+        """The stream was congested and is not any more.  Never called from within C{send}."""
+
+
+class Stream(Protocol):
+    """
+    The sending half of a connection.
+
+    @ivar congested: something waits for the peer to read; do not make more of it than you can keep.
+    @ivar progress: changes whenever the peer has taken some of what waited.
+    """
+
+    congested: bool
+    progress: int
+
+    def send(self, buffers: Sequence[Buffer]) -> None:
+        """Send the buffers one after the other.  They must not change until the stream is not congested."""
+
+    def close(self) -> None:
+        """The connection was lost: forget what was not sent.  Nothing is called afterwards."""
+
+
+def stream_over(transport: ITransport, user: IStreamUser, receive_bytes: int = RECEIVE_BYTES) -> Stream:
+    """
+    The best stream there is for C{transport}; called once, when the connection is made.
+
+    On TCP it also switches off Nagle's delay.
+    """
+    if ITCPTransport.providedBy(transport):
+        transport.setTcpNoDelay(True)
+    # A subclass that does something else on the way (TLS by startTLS) replaces these methods in its class.
+    if isinstance(transport, Connection) and not getattr(transport, "TLS", False):
+        return _SocketStream(transport, user, receive_bytes)
+    return _OrdinaryStream(transport, user)
+
+
+class _SocketStream:
+    """A stream that reads and writes the socket by itself."""
+
+    def __init__(self, transport: Connection, user: IStreamUser, receive_bytes: int) -> None:
+        self.congested = False
+        self.progress = 0
+        self._transport = transport
+        self._user = user
+        self._socket = transport.socket
+        self._receive_bytes = receive_bytes
+        self._unsent: deque[memoryview] = deque()
+        transport.doRead = self._do_read  # type: ignore[method-assign, assignment]
+        transport.doWrite = self._do_write  # type: ignore[method-assign]
+
+    def send(self, buffers: Sequence[Buffer]) -> None:
+        if self.congested:
+            self._unsent.extend(memoryview(buffer) for buffer in buffers if len(buffer))
+            return
+        if self._transport.disconnected:
+            return
+        length = sum(map(len, buffers))
+        sent = 0
+        if len(buffers) <= GATHERED_BUFFERS_MAX:
+            try:
+                sent = self._socket.sendmsg(buffers)
+            except OSError:
+                sent = 0  # would block, or broken: doWrite finds out which, where it can be told
+            if sent == length:
+                return
+        for buffer in buffers:
+            if sent >= len(buffer):
+                sent -= len(buffer)
+            else:
+                self._unsent.append(memoryview(buffer)[sent:])
+                sent = 0
+        if self._unsent:
+            self.congested = True
+            self._transport.startWriting()
+
+    def close(self) -> None:
+        self._unsent.clear()
+        self.congested = False
+
+    def _do_read(self) -> Exception | None:
+        user = self._user
+        hole = user.hole
+        try:
+            if hole is None:
+                data = self._socket.recv(self._receive_bytes)
+                if data:
+                    user.dataReceived(data)
+                    return None
+            else:
+                count = self._socket.recv_into(hole)
+                if count:
+                    user.hole_filled(count)
+                    return None
+        except (BlockingIOError, InterruptedError):
+            return None
+        except OSError:
+            return main.CONNECTION_LOST
+        return main.CONNECTION_DONE
+
+    def _do_write(self) -> Exception | None:
+        unsent = self._unsent
+        if unsent:
+            gathered = list(unsent) if len(unsent) <= GATHERED_BUFFERS_MAX else _first(unsent, GATHERED_BUFFERS_MAX)
+            try:
+                sent = self._socket.sendmsg(gathered)
+            except (BlockingIOError, InterruptedError):
+                return None
+            except OSError:
+                return main.CONNECTION_LOST
+            self.progress += 1
+            while sent:
+                size = len(unsent[0])
+                if sent < size:
+                    unsent[0] = unsent[0][sent:]
+                    break
+                unsent.popleft()
+                sent -= size
+        if unsent:
+            return None
+        self._transport.stopWriting()
+        if self._transport.disconnecting:
+            return main.CONNECTION_DONE
+        if self.congested:
+            self.congested = False
+            self._user.drained()
+        return None
+
+
+def _first(unsent: deque[memoryview], count: int) -> list[memoryview]:
+    return [unsent[index] for index in range(count)]
+
+
+@implementer(IPushProducer)
+class _OrdinaryStream:
+    """A stream over any transport."""
+
+    def __init__(self, transport: ITransport, user: IStreamUser) -> None:
+        self.congested = False
+        self.progress = 0
+        self._closed = False
+        self._transport = transport
+        self._user = user
+        cast(IConsumer, transport).registerProducer(self, True)
+
+    def send(self, buffers: Sequence[Buffer]) -> None:
+        self._transport.write(b"".join(buffers))
+
+    def close(self) -> None:
+        self._closed = True
+        self.congested = False
+
+    def pauseProducing(self) -> None:
+        self.congested = not self._closed
+
+    def resumeProducing(self) -> None:
+        self.progress += 1
+        if self.congested and not self._closed:
+            self.congested = False
+            self._user.drained()
+
+    def stopProducing(self) -> None:
+        """The transport is gone; its protocol is told so."""
