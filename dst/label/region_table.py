@@ -109,6 +109,41 @@ class RegionTable:
             and (self._tags[region] != 0 or self._numbers[region] != 0)
         )
 
+    def differences(self, other: RegionTable) -> bytearray:
+        """
+        1 for every region that is not L{same} in both tables.
+
+        Whole pages that are equal are compared as memory: a table of a million entries takes milliseconds.
+        """
+        assert self.regions == other.regions, (self.regions, other.regions)
+        differ = bytearray(self.regions)
+        for first in range(0, self.regions, ENTRIES_PER_PAGE):
+            last = min(first + ENTRIES_PER_PAGE, self.regions)
+            tags = self._tags[first:last]
+            if (
+                tags == other._tags[first:last]
+                and self._numbers[first:last] == other._numbers[first:last]
+                and not any(self._hot[first:last])
+                and not any(other._hot[first:last])
+                and 0 not in tags
+            ):
+                continue
+            for region in range(first, last):
+                differ[region] = not self.same(region, other)
+        return differ
+
+    def fill(self, age: Epoch) -> None:
+        """Every region is cold as of C{age}."""
+        self._tags = array("Q", [age.tag]) * self.regions
+        self._numbers = array("I", [age.number]) * self.regions
+        self._hot = bytearray(self.regions)
+
+    def take_over(self, other: RegionTable) -> None:
+        """Have the entries of C{other}; what stands on this member's media is not changed yet."""
+        self._tags = other._tags[:]
+        self._numbers = other._numbers[:]
+        self._hot = other._hot[:]
+
     # -- pages
 
     @staticmethod

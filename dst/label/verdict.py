@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 
 from attrs import field, frozen
 
-from dst.label.format import FoundLabel, Label, Record
+from dst.label.format import Epoch, FoundLabel, Label, Record
 
 __all__ = [
     "ASSEMBLY_ROWS",
@@ -76,6 +76,12 @@ class MemberVerdict:
 def _short(identity: bytes) -> str:
     return identity[:4].hex()
 
+
+_RETURNS = {
+    "consistent": "the member returns: what was written while it was away is copied",
+    "inconsistent": "the member returns in the middle of a resync: what is left is copied",
+    "new": "the member never had the data: everything is copied to it",
+}
 
 _MemberRow = tuple[str, Callable[[MemberInputs], bool], MemberStep, Callable[[MemberInputs], str]]
 
@@ -167,11 +173,9 @@ MEMBER_ROWS: tuple[_MemberRow, ...] = (
         "returning",
         lambda i: True,
         MemberStep.COMPARE,
-        lambda i: (
-            "the member returns: what was written while it was away is copied"
-            if _label(i).consistent
-            else "the member returns in the middle of a resync: what is left is copied"
-        ),
+        lambda i: _RETURNS[
+            "consistent" if _label(i).consistent else "new" if _label(i).since == Epoch() else "inconsistent"
+        ],
     ),
 )
 

@@ -123,7 +123,7 @@ class TableStore:
         # All are waited for, failed or not: the next batch may write the same pages.
         for result in [await write for write in writes]:
             if isinstance(result, _Failed):
-                raise result.failure.value
+                result.failure.raiseException()
         for image in images:
             self.table.written(image)
         if stable:

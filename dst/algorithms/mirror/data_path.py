@@ -1,0 +1,454 @@
+"""
+Reads and writes of a mirror that serves.
+
+A change passes four gates in this order: its regions are in the hot set and
+equal on all copies (C{enter}), nothing that came before overlaps it (the extent
+order), its regions' flags are stable on every member it goes to (C{go}), and
+then it is sent to all of them at once. It is acknowledged when nobody who
+counts is left who has not done it (R3). A read waits for overlapping changes
+and goes to one member.
+
+Here every step is paid per block: no coroutine, no gathering, no logging.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from dst.algorithms.mirror.configuration import Configuration
+from dst.algorithms.mirror.hot_set import HotSet
+from dst.algorithms.mirror.member import Member, members_in
+from dst.algorithms.mirror.operation import Operation
+from dst.errors import CorruptData, DSTError, MediaError, Unavailable
+from dst.interfaces import Buffer
+from dst.label.region_table import RegionTable
+from dst.recovery.write_order import Extent, ExtentOrder
+
+__all__ = ["DataPath", "ReadWait"]
+
+_READERS_SAMPLED = 4
+"""Of more readers than this, the least busy of a few is taken: looking at 200 would cost more than it saves."""
+
+
+class ReadWait(Extent):
+    """A read that waits: for changes that overlap it, for its regions to be made equal, or for a member."""
+
+    __slots__ = ("done", "failure", "tried")
+
+    def __init__(self, offset: int, end: int, shift: int) -> None:
+        Extent.__init__(self, offset, end, shift)
+        self.done: Deferred[Buffer] = Deferred()
+        self.failure: Failure | None = None
+        self.tried = 0
+
+
+class _Flush:
+    """A client's flush on its way to the receivers."""
+
+    __slots__ = ("done", "pending")
+
+    def __init__(self) -> None:
+        self.pending = 0
+        self.done: Deferred[None] = Deferred()
+
+
+class DataPath:
+    """
+    The operations in flight of one mirror.
+    """
+
+    def __init__(
+        self,
+        members: Sequence[Member],
+        configuration: Configuration,
+        order: ExtentOrder,
+        shift: int,
+        reconcile: Callable[[int], None],
+        repair: Callable[[Member, int, int], None],
+        drained: Callable[[Member], None],
+    ) -> None:
+        """
+        @param shift: log2 of the region size.
+        @param reconcile: asked to make a region equal; C{reconciled} is called when it is.
+        @param repair: told of an extent that one member could not read and another could.
+        @param drained: told when a member that left has ended all that was sent to it.
+        """
+        self._members = members
+        self._configuration = configuration
+        self._order = order
+        self.shift = shift
+        self._reconcile = reconcile
+        self._repair = repair
+        self._drained = drained
+        self.hot: HotSet
+        self._in_flight: dict[Operation, None] = {}
+        self._unsent: list[Operation] = []
+        self._flushes: dict[_Flush, None] = {}
+        self._waiting_for_equal: dict[int, list[Extent]] = {}
+        self._waiting_for_member: list[ReadWait] = []
+        self._readers: list[Member] = []
+        self._turn = 0
+        self._teams: dict[int, tuple[Member, ...]] = {}
+        self.refusing: Exception | None = None
+
+    # -- reads
+
+    def read(self, offset: int, length: int) -> Deferred[Buffer]:
+        """One member's content, as new as every acknowledged write."""
+        first = offset >> self.shift
+        if (
+            first == (offset + length - 1) >> self.shift
+            and first not in self._order.by_region
+            and first not in self.hot.unreconciled
+            and self._readers
+        ):
+            member = self._pick()
+            member.reading += 1
+            return member.node.read(offset, length).addCallbacks(
+                self._read_done, self._read_failed, (member,), {}, (member, offset, length), {}
+            )
+        wait = ReadWait(offset, offset + length, self.shift)
+        self._enter_read(wait)
+        return wait.done
+
+    def _pick(self) -> Member:
+        readers = self._readers
+        count = len(readers)
+        if count == 1:
+            return readers[0]
+        self._turn = turn = (self._turn + 1) % count
+        best = readers[turn]
+        for n in range(1, min(count, _READERS_SAMPLED)):
+            other = readers[(turn + n) % count]
+            if other.reading < best.reading:
+                best = other
+        return best
+
+    def _read_done(self, data: Buffer, member: Member) -> Buffer:
+        member.reading -= 1
+        return data
+
+    def _read_failed(self, failure: Failure, member: Member, offset: int, length: int) -> Deferred[Buffer]:
+        member.reading -= 1
+        wait = ReadWait(offset, offset + length, self.shift)
+        self._retry_read(wait, member, failure)
+        return wait.done
+
+    def _enter_read(self, wait: ReadWait) -> None:
+        if self.refusing is not None:
+            wait.done.errback(self.refusing)
+        elif not self._parked_for_equal(wait):
+            wait.start = lambda: self._send_read(wait)
+            if self._order.wait(wait):
+                self._send_read(wait)
+
+    def _send_read(self, wait: ReadWait) -> None:
+        if self.refusing is not None:
+            wait.done.errback(self.refusing)
+            return
+        readers = [member for member in self._readers if not wait.tried & member.bit]
+        if not readers:
+            if wait.failure is not None and not self._configuration.usable & ~wait.tried:
+                wait.done.errback(wait.failure)
+            else:
+                self._waiting_for_member.append(wait)
+            return
+        member = min(readers, key=lambda each: each.reading)
+        member.reading += 1
+        member.node.read(wait.offset, wait.end - wait.offset).addCallbacks(
+            self._waited_read_done, self._waited_read_failed, (wait, member), {}, (wait, member), {}
+        )
+
+    def _waited_read_done(self, data: Buffer, wait: ReadWait, member: Member) -> None:
+        member.reading -= 1
+        for other in members_in(self._members, wait.tried & self._configuration.in_sync):
+            self._repair(other, wait.offset, wait.end)
+        if not wait.done.called:
+            wait.done.callback(data)
+
+    def _waited_read_failed(self, failure: Failure, wait: ReadWait, member: Member) -> None:
+        member.reading -= 1
+        self._retry_read(wait, member, failure)
+
+    def _retry_read(self, wait: ReadWait, member: Member, failure: Failure) -> None:
+        """Ask another; the client hears of an error only when nobody is left who could know."""
+        if wait.done.called:
+            return
+        error = failure.value
+        if isinstance(error, Unavailable):
+            self._configuration.fail(member, f"a read was not answered: {error}")
+            if self._configuration.stalled & member.bit:
+                self._waiting_for_member.append(wait)
+                return
+        elif isinstance(error, (MediaError, CorruptData)):
+            wait.tried |= member.bit
+            wait.failure = failure
+        else:
+            wait.done.errback(failure)
+            return
+        self._enter_read(wait)
+
+    # -- changes
+
+    def submit(self, operation: Operation) -> Deferred[None]:
+        """A client's change."""
+        if self.refusing is not None:
+            operation.done.errback(self.refusing)
+        else:
+            self.enter(operation)
+        return operation.done
+
+    def enter(self, extent: Extent) -> None:
+        """The first gate: its regions are hot in memory, and equal."""
+        if self._ended(extent) or self._parked_for_equal(extent) or not self.hot.admit(extent):
+            return
+        if isinstance(extent, Operation):
+            self._in_flight[extent] = None
+        extent.start = lambda: self.go(extent)
+        if self._order.enter(extent):
+            self.go(extent)
+
+    def _ended(self, extent: Extent) -> bool:
+        """The storage stopped while it waited."""
+        return isinstance(extent, Operation) and extent.ended
+
+    def _parked_for_equal(self, extent: Extent) -> bool:
+        unreconciled = self.hot.unreconciled
+        if unreconciled:
+            for region in range(extent.first, extent.last + 1):
+                if region in unreconciled:
+                    self._waiting_for_equal.setdefault(region, []).append(extent)
+                    self._reconcile(region)
+                    return True
+        return False
+
+    def reconciled(self, region: int) -> None:
+        """The copies of this region are equal: let in what waited for it."""
+        for extent in self._waiting_for_equal.pop(region, ()):
+            if isinstance(extent, ReadWait):
+                self._enter_read(extent)
+            else:
+                self.enter(extent)
+
+    def receivers(self, extent: Extent) -> int:
+        """Who gets a change of this extent, decided in the turn in which it is sent."""
+        configuration = self._configuration
+        need = configuration.usable
+        if configuration.targets:
+            for member in members_in(self._members, configuration.targets & ~need):
+                if member.wants(extent.first, extent.last):
+                    need |= member.bit
+        return need
+
+    def go(self, extent: Extent) -> None:
+        """The third gate: marks. Then it is sent."""
+        if not isinstance(extent, Operation):
+            extent.start()  # a copy of recovery has its own way from here
+            return
+        if extent.ended or extent.sent:
+            return
+        if not self._configuration.usable:
+            self._unsent.append(extent)
+            return
+        need = self.receivers(extent)
+        if self.hot.marked(extent, need):
+            self._send(extent, need)
+
+    def _send(self, operation: Operation, need: int) -> None:
+        operation.pending = need | self._configuration.leaving
+        operation.sent = need
+        team = self._teams.get(need)
+        if team is None:
+            team = self._teams[need] = tuple(members_in(self._members, need))
+        for member in team:
+            member.outstanding += 1
+            operation.apply(member.node).addCallbacks(
+                self._did, self._did_not, (operation, member), {}, (operation, member), {}
+            )
+
+    def _did(self, _: None, operation: Operation, member: Member) -> None:
+        member.outstanding -= 1
+        bit = member.bit
+        if operation.pending & bit:
+            operation.pending ^= bit
+            if not operation.pending:
+                self._finish(operation)
+        elif not member.outstanding:
+            self._drained(member)
+
+    def _did_not(self, failure: Failure, operation: Operation, member: Member) -> None:
+        member.outstanding -= 1
+        if operation.pending & member.bit:
+            error = failure.value
+            if not isinstance(error, DSTError):
+                error = MediaError(f"{member.name}: {failure.getErrorMessage()}")
+            if self._configuration.usable == member.bit and not isinstance(error, Unavailable):
+                # The last copy can be reached and says no: that is the answer. The region stays hot.
+                operation.error = error
+                operation.pending &= ~member.bit
+                if not operation.pending:
+                    self._finish(operation)
+            else:
+                operation.failed |= member.bit
+                self._configuration.fail(member, f"a {operation.change.value} failed: {error}")
+        if not member.outstanding:
+            self._drained(member)
+
+    def _finish(self, operation: Operation) -> None:
+        if operation.ended:
+            return
+        operation.ended = True
+        self._in_flight.pop(operation, None)
+        self._order.leave(operation)
+        self.hot.left()
+        if operation.error is None:
+            operation.done.callback(None)
+        else:
+            operation.done.errback(operation.error)
+
+    # -- flush
+
+    def flush(self) -> Deferred[None]:
+        """What had completed when this was asked for is stable on every receiver, targets included, when it fires."""
+        flush = _Flush()
+        if self.refusing is not None:
+            flush.done.errback(self.refusing)
+            return flush.done
+        configuration = self._configuration
+        flush.pending = configuration.sent | configuration.targets | configuration.leaving
+        self._flushes[flush] = None
+        self._send_flush(flush, flush.pending & ~configuration.leaving & ~configuration.stalled)
+        return flush.done
+
+    def _send_flush(self, flush: _Flush, members: int) -> None:
+        for member in members_in(self._members, members):
+            member.outstanding += 1
+            table = member.table
+            covered = table.flush_begins()
+            member.node.flush().addCallbacks(
+                self._flushed, self._not_flushed, (flush, member, table, covered), {}, (flush, member), {}
+            )
+
+    def _flushed(
+        self, _: None, flush: _Flush, member: Member, table: RegionTable, covered: dict[int, tuple[int, int]]
+    ) -> None:
+        member.outstanding -= 1
+        table.flushed(covered)
+        if flush.pending & member.bit:
+            flush.pending ^= member.bit
+            self._flush_may_end(flush)
+        if not member.outstanding:
+            self._drained(member)
+
+    def _not_flushed(self, failure: Failure, flush: _Flush, member: Member) -> None:
+        member.outstanding -= 1
+        if flush.pending & member.bit:
+            if self._configuration.usable == member.bit and not failure.check(Unavailable):
+                self._flushes.pop(flush, None)
+                if not flush.done.called:
+                    flush.done.errback(failure)
+            else:
+                self._configuration.fail(member, f"a flush failed: {failure.getErrorMessage()}")
+        if not member.outstanding:
+            self._drained(member)
+
+    def _flush_may_end(self, flush: _Flush) -> None:
+        if not flush.pending and flush in self._flushes:
+            del self._flushes[flush]
+            if not flush.done.called:
+                flush.done.callback(None)
+
+    # -- the configuration changes
+
+    def choose_readers(self) -> None:
+        """Who is asked to read: in sync, reachable now, and of the lowest cost."""
+        configuration = self._configuration
+        in_sync = [
+            member
+            for member in members_in(self._members, configuration.in_sync & ~configuration.leaving)
+            if member.ready and not configuration.stalled & member.bit
+        ]
+        cheapest = min((member.options.cost for member in in_sync), default=0)
+        self._readers = [member for member in in_sync if member.options.cost == cheapest]
+        if self._readers and self._waiting_for_member:
+            waiting, self._waiting_for_member = self._waiting_for_member, []
+            for wait in waiting:
+                self._enter_read(wait)
+
+    def gone(self, members: int) -> None:
+        """A record without these members is stable: nothing waits for them any more."""
+        for operation in [each for each in self._in_flight if each.pending & members]:
+            operation.pending &= ~members
+            operation.failed &= ~members
+            if not operation.pending:
+                self._finish(operation)
+        for flush in [each for each in self._flushes if each.pending & members]:
+            flush.pending &= ~members
+            self._flush_may_end(flush)
+        self.send_unsent()
+
+    def send_unsent(self) -> None:
+        """Try again what found nobody to be sent to."""
+        if self._unsent and self._configuration.usable:
+            unsent, self._unsent = self._unsent, []
+            for operation in unsent:
+                self.go(operation)
+
+    def send_again(self, member: Member) -> None:
+        """The last copy is back: what it has not answered is sent again, in order."""
+        for operation in [each for each in self._in_flight if each.failed & member.bit]:
+            operation.failed &= ~member.bit
+            if operation.pending & member.bit:
+                member.outstanding += 1
+                operation.apply(member.node).addCallbacks(
+                    self._did, self._did_not, (operation, member), {}, (operation, member), {}
+                )
+        for flush in [each for each in self._flushes if each.pending & member.bit]:
+            self._send_flush(flush, member.bit)
+        self.send_unsent()
+
+    # -- the end
+
+    @property
+    def busy(self) -> bool:
+        """Something has not been answered yet."""
+        return bool(self._in_flight or self._flushes or self._waiting_for_equal or self._waiting_for_member)
+
+    def abandon(self, error: Exception) -> None:
+        """Everything that waits fails, and so does what comes from now on."""
+        self.refusing = error
+        self._readers = []
+        self._fail_waiting(error, [*self.hot.stop()])
+
+    def refuse(self, error: Exception) -> None:
+        """As L{abandon}, until L{accept}: a storage that answers with errors while it is frozen."""
+        self.refusing = error
+        self._fail_waiting(error, [])
+
+    def accept(self) -> None:
+        """Operations are welcome again."""
+        self.refusing = None
+
+    def _fail_waiting(self, error: Exception, parked: list[Extent]) -> None:
+        operations = list(self._in_flight)
+        waiting: list[Extent] = list(self._waiting_for_member)
+        for unequal in self._waiting_for_equal.values():
+            waiting += unequal
+        self._unsent, self._waiting_for_member, self._waiting_for_equal = [], [], {}
+        for operation in operations:
+            operation.error = operation.error or error
+            self._finish(operation)
+        for extent in waiting + parked:
+            if isinstance(extent, ReadWait):
+                if not extent.done.called:
+                    extent.done.errback(error)
+            elif isinstance(extent, Operation) and not extent.ended:
+                extent.ended = True
+                extent.done.errback(error)
+        for flush in list(self._flushes):
+            self._flushes.pop(flush)
+            if not flush.done.called:
+                flush.done.errback(error)

@@ -1,0 +1,370 @@
+"""
+Mark before data, clear with proof (R1, R2).
+
+A region is hot from the moment an operation on it is accepted until it was
+cleared. Data goes to a member only when that member's own flag is stable. The
+set is bounded: it is what a takeover must look at. Leaving it, because it is
+full or nothing was written for a while, is always the same clear.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from dst.algorithms.mirror.configuration import Configuration
+from dst.algorithms.mirror.member import Member, members_in
+from dst.errors import DSTError
+from dst.recovery.table_store import TableStore
+from dst.recovery.write_order import Extent, ExtentOrder
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+__all__ = ["HotRegion", "HotSet"]
+
+_log = Logger()
+
+_TICK_S = 1.0
+_IDLE_TICKS = 5
+"""A region that saw no operation for so long is cleared, so that an idle storage has nothing to look at."""
+
+_RUN_AHEAD = 3
+"""Regions marked together with one whose predecessor is hot: a sequential writer then never waits for a mark."""
+
+
+class HotRegion:
+    """
+    @ivar marked: members whose flag is stable.
+    @ivar marking: members whose flag is on its way.
+    @ivar held: it is being cleared: nothing may enter.
+    @ivar parked: operations that wait until it is cleared.
+    @ivar waiters: operations that wait for a mark.
+    @ivar tick: when an operation last entered.
+    """
+
+    __slots__ = ("held", "marked", "marking", "parked", "tick", "waiters")
+
+    def __init__(self, marked: int, tick: int) -> None:
+        self.marked = marked
+        self.marking = 0
+        self.held = False
+        self.parked: list[Extent] = []
+        self.waiters: list[Extent] = []
+        self.tick = tick
+
+
+class HotSet:
+    """
+    The hot regions of one mirror, the least recently used first.
+
+    @ivar unreconciled: regions whose copies may differ; they are not served before they were made equal (R6).
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        members: Sequence[Member],
+        configuration: Configuration,
+        order: ExtentOrder,
+        regions_max: int,
+        enter: Callable[[Extent], None],
+        go: Callable[[Extent], None],
+    ) -> None:
+        """
+        @param enter: what a parked operation is given to when its region is free.
+        @param go: what an operation is given to when the mark it waited for is stable, or has failed.
+        """
+        self._clock = clock
+        self._members = members
+        self._configuration = configuration
+        self._order = order
+        self._regions_max = regions_max
+        self._enter = enter
+        self._go = go
+        self.regions: OrderedDict[int, HotRegion] = OrderedDict()
+        self.unreconciled: set[int] = set()
+        self._queue: deque[Extent] = deque()
+        self._clearing = 0
+        self._tick = 0
+        self._timer: IDelayedCall | None = None
+        self._retry_wanted = False
+        self._stopped = False
+
+    def start(self, hot: Iterable[int]) -> None:
+        """Begin with the regions that a member's media shows as hot."""
+        for region in hot:
+            marked = 0
+            for member in members_in(self._members, self._configuration.in_sync):
+                if member.table.is_hot(region):
+                    marked |= member.bit
+            self.regions[region] = HotRegion(marked, self._tick)
+        self._timer = self._clock.callLater(_TICK_S, self._ticked)
+
+    def stop(self) -> list[Extent]:
+        """No more clearing by itself. @return: the operations that wait for room or for a clear."""
+        self._stopped = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        waiting = list(self._queue)
+        self._queue.clear()
+        for hot in self.regions.values():
+            waiting += hot.parked
+            hot.parked = []
+        return waiting
+
+    # -- operations enter
+
+    def admit(self, extent: Extent) -> bool:
+        """
+        Make the regions of C{extent} hot, in memory.
+
+        @return: C{False} when it has to wait; it is given to C{enter} again later.
+        """
+        regions = self.regions
+        for region in range(extent.first, extent.last + 1):
+            hot = regions.get(region)
+            if hot is None:
+                if len(regions) >= self._regions_max and not self._fits(extent):
+                    self._queue.append(extent)
+                    self._evict()
+                    return False
+                regions[region] = HotRegion(self._marked_by_copy(region), self._tick)
+            elif hot.held:
+                hot.parked.append(extent)
+                return False
+            else:
+                hot.tick = self._tick
+                regions.move_to_end(region)
+        return True
+
+    def _fits(self, extent: Extent) -> bool:
+        """An operation over more regions than the whole set has room for goes alone, or it would never go."""
+        return extent.last - extent.first >= self._regions_max and not self._order.by_region
+
+    def _marked_by_copy(self, region: int) -> int:
+        marked = 0
+        for member in members_in(self._members, self._configuration.targets):
+            if region in member.copying:
+                marked |= member.bit
+        return marked
+
+    def marked(self, extent: Extent, need: int) -> bool:
+        """
+        Whether the flags of all of C{extent}'s regions are stable on the members of C{need}.
+
+        If not, what is missing is asked for and C{extent} is given to C{go} when it may look again.
+        """
+        wait_at: HotRegion | None = None
+        for region in range(extent.first, extent.last + 1):
+            hot = self.regions[region]
+            missing = need & ~hot.marked
+            if missing:
+                wait_at = hot
+                if missing & ~hot.marking:
+                    self._mark(region, hot, missing & ~hot.marking)
+        if wait_at is None:
+            return True
+        if not need & ~wait_at.marked:
+            return self.marked(extent, need)  # every mark completed at once
+        wait_at.waiters.append(extent)
+        return False
+
+    def _mark(self, region: int, hot: HotRegion, members: int) -> None:
+        together = [(region, hot)]
+        if region - 1 in self.regions:
+            together += self._ahead(region + 1, members)
+        regions = [number for number, _ in together]
+        for _, each in together:
+            each.marking |= members
+        for member in members_in(self._members, members):
+            for number in regions:
+                member.table.mark(number)
+            assert member.tables is not None
+            member.tables.stabilise(regions).addCallbacks(
+                self._mark_done, self._mark_failed, (member, member.tables, together), {}, (member, together), {}
+            )
+
+    def _ahead(self, first: int, members: int) -> list[tuple[int, HotRegion]]:
+        """Regions that a sequential writer comes to next."""
+        ahead = []
+        last = min(first + _RUN_AHEAD, self._members[0].table.regions if self._members[0].tables else 0)
+        for region in range(first, last):
+            hot = self.regions.get(region)
+            if hot is None and len(self.regions) < self._regions_max // 2:
+                hot = self.regions[region] = HotRegion(self._marked_by_copy(region), self._tick)
+            if hot is not None and not hot.held and not (hot.marked | hot.marking) & members:
+                ahead.append((region, hot))
+        return ahead
+
+    def _mark_done(self, _: None, member: Member, store: TableStore, together: list[tuple[int, HotRegion]]) -> None:
+        for _number, hot in together:
+            hot.marking &= ~member.bit
+            if member.tables is store:
+                hot.marked |= member.bit
+        self._wake(together)
+
+    def _mark_failed(self, failure: Failure, member: Member, together: list[tuple[int, HotRegion]]) -> None:
+        for _number, hot in together:
+            hot.marking &= ~member.bit
+        self._configuration.fail(member, f"a region could not be marked: {_sentence(failure)}")
+        self._wake(together)
+
+    def _wake(self, together: list[tuple[int, HotRegion]]) -> None:
+        for _number, hot in together:
+            waiters, hot.waiters = hot.waiters, []
+            for extent in waiters:
+                self._go(extent)
+
+    def forget(self, members: int) -> None:
+        """These members have left or come anew: none of their flags is known to be stable."""
+        for region, hot in self.regions.items():
+            hot.marked &= ~members | self._marked_by_copy(region)
+
+    # -- regions leave
+
+    def left(self) -> None:
+        """An operation ended: perhaps its region can be cleared for one that waits for room."""
+        if self._queue:
+            self._evict()
+
+    def _clearable(self, region: int, hot: HotRegion) -> bool:
+        if hot.held or hot.marking or hot.waiters or region in self.unreconciled or self._order.busy(region):
+            return False
+        return not self._marked_by_copy(region)
+
+    def _evict(self) -> None:
+        if self._clearing or self._stopped:
+            return
+        batch = max(1, self._regions_max // 4)
+        regions = []
+        for region, hot in self.regions.items():
+            if self._clearable(region, hot):
+                regions.append(region)
+                if len(regions) >= batch:
+                    break
+        if regions:
+            self._clear_later(regions)
+        elif not self._order.by_region and self._queue:
+            self._release_queue()
+
+    def _ticked(self) -> None:
+        self._timer = self._clock.callLater(_TICK_S, self._ticked)
+        self._tick += 1
+        if self._clearing:
+            return
+        if self._queue:
+            self._evict()
+            return
+        oldest = self._tick - _IDLE_TICKS
+        idle = [region for region, hot in self.regions.items() if hot.tick < oldest and self._clearable(region, hot)]
+        if idle:
+            self._clear_later(idle)
+
+    def _clear_later(self, regions: list[int]) -> None:
+        Deferred.fromCoroutine(self.clear(regions)).addErrback(
+            lambda failure: _log.failure("clearing regions failed", failure)
+        )
+
+    def clear_all(self) -> Deferred[bool]:
+        """Clear everything that can be cleared; for a clean stop."""
+        regions = [region for region, hot in self.regions.items() if self._clearable(region, hot)]
+        return Deferred.fromCoroutine(self.clear(regions))
+
+    async def clear(self, regions: list[int]) -> bool:
+        """
+        Clear C{regions}: hold, flush every receiver, write (epoch, cold) on each, let go.
+
+        @return: C{False} when a receiver left meanwhile; the regions are then as they were.
+        """
+        self._clearing += 1
+        for region in regions:
+            self.regions[region].held = True
+        cleared = False
+        try:
+            cleared = await self._flush_receivers()
+            if cleared:
+                await self._write_cold(regions)
+        finally:
+            self._clearing -= 1
+            self._let_go(regions, cleared)
+        return cleared
+
+    async def _flush_receivers(self) -> bool:
+        configuration = self._configuration
+        if configuration.leaving or configuration.stalled:
+            return False
+        good = True
+        receivers = list(members_in(self._members, configuration.sent | configuration.targets))
+        for member, flushed in [(m, _outcome(m.tables.flush())) for m in receivers if m.tables is not None]:
+            error = await flushed
+            if error is not None:
+                configuration.fail(member, f"it could not be flushed: {error}")
+                good = False
+        # A receiver that is on its way out must be out, and a new epoch begun, before anything is cleared.
+        return good and not configuration.leaving and not configuration.stalled
+
+    async def _write_cold(self, regions: list[int]) -> None:
+        configuration = self._configuration
+        epoch = configuration.epoch
+        writes = []
+        for member in members_in(self._members, configuration.sent | configuration.targets):
+            theirs = regions
+            if configuration.targets & member.bit:
+                theirs = [region for region in regions if not member.dirty[region]]
+            for region in theirs:
+                member.table.clear(region, epoch)
+                self.regions[region].marked &= ~member.bit
+            assert member.tables is not None
+            writes.append((member, _outcome_of(member.tables.write_behind(theirs))))
+        for member, written in writes:
+            error = await written
+            if error is not None:
+                configuration.fail(member, f"its region table could not be written: {error}")
+
+    def _let_go(self, regions: list[int], cleared: bool) -> None:
+        parked: list[Extent] = []
+        for region in regions:
+            hot = self.regions[region]
+            hot.held = False
+            parked += hot.parked
+            hot.parked = []
+            if cleared:
+                del self.regions[region]
+            else:
+                hot.tick = self._tick  # not at once again
+        for extent in parked:
+            self._enter(extent)
+        self._release_queue()
+
+    def _release_queue(self) -> None:
+        waiting, self._queue = self._queue, deque()
+        for extent in waiting:
+            self._enter(extent)
+
+
+def _sentence(failure: Failure) -> str:
+    return failure.getErrorMessage()
+
+
+def _outcome(work: object) -> Deferred[Exception | None]:
+    """What came of a coroutine that may fail in ways a member can."""
+
+    async def run() -> Exception | None:
+        try:
+            await work  # type: ignore[misc]
+        except DSTError as error:
+            return error
+        return None
+
+    return Deferred.fromCoroutine(run())
+
+
+def _outcome_of(done: Deferred[None]) -> Deferred[Exception | None]:
+    return _outcome(done)

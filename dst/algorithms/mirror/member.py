@@ -1,0 +1,116 @@
+"""
+What a mirror knows of one member.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from dst.interfaces import INode, MemberOptions, StopObserving
+from dst.label.format import FoundLabel, Label
+from dst.label.region_table import RegionTable
+from dst.label.zone import Zone
+from dst.recovery.label_store import LabelStore
+from dst.recovery.table_store import TableStore
+from dst.status import LinkState, MemberState, ResyncProgress
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IDelayedCall
+
+__all__ = ["Member", "members_in"]
+
+
+class Member:
+    """
+    One member of one mirror.
+
+    @ivar bit: its bit in every mask of members.
+    @ivar node_id: the identity on its media; C{b""} while it has none in this storage.
+    @ivar state: what it is to the storage, for people; the masks of the configuration decide.
+    @ivar reason: one sentence why it is not in sync; C{""} when it is.
+    @ivar labels: its label; C{None} until the media was read.
+    @ivar tables: its region table; C{None} until it was read.
+    @ivar dirty: 1 for every region it has not, while it is a resync target.
+    @ivar copying: regions that a copy to it has marked: they get every write.
+    @ivar outstanding: changes sent to its node that have not ended.
+    @ivar reading: reads sent to its node that have not ended.
+    """
+
+    def __init__(self, index: int, node: INode, options: MemberOptions) -> None:
+        self.index = index
+        self.bit = 1 << index
+        self.node = node
+        self.options = options
+        self.node_id = b""
+        self.state = MemberState.ABSENT
+        self.reason = "not seen yet"
+        self.since = time.time()
+        self.found: FoundLabel | None = None
+        self.labels: LabelStore | None = None
+        self.tables: TableStore | None = None
+        self.incarnation = b""
+        self.dirty = bytearray()
+        self.dirty_count = 0
+        self.copying: set[int] = set()
+        self.outstanding = 0
+        self.reading = 0
+        self.progress: ResyncProgress | None = None
+        self.suspended = False
+        self.distrusted = False
+        self.returning = False
+        self.retry_delay_s = 0.0
+        self.retry: IDelayedCall | None = None
+        self.grace: IDelayedCall | None = None
+        self.unobserve: StopObserving = _nothing
+        self.history: list[str] = []
+
+    @property
+    def name(self) -> str:
+        """Its node's name."""
+        return self.node.name
+
+    @property
+    def ready(self) -> bool:
+        """Its node can be used now."""
+        return self.node.link is LinkState.READY
+
+    @property
+    def table(self) -> RegionTable:
+        """What its region table says."""
+        assert self.tables is not None, self.name
+        return self.tables.table
+
+    def become(self, state: MemberState, reason: str = "") -> None:
+        """Take a state, with the reason people are shown."""
+        if state is not self.state:
+            self.state, self.since = state, time.time()
+        self.reason = reason
+
+    def zone_of(self, label: Label) -> Zone:
+        """Where its zone is, by its own label."""
+        return Zone.at_end_of(label.media_size, label.region_size)
+
+    def wants(self, first: int, last: int) -> bool:
+        """As a resync target, it is to receive a write that touches these regions."""
+        dirty, copying = self.dirty, self.copying
+        return any(not dirty[region] or region in copying for region in range(first, last + 1))
+
+    def set_clean(self, region: int) -> None:
+        """As a resync target: it has this region now."""
+        if self.dirty[region]:
+            self.dirty[region] = 0
+            self.dirty_count -= 1
+
+
+def members_in(members: Sequence[Member], mask: int) -> Iterator[Member]:
+    """The members whose bit is set in C{mask}, ascending."""
+    while mask:
+        low = mask & -mask
+        yield members[low.bit_length() - 1]
+        mask ^= low
+
+
+def _nothing() -> None:
+    """Nothing is observed."""

@@ -1,0 +1,238 @@
+"""
+How a member comes back into sync (R5, R12, R13).
+
+Read its label, let the verdict table say what it is, load its region table,
+compare and register it as a receiver in one turn, copy what is dirty, flush,
+and name it in a record. Nobody is asked; what only a person may decide is
+refused with a sentence.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from dst.algorithms.mirror.configuration import Configuration
+from dst.algorithms.mirror.copying import Copier
+from dst.algorithms.mirror.hot_set import HotSet
+from dst.algorithms.mirror.member import Member, members_in
+from dst.errors import DSTError
+from dst.label.format import Epoch, FoundLabel, Label
+from dst.label.region_table import RegionTable
+from dst.label.verdict import MemberInputs, MemberStep, MemberVerdict, judge_member
+from dst.label.zone import Zone
+from dst.recovery.label_store import LabelStore
+from dst.recovery.table_store import TableStore
+from dst.status import MemberState
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IReactorTime
+
+__all__ = ["Returning", "new_member_label"]
+
+_log = Logger()
+
+_RETRY_S_FIRST = 1.0
+_RETRY_S_MAX = 30.0
+"""A member that failed again is held back for longer each time, so that it does not pull the others down."""
+
+
+def new_member_label(storage: Label, member: Member) -> Label:
+    """The first label of media that has just become C{member}'s."""
+    size = member.node.geometry.size
+    zone = Zone.at_end_of(size, storage.region_size)
+    return storage.evolve(
+        sequence=0,
+        node_id=member.node_id,
+        place=member.index,
+        consistent=False,
+        media_size=size,
+        zone_offset=zone.offset,
+    )
+
+
+class Returning:
+    """
+    The members of one serving mirror that are not in sync, on their way back.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        members: Sequence[Member],
+        configuration: Configuration,
+        hot: HotSet,
+        copier: Copier,
+        storage: Label,
+    ) -> None:
+        self._clock = clock
+        self._members = members
+        self._configuration = configuration
+        self._hot = hot
+        self._copier = copier
+        self._storage = storage
+        self._running: set[Deferred[None]] = set()
+        self.stopped = False
+
+    def consider(self, member: Member) -> None:
+        """Something about C{member} has changed: begin its return if it can be begun."""
+        configuration = self._configuration
+        if (
+            self.stopped
+            or member.returning
+            or member.retry is not None
+            or member.suspended
+            or not member.ready
+            or member.outstanding
+            or (configuration.sent | configuration.targets) & member.bit
+            or configuration.frozen
+        ):
+            return
+        member.returning = True
+        run = Deferred.fromCoroutine(self._return(member))
+        self._running.add(run)
+        run.addErrback(_report)
+        run.addBoth(lambda _: self._ended(member, run))
+
+    def _ended(self, member: Member, run: Deferred[None]) -> None:
+        self._running.discard(run)
+        member.returning = False
+        if not self.stopped and member.state is MemberState.ABSENT:
+            self.consider(member)
+
+    async def _return(self, member: Member) -> None:
+        try:
+            await self._come_back(member)
+            member.retry_delay_s = 0.0
+        except CancelledError:
+            raise
+        except DSTError as error:
+            self._configuration.fail(member, f"its return failed: {error}")
+            if not self._configuration.sent & member.bit:
+                member.become(MemberState.ABSENT, f"its return failed: {error}")
+            self._try_later(member)
+
+    def _try_later(self, member: Member) -> None:
+        delay = min(_RETRY_S_MAX, member.retry_delay_s * 2 or _RETRY_S_FIRST)
+        member.retry_delay_s = delay
+
+        def again() -> None:
+            member.retry = None
+            self.consider(member)
+
+        if not self.stopped:
+            member.retry = self._clock.callLater(delay, again)
+
+    async def _come_back(self, member: Member) -> None:
+        verdict, found = await self._judge(member)
+        _log.info("{member}: {row}: {reason}", member=member.name, row=verdict.row, reason=verdict.reason)
+        member.history = [*member.history[-15:], f"{verdict.row}: {verdict.reason}"]
+        if verdict.step is MemberStep.REFUSE:
+            member.become(MemberState.REFUSED, verdict.reason)
+            return
+        if verdict.step is MemberStep.NEW_MEDIA:
+            await self._label_new_media(member)
+        else:
+            await self._load_old_media(member, found)
+        never = found.label is None or found.label.since == Epoch()
+        full = never or verdict.step is MemberStep.NEW_MEDIA or member.distrusted
+        if not self._still_wanted(member):
+            return
+        self._register(member, full)
+        await self._copier.run(member, full, verdict.reason)
+        member.distrusted = False
+
+    def _still_wanted(self, member: Member) -> bool:
+        """It may have gone, or been suspended, while its media was read."""
+        return member.ready and not member.suspended and not self._configuration.frozen and not self.stopped
+
+    async def _judge(self, member: Member) -> tuple[MemberVerdict, FoundLabel]:
+        member.labels = labels = LabelStore(member.node)
+        known = [other.labels.label for other in self._members if other.labels is not None]
+        found = await labels.read(label.media_size for label in known if label is not None)
+        member.found = found
+        size = found.label.media_size if found.label is not None else member.node.geometry.size
+        inputs = MemberInputs(
+            self._storage.storage_id,
+            self._storage.algorithm,
+            self._configuration.record,
+            found,
+            member.node.geometry.size,
+            Zone.at_end_of(size, self._storage.region_size).capacity,
+            self._storage.data_size,
+        )
+        return self._unless_twice(member, judge_member(inputs)), found
+
+    def _unless_twice(self, member: Member, verdict: MemberVerdict) -> MemberVerdict:
+        """Two nodes that lead to the same media would each undo the other's order of steps."""
+        label = member.labels.label if member.labels is not None else None
+        for other in self._members:
+            if verdict.step is MemberStep.COMPARE and label is not None and other is not member:
+                counted = (self._configuration.sent | self._configuration.targets) & other.bit
+                if other.node_id == label.node_id and (counted or other.returning):
+                    reason = f"this is the same media as {other.name}; correct the topology, or blank a copied label"
+                    return MemberVerdict("same-media-twice", MemberStep.REFUSE, reason)
+        return verdict
+
+    async def _label_new_media(self, member: Member) -> None:
+        assert member.labels is not None
+        member.node_id = os.urandom(16)
+        # The record names it before its own label does: a label that no record names would be refused.
+        await self._configuration.make_stable()
+        zone = Zone.at_end_of(member.node.geometry.size, self._storage.region_size)
+        regions = zone.regions_of(self._storage.data_size)
+        member.tables = TableStore(member.node, zone, RegionTable(regions, self._storage.storage_id))
+        await member.tables.create()
+        member.labels.label = None
+        label = new_member_label(self._storage, member)
+        await member.labels.write(label.evolve(record=self._configuration.record, since=Epoch()))
+
+    async def _load_old_media(self, member: Member, found: FoundLabel) -> None:
+        label = found.label
+        assert label is not None and member.labels is not None
+        member.node_id = label.node_id
+        zone = member.zone_of(label)
+        table = RegionTable(zone.regions_of(self._storage.data_size), self._storage.storage_id)
+        member.tables = TableStore(member.node, zone, table)
+        bad = await member.tables.load()
+        if bad:
+            _log.warn("{member}: {bad} pages of the region table were unusable", member=member.name, bad=bad)
+        # "Target since" stays what it was: a member that never was consistent still is one.
+        new = self._configuration.label_for(member, self._configuration.record, consistent=False)
+        await member.labels.write(new.evolve(since=label.since if not label.consistent else new.since))
+
+    def _register(self, member: Member, full: bool) -> None:
+        """Compare and become a receiver, in one turn (R5)."""
+        configuration = self._configuration
+        source = next(members_in(self._members, configuration.in_sync & ~configuration.leaving))
+        dirty = bytearray([1]) * member.table.regions if full else member.table.differences(source.table)
+        for region in self._hot.regions:
+            dirty[region] = 1
+        member.dirty = dirty
+        member.dirty_count = dirty.count(1)
+        member.copying = set()
+        member.incarnation = member.node.incarnation
+        self._hot.forget(member.bit)
+        configuration.register(member)
+
+    def stop(self) -> list[Deferred[None]]:
+        """Begin no more; @return: what still runs, cancelled."""
+        self.stopped = True
+        for member in self._members:
+            if member.retry is not None:
+                member.retry.cancel()
+                member.retry = None
+        running = list(self._running)
+        for run in running:
+            run.cancel()
+        return running
+
+
+def _report(failure: Failure) -> None:
+    if not failure.check(CancelledError):
+        _log.failure("the return of a member failed", failure)

@@ -1,0 +1,76 @@
+"""
+The options of a storage, taken from plain values with an error that says what was expected.
+"""
+
+from __future__ import annotations
+
+from dst.errors import ConfigurationError
+from dst.geometry import parse_size
+
+__all__ = ["Options"]
+
+
+class Options:
+    """
+    Takes options out of a table; what is left at the end is unknown.
+    """
+
+    def __init__(self, where: str, table: dict[str, object]) -> None:
+        self._where = where
+        self._left = dict(table)
+        self._known: list[str] = []
+
+    def _take(self, key: str, default: object) -> object:
+        self._known.append(key)
+        return self._left.pop(key, default)
+
+    def _wrong(self, key: str, found: object, expected: str) -> ConfigurationError:
+        return ConfigurationError(f"{self._where}: {key} = {found!r}, expected {expected}")
+
+    def choice(self, key: str, default: str, words: tuple[str, ...]) -> str:
+        """One of some words."""
+        found = self._take(key, default)
+        if not isinstance(found, str) or found not in words:
+            raise self._wrong(key, found, " or ".join(f'"{word}"' for word in words))
+        return found
+
+    def integer(self, key: str, default: int, least: int, most: int) -> int:
+        """A whole number."""
+        found = self._take(key, default)
+        if isinstance(found, bool) or not isinstance(found, int) or not least <= found <= most:
+            raise self._wrong(key, found, f"a whole number from {least} to {most}")
+        return found
+
+    def seconds(self, key: str, default: float) -> float:
+        """A time."""
+        found = self._take(key, default)
+        if isinstance(found, bool) or not isinstance(found, (int, float)) or not 0 <= found <= 86400:
+            raise self._wrong(key, found, "seconds, from 0 to 86400")
+        return float(found)
+
+    def power_of_two(self, key: str, default: int, least: int, most: int) -> int:
+        """A size: a number of bytes or a text like "64K"."""
+        found = self._take(key, default)
+        if found == default:
+            return default
+        expected = f"a power of two from {least} to {most} bytes"
+        try:
+            size = parse_size(str(found)) if isinstance(found, (str, int)) and not isinstance(found, bool) else -1
+        except ValueError as error:
+            raise self._wrong(key, found, expected) from error
+        if not least <= size <= most or size & (size - 1):
+            raise self._wrong(key, found, expected)
+        return size
+
+    def count(self, nodes: int, least: int, most: int) -> None:
+        """The number of nodes."""
+        if not least <= nodes <= most:
+            raise ConfigurationError(f"{self._where} has {nodes} nodes, expected {least} to {most}")
+
+    def done(self) -> None:
+        """Nothing else was expected."""
+        if self._left:
+            unknown = ", ".join(sorted(self._left))
+            raise ConfigurationError(
+                f"{self._where}: unknown option {unknown}; the options are {', '.join(sorted(self._known))}"
+            )

@@ -1,0 +1,99 @@
+"""
+The record as the owner itself keeps it: with it, one surviving copy is enough to start from, because the
+owner knows which members its last stable record named.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+from twisted.internet.defer import Deferred, succeed
+
+from dst.errors import BadMedia, ConfigurationError
+from dst.label.format import Label, decode_slot, encode_slot
+
+__all__ = ["FileRecordStore", "IRecordStore", "NoRecordStore", "RunInThread"]
+
+_T = TypeVar("_T")
+
+
+class RunInThread(Protocol):
+    """Runs a callable that may block, off the reactor's thread; fires with what it returns."""
+
+    def __call__(self, work: Callable[[], _T]) -> Deferred[_T]: ...
+
+
+class IRecordStore(Protocol):
+    """Where an owner keeps the label of its storage."""
+
+    def load(self) -> Deferred[Label | None]:
+        """The label kept last; C{None} when there never was one. Fails with C{BadMedia} when it is damaged."""
+
+    def store(self, label: Label) -> Deferred[None]:
+        """Keep C{label}; when this fires it is stable, and at every moment before the one before it was."""
+
+
+class NoRecordStore:
+    """Nothing is kept: a storage without a state directory needs every member to start."""
+
+    def load(self) -> Deferred[Label | None]:
+        """See L{IRecordStore.load}."""
+        return succeed(None)
+
+    def store(self, label: Label) -> Deferred[None]:
+        """See L{IRecordStore.store}."""
+        return succeed(None)
+
+
+class FileRecordStore:
+    """
+    The label in a file, replaced as a whole.
+    """
+
+    def __init__(self, path: str, run_in_thread: RunInThread) -> None:
+        self.path = path
+        self._run = run_in_thread
+
+    def load(self) -> Deferred[Label | None]:
+        """See L{IRecordStore.load}."""
+        return self._run(self._load)
+
+    def _load(self) -> Label | None:
+        try:
+            with open(self.path, "rb") as file:
+                kept = file.read()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise ConfigurationError(f"the storage's record {self.path} cannot be read: {error.strerror}") from error
+        try:
+            label = decode_slot(kept)
+        except BadMedia as error:
+            raise BadMedia(
+                f"{self.path}: {error.message}; if every member is present the file may be deleted"
+            ) from error
+        if label is None:
+            raise BadMedia(f"{self.path} is not a storage's record; if every member is present it may be deleted")
+        return label
+
+    def store(self, label: Label) -> Deferred[None]:
+        """See L{IRecordStore.store}."""
+        slot = encode_slot(label)
+        return self._run(lambda: self._store(slot))
+
+    def _store(self, slot: bytes) -> None:
+        directory = os.path.dirname(self.path)
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        temporary = self.path + ".new"
+        with open(temporary, "wb") as file:
+            file.write(slot)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, self.path)
+        handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
