@@ -1,0 +1,304 @@
+"""
+What a client has asked and what became of it: the memory that outlives a connection.
+
+A transaction ends in one of four ways: with its answer, by its deadline, because its node gave up, or
+because a limit did not let it in.  A connection that breaks ends none; the next one sends all again, in order.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from attrs import define
+from twisted.internet.defer import Deferred, fail
+
+from dst.errors import CorruptData, DeadlinePassed, DSTError, LimitReached, PeerError, Unavailable
+from dst.interfaces import Buffer
+from dst.status import Status
+from dst.wire.bodies import decode_error
+from dst.wire.framing import request_header
+from dst.wire.messages import ANSWER, CHANGES, DAMAGED, Frame, Operation
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+__all__ = ["Link", "Transaction", "TransactionTable"]
+
+_READ_ANSWER = Operation.READ | ANSWER
+_CORRUPT = Status.CORRUPT
+
+
+class Link(Protocol):
+    """What a table sends through."""
+
+    unread: bool
+
+    def send(self, header: Buffer, data: Buffer = b"") -> None: ...
+
+
+@define(eq=False)
+class Transaction:
+    """
+    One request, from when it was asked until it has ended.
+
+    @ivar length: of the extent.
+    @ivar cost_bytes: what it counts for against limits in bytes.
+    @ivar deadline: when it has waited too long; set anew whenever it is sent.
+    @ivar sends: how often it was sent.
+    @ivar damages: how often that was because data did not arrive as it was sent.
+    """
+
+    id: int
+    operation: int
+    flags: int
+    offset: int
+    length: int
+    data: Buffer
+    cost_bytes: int
+    result: Deferred[Any]
+    deadline: float
+    sends: int = 0
+    damages: int = 0
+
+
+class TransactionTable:
+    """
+    The transactions of one node.
+
+    In flight are those that were sent and not answered, as many as the server allows; the
+    others wait, first come, first sent.  Together they are bounded by C{requests_max} and C{bytes_max}.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        overdue: Callable[[str], None],
+        *,
+        deadline_s: float,
+        requests_max: int = 8192,
+        bytes_max: int = 256 * 1024 * 1024,
+        sends_max: int = 16,
+        damages_max: int = 3,
+    ) -> None:
+        """
+        @param overdue: called with a sentence when a change that was sent was not answered in time.  It may
+            still be executed, so whoever writes there again must first make sure that it is not: cut the connection.
+        @param deadline_s: the time for the answer, from when the request was asked or last sent.
+        @param requests_max: more are refused: what one daemon's clients have in flight together, with room.
+        @param bytes_max: the same in bytes.
+        @param sends_max: with every connection breaking in the middle, a request is given up after this many.
+        @param damages_max: after so many damaged transfers in a row it is not the wire's mood but the wire.
+        """
+        self._clock = clock
+        self._overdue = overdue
+        self._deadline_s = deadline_s
+        self._requests_max = requests_max
+        self._bytes_max = bytes_max
+        self._sends_max = sends_max
+        self._damages_max = damages_max
+        self._last_id = 0
+        self._in_flight: dict[int, Transaction] = {}  # in the order in which they were asked
+        self._in_flight_bytes = 0
+        self._waiting: deque[Transaction] = deque()
+        self._bytes = 0
+        self._link: Link | None = None
+        self._link_requests_max = 0
+        self._link_bytes_max = 0
+        self._checksums = True
+        self._timer: IDelayedCall | None = None
+
+    def __len__(self) -> int:
+        return len(self._in_flight) + len(self._waiting)
+
+    def ask(
+        self,
+        operation: int,
+        offset: int = 0,
+        length: int = 0,
+        *,
+        flags: int = 0,
+        data: Buffer = b"",
+        cost_bytes: int = 0,
+    ) -> Deferred[Any]:
+        """
+        Begin a transaction.
+
+        @return: the data of the answer; fails with the error the server answered, C{DeadlinePassed},
+            C{LimitReached}, or whatever L{fail_all} is given.
+        """
+        count = len(self._in_flight) + len(self._waiting)
+        if count >= self._requests_max or (self._bytes + cost_bytes > self._bytes_max and count):
+            return fail(
+                LimitReached(
+                    f"{count} requests with {self._bytes} bytes wait for an answer already; the limits are"
+                    f" {self._requests_max} and {self._bytes_max}"
+                )
+            )
+        self._last_id = request_id = self._last_id + 1
+        result: Deferred[Any] = Deferred()
+        deadline = self._clock.seconds() + self._deadline_s
+        transaction = Transaction(request_id, operation, flags, offset, length, data, cost_bytes, result, deadline)
+        self._bytes += cost_bytes
+        if self._waiting or not self._may_send(cost_bytes):
+            self._waiting.append(transaction)
+        else:
+            self._in_flight[request_id] = transaction
+            self._in_flight_bytes += cost_bytes
+            self._send(transaction)
+        if self._timer is None:
+            self._timer = self._clock.callLater(self._tick_s, self._tick)
+        return result
+
+    def attach(self, link: Link, *, requests_max: int, bytes_max: int, checksums: bool) -> None:
+        """
+        Send through C{link} from now on, and first, in the old order, what was sent before and not answered.
+
+        @param requests_max: how many may be in flight.
+        @param bytes_max: and how many bytes in them; one alone may always be.
+        """
+        self._link = link
+        self._link_requests_max = requests_max
+        self._link_bytes_max = bytes_max
+        self._checksums = checksums
+        # The new server may allow less than the old one did: all wait again, and are sent as it allows.
+        self._waiting.extendleft(reversed(self._in_flight.values()))
+        self._in_flight.clear()
+        self._in_flight_bytes = 0
+        self.pump()
+
+    def detach(self) -> None:
+        """The connection broke: send nothing until the next L{attach}."""
+        self._link = None
+
+    def fail_all(self, make_error: Callable[[], DSTError]) -> None:
+        """End everything with an error."""
+        doomed = [*self._in_flight.values(), *self._waiting]
+        self._in_flight.clear()
+        self._waiting.clear()
+        self._in_flight_bytes = self._bytes = 0
+        self._stop_timer()
+        for transaction in doomed:
+            transaction.result.errback(make_error())
+
+    def answered(self, frame: Frame) -> None:
+        """
+        Take an answer.  One that belongs to nothing is dropped: its request has ended by its deadline.
+
+        @raise PeerError: it does not answer what was asked.
+        """
+        transaction = self._in_flight.get(frame.id)
+        if transaction is None:
+            return
+        kind = frame.kind
+        if kind != transaction.operation | ANSWER:
+            raise PeerError(f"request {frame.id} was {transaction.operation} and got the answer to {kind & ~ANSWER}")
+        status = frame.status
+        if status:
+            if status == _CORRUPT and frame.flags & DAMAGED:
+                self._damaged(transaction)
+                return
+            self._end(transaction)
+            transaction.result.errback(decode_error(status, frame.data if frame.intact else b""))
+        elif not frame.intact:
+            self._damaged(transaction)
+        elif kind == _READ_ANSWER and len(frame.data) != transaction.length:
+            raise PeerError(f"{transaction.length} bytes were asked for and {len(frame.data)} answered")
+        else:
+            self._end(transaction)
+            transaction.result.callback(frame.data)
+
+    def pump(self) -> None:
+        """Send what waits, as far as it may be sent now."""
+        waiting = self._waiting
+        while waiting and self._may_send(waiting[0].cost_bytes):
+            transaction = waiting.popleft()
+            if transaction.sends >= self._sends_max:
+                self._bytes -= transaction.cost_bytes
+                transaction.result.errback(
+                    Unavailable(f"the connection broke {transaction.sends} times before the request was answered")
+                )
+                continue
+            self._in_flight[transaction.id] = transaction
+            self._in_flight_bytes += transaction.cost_bytes
+            if transaction.sends:
+                transaction.deadline = self._clock.seconds() + self._deadline_s
+            self._send(transaction)
+
+    def _may_send(self, cost_bytes: int) -> bool:
+        link = self._link
+        if link is None or link.unread:
+            return False
+        in_flight = len(self._in_flight)
+        return in_flight < self._link_requests_max and (
+            self._in_flight_bytes + cost_bytes <= self._link_bytes_max or not in_flight
+        )
+
+    def _send(self, transaction: Transaction) -> None:
+        # Always made from the values, never from what was sent before: there is nothing to convert twice.
+        data = transaction.data
+        header = request_header(
+            transaction.operation,
+            transaction.id,
+            transaction.offset,
+            transaction.length,
+            flags=transaction.flags,
+            data=data,
+            checksum=self._checksums,
+        )
+        transaction.sends += 1
+        assert self._link is not None
+        self._link.send(header, data)
+
+    def _end(self, transaction: Transaction) -> None:
+        del self._in_flight[transaction.id]
+        self._in_flight_bytes -= transaction.cost_bytes
+        self._bytes -= transaction.cost_bytes
+
+    def _damaged(self, transaction: Transaction) -> None:
+        transaction.damages += 1
+        if transaction.damages > self._damages_max:
+            self._end(transaction)
+            transaction.result.errback(
+                CorruptData(
+                    f"the data of a request arrived damaged {transaction.damages} times; the network needs repair"
+                )
+            )
+            return
+        # Same place in the order: nothing that was asked later may pass it on the next connection.
+        transaction.deadline = self._clock.seconds() + self._deadline_s
+        self._send(transaction)
+
+    @property
+    def _tick_s(self) -> float:
+        return min(1.0, self._deadline_s / 8)
+
+    def _tick(self) -> None:
+        self._timer = None
+        now = self._clock.seconds()
+        late = [transaction for transaction in self._in_flight.values() if transaction.deadline <= now]
+        cut = False
+        for transaction in late:
+            self._end(transaction)
+            cut = cut or transaction.operation in CHANGES
+        unsent = [transaction for transaction in self._waiting if transaction.deadline <= now]
+        for transaction in unsent:
+            self._waiting.remove(transaction)
+            self._bytes -= transaction.cost_bytes
+        if self._in_flight or self._waiting:
+            self._timer = self._clock.callLater(self._tick_s, self._tick)
+        if cut and self._link is not None:
+            self._overdue(f"a write was not answered within {self._deadline_s:g} s")
+        for transaction in [*late, *unsent]:
+            transaction.result.errback(
+                DeadlinePassed(
+                    f"{Operation(transaction.operation).name.lower()} was not answered within {self._deadline_s:g} s"
+                )
+            )
+        self.pump()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
