@@ -87,6 +87,13 @@ class Settings:
             raise self._error(f"has {key}={value!r}; expected seconds, above 0")
         return seconds
 
+    def take_text(self, key: str, default: str = "") -> str:
+        """Some words."""
+        value = self._values.pop(key, default)
+        if not isinstance(value, str):
+            raise self._error(f"has {key}={value!r}; expected a string")
+        return value
+
     def finish(self) -> None:
         """
         Nothing more will be taken.

@@ -1,0 +1,183 @@
+"""
+Exports over the DST wire protocol (C{docs/specifications/wire.rst}).
+
+One factory serves every export, on any number of ports, to any number of clients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress
+from twisted.internet.protocol import Protocol, ServerFactory
+from twisted.logger import Logger
+
+from dst.errors import Denied, LimitReached, Unavailable
+from dst.exports.dst_session import DSTServerSession, Limits
+from dst.interfaces import IExports, OpenExport
+from dst.wire.handshake import Hello, Terms
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IReactorTime
+
+__all__ = ["DSTServerFactory", "Limits"]
+
+_log = Logger()
+
+_REFUSALS_MAX = 16
+"""Connections above the limit that are answered with the reason; the others are just closed."""
+
+
+class DSTServerFactory(ServerFactory):
+    """
+    Serves C{exports}.
+
+    @ivar sessions: the connections there are.
+    """
+
+    noisy = False
+
+    def __init__(
+        self, clock: IReactorTime, exports: IExports, *, limits: Limits | None = None, name: str = ""
+    ) -> None:
+        """
+        @param name: how clients see this server called.
+        """
+        self.limits = Limits() if limits is None else limits
+        self.terms = Terms(
+            requests_max=self.limits.requests_max,
+            bytes_max=self.limits.bytes_max,
+            transfer_bytes_max=self.limits.transfer_bytes_max,
+            idle_s=self.limits.idle_s,
+            server=name,
+        )
+        self.sessions: set[DSTServerSession] = set()
+        self._clock = clock
+        self._exports = exports
+        self._by_token: dict[bytes, DSTServerSession] = {}
+        self._lingering: set[DSTServerSession] = set()  # closed, with requests that are still executed
+        self._settling: list[tuple[Callable[[], int], Deferred[None]]] = []
+        self._admitted: set[DSTServerSession] = set()
+        self._drained: list[Deferred[None]] | None = None
+
+    def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
+        if self._drained is not None or len(self.sessions) >= self.limits.connections_max + _REFUSALS_MAX:
+            return None
+        session = DSTServerSession(self._clock, self, _words_for(addr))
+        if len(self.sessions) < self.limits.connections_max:
+            self._admitted.add(session)
+        self.sessions.add(session)
+        return session
+
+    def drain(self) -> Deferred[None]:
+        """
+        Take no more connections and requests, answer what was begun, and close.
+
+        @return: fires when no connection is left: when the devices have done what was asked of them, or after
+            C{limits.drain_s_max}.
+        """
+        drained: Deferred[None] = Deferred()
+        if self._drained is None:
+            self._drained = []
+            for session in list(self.sessions):
+                session.drain()
+        if not self.sessions:
+            drained.callback(None)
+            return drained
+        self._drained.append(drained)
+        patience = self._clock.callLater(self.limits.drain_s_max, self._cut_all)
+
+        def stop(_: None) -> None:
+            if patience.active():
+                patience.cancel()
+
+        return drained.addCallback(stop)
+
+    def _cut_all(self) -> None:
+        for session in list(self.sessions):
+            _log.warn(
+                "{peer} is cut: {requests} of its requests did not end in time",
+                peer=session.peer,
+                requests=session.requests,
+            )
+            session.cut()
+
+    # What a session asks.
+
+    def list_exports(self) -> list[str]:
+        return self._exports.list_exports(None)
+
+    async def open_export(self, session: DSTServerSession, hello: Hello) -> OpenExport:
+        if session not in self._admitted:
+            raise LimitReached(f"this server has {self.limits.connections_max} connections, the most it takes")
+        export = self._exports.open_export(hello.export, None)
+        current = self._by_token.get(hello.token)
+        if current is not None and current.hello is not None and current.hello.attempt >= hello.attempt:
+            raise Denied("a newer connection of the same client is here already")
+        self._by_token[hello.token] = session
+        if current is not None:
+            _log.info("{peer} takes over from {old}", peer=session.peer, old=current.peer)
+            current.cut()
+            self._linger(current)
+
+        def left() -> int:
+            """What of earlier connections may still reach the device."""
+            return sum(
+                old.requests if old.hello is not None and old.hello.token == hello.token else old.changes
+                for old in self._lingering
+                if old.node is export.node
+            )
+
+        if left():
+            await self._wait_until_settled(left)
+        return export
+
+    async def _wait_until_settled(self, left: Callable[[], int]) -> None:
+        settled: Deferred[None] = Deferred()
+        entry = (left, settled)
+        self._settling.append(entry)
+
+        def give_up() -> None:
+            settled.errback(
+                Unavailable(f"{left()} requests of an earlier connection are still being executed; try again")
+            )
+
+        patience = self._clock.callLater(self.limits.settle_s_max, give_up)
+        try:
+            await settled
+        finally:
+            if entry in self._settling:
+                self._settling.remove(entry)
+            if patience.active():
+                patience.cancel()
+
+    def session_ended(self, session: DSTServerSession) -> None:
+        self.sessions.discard(session)
+        self._admitted.discard(session)
+        if session.hello is not None and self._by_token.get(session.hello.token) is session:
+            del self._by_token[session.hello.token]
+        self._linger(session)
+        if self._drained is not None and not self.sessions:
+            drained, self._drained = self._drained, []
+            for waiting in drained:
+                waiting.callback(None)
+
+    def request_settled(self, session: DSTServerSession) -> None:
+        if not session.requests:
+            self._lingering.discard(session)
+        for left, settled in list(self._settling):
+            if not left() and not settled.called:
+                settled.callback(None)
+
+    def _linger(self, session: DSTServerSession) -> None:
+        if session.requests:
+            self._lingering.add(session)
+
+
+def _words_for(addr: IAddress | None) -> str:
+    host, port = getattr(addr, "host", None), getattr(addr, "port", None)
+    if host is None:
+        return "a local client"
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
