@@ -149,11 +149,12 @@ class NodeSuite(BlockDeviceSuite):
         def bad(node: INode) -> None:
             raise ArithmeticError("an observer's own mistake")
 
-        node.observe(bad)
+        stop = node.observe(bad)
         node.observe(lambda node: seen.append(node.link))
         await self.wait(node.open())
         while LinkState.READY not in seen:
             await self.turn()
+        stop()
         self.assertNotEqual([], self.flushLoggedErrors(ArithmeticError))
 
 

@@ -55,6 +55,8 @@ class Specimen:
     @ivar step_s: how far the clock goes at a time while the suite waits.
     @ivar reopen: makes another node of the same media, as a restarted process would; called when the
         first is closed.  C{None} where nothing survives that.
+    @ivar remembers: the incarnation survives with the media.  Off only for media that has no place for it and
+        counts as having lost something each time.
     @ivar tells_holes: what was written with C{no_hole} must not be told as a hole.  Off only for
         media that cannot tell (a foreign server).
     """
@@ -63,6 +65,7 @@ class Specimen:
     clock: Clock | None = None
     step_s: float = 0.01
     reopen: Callable[[], INode] | None = None
+    remembers: bool = True
     tells_holes: bool = True
 
 

@@ -1,0 +1,457 @@
+"""Tests of L{dst.nodes.file} on real files."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.task import deferLater
+from twisted.trial.unittest import SkipTest, TestCase
+
+from dst.errors import (
+    AlreadyInUse,
+    BadMedia,
+    ConfigurationError,
+    DeadlinePassed,
+    LimitReached,
+    MediaError,
+    NoSpace,
+    Unavailable,
+)
+from dst.geometry import BlockStatus
+from dst.nodes.file import FileNode
+from dst.nodes.file_calls import FileCalls
+from dst.status import LinkState
+from dst.testing import Specimen, node_suite
+
+SIZE = 40 << 20
+
+
+def make(case: TestCase) -> Specimen:
+    """A new file, and a second node on it."""
+    path = case.mktemp()
+    return Specimen(FileNode(reactor, "f", path, size=SIZE), reopen=lambda: FileNode(reactor, "f", path))
+
+
+def make_read_only(case: TestCase) -> Specimen:
+    """A file that is served read-only."""
+    path = case.mktemp()
+    Path(path).write_bytes(os.urandom(SIZE))
+    return Specimen(FileNode(reactor, "f", path, read_only=True))
+
+
+class WithoutNowait(FileCalls):
+    """A file system that can never tell whether a call would wait, and knows no holes."""
+
+    def read(self, fd: int, buffer: bytearray | memoryview, offset: int, flags: int = 0) -> int:
+        if flags:
+            raise OSError(95, "Operation not supported")
+        return super().read(fd, buffer, offset)
+
+    def fallocate(self, fd: int, mode: int, offset: int, length: int) -> None:
+        raise OSError(95, "Operation not supported")
+
+
+def make_without(case: TestCase) -> Specimen:
+    """A file on such a file system."""
+    path = case.mktemp()
+    return Specimen(FileNode(reactor, "f", path, size=4 << 20, calls=WithoutNowait()))
+
+
+class FileNodeTests(node_suite(FileNode, make, make_read_only=make_read_only)):
+    """A file keeps the promises of a node."""
+
+
+class PlainFileNodeTests(node_suite(FileNode, make_without)):
+    """So does one on a file system that can do nothing special."""
+
+
+def make_loop(case: TestCase) -> Specimen:
+    """A loop device."""
+    backing = case.mktemp()
+    with open(backing, "wb") as file:
+        file.truncate(8 << 20)
+    try:
+        made = subprocess.run(["losetup", "--find", "--show", backing], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise SkipTest(f"no loop device can be had here: {error}") from None
+    device = made.stdout.strip()
+    case.addCleanup(subprocess.run, ["losetup", "--detach", device], check=True)
+    return Specimen(FileNode(reactor, "b", device))
+
+
+class BlockDeviceTests(node_suite(FileNode, make_loop)):
+    """So does a block device."""
+
+
+class FileCase(TestCase):
+    """With a file that does not exist yet."""
+
+    def setUp(self) -> None:
+        self.path = self.mktemp()
+
+    async def node(self, **options: object) -> FileNode:
+        """A node that was opened."""
+        node = FileNode(reactor, "f", self.path, **{"size": 1 << 20, **options})
+        self.addCleanup(node.close)
+        await node.open()
+        return node
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Let the reactor run until something is so; trial's own timeout bounds it."""
+        while not condition():
+            await deferLater(reactor, 0.005, lambda: None)
+
+    async def assert_fails(self, expected: type[Exception], deferred: Deferred[object]) -> str:
+        """The sentence of the failure."""
+        try:
+            await deferred
+        except expected as error:
+            return str(error)
+        self.fail(f"expected {expected.__name__}")
+
+
+class OpenTests(FileCase):
+    """What is made, refused and waited for."""
+
+    async def test_created_sparse(self) -> None:
+        """A missing file is created with the size, and takes no space."""
+        node = await self.node(size=64 << 20)
+        found = os.stat(self.path)
+        self.assertEqual((64 << 20, 64 << 20, 0), (node.geometry.size, found.st_size, found.st_blocks))
+
+    async def test_empty_file(self) -> None:
+        """An empty file counts as missing."""
+        Path(self.path).touch()
+        self.assertEqual(1 << 20, (await self.node()).geometry.size)
+
+    async def test_another_size(self) -> None:
+        """A file of another size is refused, both sizes are said, and it is not touched."""
+        Path(self.path).write_bytes(b"precious")
+        node = FileNode(reactor, "f", self.path, size=1 << 20)
+        sentence = await self.assert_fails(ConfigurationError, node.open())
+        self.assertEqual(
+            f"{self.path} has 8 bytes and size= says 1048576; size= only creates: correct it, or leave it out",
+            sentence,
+        )
+        self.assertIs(LinkState.AWAY, node.link)
+        await node.close()
+        self.assertEqual(b"precious", Path(self.path).read_bytes())
+
+    async def test_size_of_media(self) -> None:
+        """Without a size the media says it."""
+        Path(self.path).write_bytes(bytes(12345))
+        self.assertEqual(12345, (await self.node(size=None)).geometry.size)
+
+    async def test_unusable(self) -> None:
+        """What can never be a node is refused with what it is."""
+        os.mkdir(self.path)
+        fifo = self.mktemp()
+        os.mkfifo(fifo)
+        empty = self.mktemp()
+        Path(empty).touch()
+        for path, words in [
+            (self.path, "is a directory"),
+            (fifo, "is neither"),
+            ("/dev/null", "is neither"),
+            (empty, "is empty"),
+        ]:
+            node = FileNode(reactor, "f", path)
+            self.assertIn(words, await self.assert_fails(ConfigurationError, node.open()))
+            await node.close()
+
+    async def test_permission(self) -> None:
+        """A file that may not be opened is refused, with what to do."""
+
+        class NoPermission(FileCalls):
+            def open(self, path: str, flags: int, mode: int = 0o777) -> int:
+                raise PermissionError(13, "Permission denied")
+
+        Path(self.path).write_bytes(bytes(512))
+        node = FileNode(reactor, "f", self.path, calls=NoPermission())
+        sentence = await self.assert_fails(ConfigurationError, node.open())
+        self.assertIn("may not be read and written by this user; change its permissions", sentence)
+        await node.close()
+
+    async def test_missing_then_there(self) -> None:
+        """A node whose file is missing is away, says so, and is ready by itself when the file comes."""
+        node = await self.node(size=None)
+        self.assertIs(LinkState.AWAY, node.link)
+        self.assertIn("is not there; create it", node.reason)
+        await self.assert_fails(Unavailable, node.read(0, 1))
+        Path(self.path).write_bytes(b"here")
+        await self.until(lambda: node.link is LinkState.READY)
+        self.assertEqual(b"here", bytes(await node.read(0, 4)))
+
+    async def test_close_while_missing(self) -> None:
+        """A node that waits for its file can be closed."""
+        node = await self.node(size=None)
+        await node.close()
+        self.assertIs(LinkState.CLOSED, node.link)
+
+    async def test_locked(self) -> None:
+        """A second node of the same file is refused, by any path, until the first is closed."""
+        first = await self.node()
+        link = self.mktemp()
+        os.link(self.path, link)
+        second = FileNode(reactor, "g", link)
+        sentence = await self.assert_fails(AlreadyInUse, second.open())
+        self.assertIn("is in use by another node or program", sentence)
+        await second.close()
+        await first.close()
+        await second.open()
+        self.assertIs(LinkState.READY, second.link)
+        await second.close()
+
+    async def test_locked_by_another_process(self) -> None:
+        """So is one of a file that another process has, until that ends."""
+        Path(self.path).write_bytes(bytes(4096))
+        script = "import fcntl,sys; f=open(sys.argv[1]); fcntl.flock(f,fcntl.LOCK_EX); print(flush=True); input()"
+        other = subprocess.Popen(
+            [sys.executable, "-c", script, self.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        assert other.stdout is not None
+        other.stdout.readline()
+        node = FileNode(reactor, "f", self.path)
+        await self.assert_fails(AlreadyInUse, node.open())
+        other.communicate(b"\n")
+        await node.open()
+        self.assertIs(LinkState.READY, node.link)
+        await node.close()
+
+    async def test_readers_share(self) -> None:
+        """Read-only nodes may share a file."""
+        Path(self.path).write_bytes(bytes(4096))
+        await self.node(size=None, read_only=True)
+        second = await self.node(size=None, read_only=True)
+        self.assertIs(LinkState.READY, second.link)
+
+    async def test_open_again(self) -> None:
+        """A node that was closed can be opened again, and no thread of the first time is left."""
+        before = threading.active_count()
+        node = await self.node()
+        await node.write(0, b"kept")
+        await node.close()
+        self.assertEqual(before, threading.active_count())
+        await node.open()
+        self.assertEqual(b"kept", bytes(await node.read(0, 4)))
+
+
+class HoleTests(FileCase):
+    """Space that is taken and given back."""
+
+    async def test_trim_gives_space_back(self) -> None:
+        """What is trimmed takes no space on the disk, and is told as a hole."""
+        node = await self.node()
+        await node.write(0, b"x" * (1 << 20), fua=True)
+        self.assertGreaterEqual(os.stat(self.path).st_blocks * 512, 1 << 20)
+        await node.trim(0, 1 << 20)
+        self.assertEqual(0, os.stat(self.path).st_blocks)
+        extents = await node.block_status(0, 1 << 20)
+        self.assertEqual([(1 << 20, BlockStatus.HOLE | BlockStatus.ZERO)], [(e.length, e.status) for e in extents])
+
+    async def test_zeroes_that_keep_space(self) -> None:
+        """Zeroes without a hole take their space, and are told as zeroes that are not a hole."""
+        node = await self.node()
+        await node.write_zeroes(65536, 65536, no_hole=True)
+        self.assertEqual(65536, os.stat(self.path).st_blocks * 512)
+        extents = await node.block_status(0, 262144)
+        hole = BlockStatus.HOLE | BlockStatus.ZERO
+        self.assertEqual(
+            [(65536, hole), (65536, BlockStatus.ZERO), (131072, hole)], [(e.length, e.status) for e in extents]
+        )
+
+
+class Injected(FileCalls):
+    """System calls that a test can make fail or hang."""
+
+    def __init__(self) -> None:
+        self.errors: dict[str, int] = {}
+        self.gate = threading.Event()
+        self.gate.set()
+        self.written: list[int] = []
+        self.syncs = 0
+
+    def _fail(self, call: str) -> None:
+        if call in self.errors:
+            raise OSError(self.errors[call], os.strerror(self.errors[call]))
+
+    def read(self, fd: int, buffer: bytearray | memoryview, offset: int, flags: int = 0) -> int:
+        if flags:
+            raise BlockingIOError(11, "would wait")
+        self._fail("read")
+        return super().read(fd, buffer, offset)
+
+    def write(self, fd: int, data: bytes | bytearray | memoryview, offset: int, flags: int = 0) -> int:
+        if flags:
+            raise BlockingIOError(11, "would wait")
+        self.gate.wait(60)
+        self._fail("write")
+        self.written.append(offset)
+        return super().write(fd, data[: 1000 if len(data) == 3000 else None], offset)
+
+    def fdatasync(self, fd: int) -> None:
+        self.gate.wait(60)
+        self.syncs += 1
+        self._fail("fdatasync")
+        os.fdatasync(fd)
+
+    def setxattr(self, fd: int, name: str, value: bytes) -> None:
+        self._fail("setxattr")
+        os.setxattr(fd, name, value)
+
+
+class ErrorTests(FileCase):
+    """Errors of the media travel as what they are."""
+
+    async def test_errors(self) -> None:
+        """A full disk, a quota and an input/output error are told apart."""
+        calls = Injected()
+        node = await self.node(calls=calls)
+        for number, expected in [(28, NoSpace), (122, NoSpace), (5, MediaError)]:
+            calls.errors = {"write": number, "read": number}
+            self.assertIn(
+                f"of {self.path} failed: {os.strerror(number)}",
+                await self.assert_fails(expected, node.write(0, b"x")),
+            )
+        await self.assert_fails(MediaError, node.read(0, 1))
+        calls.errors = {}
+        await node.write(0, b"fine")
+
+    async def test_short_writes(self) -> None:
+        """A write that the system does in parts is completed."""
+        node = await self.node(calls=Injected())
+        data = os.urandom(3000)
+        await node.write(5, data)
+        self.assertEqual(data, bytes(await node.read(5, 3000)))
+
+    async def test_truncated(self) -> None:
+        """A file that was cut off behind our back is bad media, not a short read."""
+        node = await self.node()
+        os.truncate(self.path, 5000)
+        self.assertIn("ends at 5000", await self.assert_fails(BadMedia, node.read(4096, 4096)))
+
+    async def test_failed_flush(self) -> None:
+        """A failed flush changes the incarnation before it is told, and a restarted process sees the new one."""
+        calls = Injected()
+        node = await self.node(calls=calls)
+        before = node.incarnation
+        calls.errors = {"fdatasync": 5}
+        await self.assert_fails(MediaError, node.flush())
+        after = node.incarnation
+        self.assertNotEqual(before, after)
+        await self.assert_fails(MediaError, node.write(0, b"x", fua=True))
+        last = node.incarnation
+        self.assertEqual(3, len({before, after, last}))
+        calls.errors = {}
+        await node.close()
+        self.assertEqual(last, (await self.node()).incarnation)
+
+    async def test_media_that_does_not_remember(self) -> None:
+        """Media that cannot keep its incarnation has another one each time."""
+        seen = set()
+        for _ in range(3):
+            calls = Injected()
+            calls.errors = {"setxattr": 95}
+            node = await self.node(calls=calls)
+            seen.add(node.incarnation)
+            await node.close()
+        self.assertEqual(3, len(seen))
+
+    async def test_another_boot(self) -> None:
+        """After another start of the machine the incarnation is another one."""
+
+        class Rebooted(FileCalls):
+            def boot_id(self) -> bytes:
+                return b"another"
+
+        node = await self.node()
+        before = node.incarnation
+        await node.close()
+        rebooted = await self.node(calls=Rebooted())
+        self.assertNotEqual(before, rebooted.incarnation)
+        await rebooted.close()
+        again = await self.node(calls=Rebooted())
+        self.assertEqual(rebooted.incarnation, again.incarnation)
+
+    async def test_new_file(self) -> None:
+        """Another file at the same path is another incarnation."""
+        node = await self.node()
+        before = node.incarnation
+        await node.close()
+        os.unlink(self.path)
+        self.assertNotEqual(before, (await self.node()).incarnation)
+
+
+class HangTests(FileCase):
+    """A disk that does not answer."""
+
+    async def test_one_flush_for_many(self) -> None:
+        """Flushes and forced writes that wait together are served by few system calls."""
+        calls = Injected()
+        node = await self.node(calls=calls)
+        calls.gate.clear()
+        waiting = [node.flush(), *(node.write(number * 512, b"x" * 512, fua=True) for number in range(50))]
+        waiting += [node.flush() for _ in range(50)]
+        calls.gate.set()
+        await gatherResults(waiting)
+        self.assertEqual(50, len(calls.written))
+        self.assertLess(calls.syncs, 60)
+
+    async def test_hanging(self) -> None:
+        """Past the deadline everything fails and the node is away; when the disk is back, so is the node."""
+        calls = Injected()
+        node = await self.node(calls=calls, deadline_s=0.2)
+        incarnation = node.incarnation
+        calls.gate.clear()
+        writes = [node.write(number * 512, b"x" * 512) for number in range(3)]
+        flushing = node.flush()
+        sentence = await self.assert_fails(DeadlinePassed, writes[0])
+        self.assertEqual("f did not answer within 0.2 s; its disk hangs", sentence)
+        for deferred in (*writes[1:], flushing):
+            await self.assert_fails(DeadlinePassed, deferred)
+        self.assertIs(LinkState.AWAY, node.link)
+        self.assertIn("hangs", node.reason)
+        await self.assert_fails(Unavailable, node.write(0, b"y"))
+        calls.gate.set()
+        await self.until(lambda: node.link is LinkState.READY)
+        self.assertEqual([0], calls.written)  # what no thread had begun was never done
+        self.assertEqual(incarnation, node.incarnation)
+        await node.write(0, b"z")
+        self.assertEqual(b"z", bytes(await node.read(0, 1)))
+
+    async def test_close_while_hanging(self) -> None:
+        """Closing does not wait for ever; the file stays locked until the thread has come back."""
+        calls = Injected()
+        node = await self.node(calls=calls, deadline_s=0.2)
+        calls.gate.clear()
+        write = node.write(0, b"x")
+        closing = node.close()
+        await self.assert_fails(DeadlinePassed, write)
+        await closing
+        await self.assert_fails(AlreadyInUse, node.open())
+        other = FileNode(reactor, "g", self.path)
+        await self.assert_fails(AlreadyInUse, other.open())
+        calls.gate.set()
+        await self.until(lambda: node._media is None)
+        await other.open()
+        self.assertIs(LinkState.READY, other.link)
+        await other.close()
+
+    async def test_too_many(self) -> None:
+        """What waits is bounded: above the limit an operation fails and holds nothing."""
+        calls = Injected()
+        node = await self.node(calls=calls, size=64 << 20)
+        calls.gate.clear()
+        data = bytes(32 << 20)
+        waiting = [node.write(0, data) for _ in range(16)]
+        self.assertIn("in flight; ask again later", await self.assert_fails(LimitReached, node.write(0, b"x")))
+        calls.gate.set()
+        await gatherResults(waiting)
+        await node.write(0, b"x")
