@@ -61,7 +61,10 @@ class WithoutNowait(FileCalls):
 def make_without(case: TestCase) -> Specimen:
     """A file on such a file system."""
     path = case.mktemp()
-    return Specimen(FileNode(reactor, "f", path, size=4 << 20, calls=WithoutNowait()))
+    return Specimen(
+        FileNode(reactor, "f", path, size=4 << 20, calls=WithoutNowait()),
+        reopen=lambda: FileNode(reactor, "f", path, calls=WithoutNowait()),
+    )
 
 
 class FileNodeTests(node_suite(FileNode, make, make_read_only=make_read_only)):
@@ -83,7 +86,7 @@ def make_loop(case: TestCase) -> Specimen:
         raise SkipTest(f"no loop device can be had here: {error}") from None
     device = made.stdout.strip()
     case.addCleanup(subprocess.run, ["losetup", "--detach", device], check=True)
-    return Specimen(FileNode(reactor, "b", device))
+    return Specimen(FileNode(reactor, "b", device), reopen=lambda: FileNode(reactor, "b", device), remembers=False)
 
 
 class BlockDeviceTests(node_suite(FileNode, make_loop)):
@@ -114,7 +117,7 @@ class FileCase(TestCase):
             await deferred
         except expected as error:
             return str(error)
-        self.fail(f"expected {expected.__name__}")
+        raise self.failureException(f"expected {expected.__name__}")
 
 
 class OpenTests(FileCase):
