@@ -16,8 +16,9 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from dst.algorithms.mirror.member import Member
+from dst.algorithms.zero_scan import all_zero
 from dst.errors import BadMedia, DSTError, InvalidRequest
-from dst.geometry import BlockStatus, align_down
+from dst.geometry import align_down
 from dst.label.format import Claim, Epoch, FoundLabel, Label, MemberEntry, Record
 from dst.label.region_table import RegionTable
 from dst.label.verdict import AssemblyInputs, AssemblyStep, AssemblyVerdict, judge_assembly
@@ -34,10 +35,6 @@ __all__ = ["Started", "Starter"]
 
 _log = Logger()
 
-ZERO_SCAN_BYTES_MAX = 1 << 30
-"""How much of a new member is read, at most, to see that it holds nothing; beyond that a person is asked."""
-
-_SCAN_BYTES = 1024 * 1024
 _RETRY_S = 1.0
 
 
@@ -196,7 +193,7 @@ class Starter:
         await self._look(kept)
         verdict = judge_assembly(self._inputs(kept))
         if verdict.row == "first-start-unknown":
-            self._zero = await self._all_zero()
+            self._zero = await all_zero([member.node for member in self._members])
             verdict = judge_assembly(self._inputs(kept))
         if self._stopped:
             return None
@@ -272,34 +269,6 @@ class Starter:
             self._forced,
             self._algorithm,
         )
-
-    async def _all_zero(self) -> bool:
-        """Whether every member reads as zeroes throughout, as far as can be said without reading for hours."""
-        for member in self._members:
-            if not await self._reads_as_zeroes(member):
-                return False
-        return True
-
-    async def _reads_as_zeroes(self, member: Member) -> bool:
-        size, at, budget = member.node.geometry.size, 0, ZERO_SCAN_BYTES_MAX
-        while at < size:
-            extents = await member.node.block_status(at, size - at)
-            for extent in extents:
-                if not extent.status & BlockStatus.ZERO:
-                    budget -= extent.length
-                    if budget < 0 or not await self._zero_bytes(member, at, at + extent.length):
-                        return False
-                at += extent.length
-        return True
-
-    async def _zero_bytes(self, member: Member, at: int, end: int) -> bool:
-        while at < end:
-            length = min(_SCAN_BYTES, end - at)
-            data = bytes(await member.node.read(at, length))
-            if data.count(0) != length:
-                return False
-            at += length
-        return True
 
     # -- a new storage
 
