@@ -1,0 +1,322 @@
+"""
+A topology, running.
+
+Everything has its order.  Start: the state directory is locked, nodes that stand alone open, storages open
+(each opens its own members), exports listen, the operator's door opens.  Stop: the other way round, exports
+drain first.  What cannot be mended by waiting (a busy port, media that another process holds, a
+directory without permission) ends the start, and what was opened is closed again.  A
+node that is merely away does not: it is what storages are for.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from attrs import evolve, frozen
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.defer import Deferred, FirstError, gatherResults, maybeDeferred, succeed
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFactory
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from dst.cluster.admin import ClusterAdmin
+from dst.cluster.building import build
+from dst.cluster.named_exports import NamedExports
+from dst.cluster.ordered_service import OrderedService, Step
+from dst.cluster.providers import Providers
+from dst.cluster.rules import findings
+from dst.cluster.state_dir import StateDir
+from dst.cluster.topology import Topology, absolute_endpoint, as_topology
+from dst.errors import AlreadyInUse, ConfigurationError, NotFound
+from dst.exports.dst_server import DSTServerFactory
+from dst.exports.nbd_server import NBDServerFactory
+from dst.interfaces import IClusterAdmin, INode
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IReactorTime
+
+__all__ = [
+    "CLOSE_S_MAX",
+    "DRAIN_S_MAX",
+    "OPEN_S_MAX",
+    "Cluster",
+    "Listening",
+    "running",
+]
+
+_log = Logger()
+
+OPEN_S_MAX = 60.0
+"""How long the start waits for one device; it goes on opening while the rest of the daemon starts."""
+
+DRAIN_S_MAX = 10.0
+"""How long clients' requests in flight may take at the end: those of a frozen storage would wait for ever."""
+
+CLOSE_S_MAX = 60.0
+"""How long flushing and closing may take; a disk that hangs must not keep the process for ever."""
+
+
+@frozen
+class Listening:
+    """
+    Where something is served.
+
+    @ivar what: C{"dst"}, C{"nbd"} or C{"admin"}.
+    @ivar description: the endpoint string.
+    """
+
+    what: str
+    description: str
+    port: IListeningPort
+
+    @property
+    def address(self) -> IAddress:
+        """The real one, also where the system chose the port."""
+        return self.port.getHost()
+
+
+class Cluster:
+    """
+    Everything that one topology describes.
+
+    C{cluster["vol"]} is a device by its name.  It is also an asynchronous context manager, see L{running}.
+
+    @ivar devices: what was built of the topology.
+    @ivar exports: what is served.
+    @ivar admin: the operator's view.
+    @ivar listening: where something is served now.
+    @ivar service: starts and stops it all in order.
+    """
+
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        topology: Topology,
+        providers: Providers,
+        *,
+        admin_site: Callable[[IClusterAdmin], IProtocolFactory] | None = None,
+        failed: Callable[[Failure], None] | None = None,
+    ) -> None:
+        """
+        @param admin_site: makes what is served at the topology's C{admin} endpoint.
+        @param failed: told why a start that C{service.startService} began has failed.
+        @raise ConfigurationError: a device cannot be made as the topology says.
+        """
+        self._reactor = reactor
+        self._topology = topology
+        self._providers = providers
+        self._admin_site = admin_site
+        self._state_dir: StateDir | None = None
+        if topology.daemon.state_dir is not None:
+            self._state_dir = StateDir(_path(topology.daemon.state_dir, topology.base_dir))
+        self.devices = build(topology, reactor, providers, self._storage_dir)
+        self.exports = NamedExports(topology.exports, self.devices.by_name)
+        self.admin: IClusterAdmin = ClusterAdmin(reactor, topology, self.devices, providers)
+        self.listening: list[Listening] = []
+        self._exporters: list[DSTServerFactory | NBDServerFactory] = []
+        self._opened: dict[str, list[INode]] = {"nodes": [], "storages": []}
+        used = topology.used()
+        standing_alone = [device for name, device in self.devices.by_name.items() if name not in used]
+        storages = [device for device in standing_alone if device.name in self.devices.storages]
+        nodes = [device for device in standing_alone if device.name not in self.devices.storages]
+        self.service = OrderedService(
+            reactor,
+            [
+                Step("state directory", self._lock, self._unlock, CLOSE_S_MAX),
+                Step("nodes", partial(self._open, "nodes", nodes), partial(self._close, "nodes"), CLOSE_S_MAX),
+                Step(
+                    "storages",
+                    partial(self._open, "storages", storages),
+                    partial(self._close, "storages"),
+                    CLOSE_S_MAX,
+                ),
+                Step("exports", self._listen, self._drain, DRAIN_S_MAX),
+                Step("admin", self._listen_for_admin, partial(self._stop_listening, "admin"), DRAIN_S_MAX),
+            ],
+            failed,
+        )
+
+    def __getitem__(self, name: str) -> INode:
+        try:
+            return self.devices.by_name[name]
+        except KeyError:
+            raise NotFound(f"there is no device {name!r}; there are: {', '.join(self.devices.by_name)}") from None
+
+    def start(self) -> Deferred[Cluster]:
+        """Start everything; fires with this cluster."""
+        return self.service.start().addCallback(lambda _: self)
+
+    def stop(self) -> Deferred[None]:
+        """Stop everything; when it fires nothing is left."""
+        return self.service.stopService()
+
+    async def __aenter__(self) -> Cluster:
+        return await self.start()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    # -- the steps
+
+    def _storage_dir(self, name: str) -> str | None:
+        return None if self._state_dir is None else self._state_dir.storage_dir(name)
+
+    def _lock(self) -> Deferred[None]:
+        if self._state_dir is not None:
+            self._state_dir.lock()
+            for name in self.devices.storages:
+                self._state_dir.create_storage_dir(name)
+        return succeed(None)
+
+    def _unlock(self) -> Deferred[None]:
+        if self._state_dir is not None:
+            self._state_dir.unlock()
+        return succeed(None)
+
+    async def _open(self, kind: str, devices: Sequence[INode]) -> None:
+        opening = []
+        for device in devices:
+            self._opened[kind].append(device)
+            opening.append(_opened_in_time(self._reactor, device))
+        await _first_failure(opening)
+        for device in devices:
+            _log.info(
+                "{device} is {link}{reason}",
+                device=device.name,
+                link=device.link.value,
+                reason=f": {device.reason}" if device.reason else "",
+            )
+
+    async def _close(self, kind: str) -> None:
+        closing = []
+        while self._opened[kind]:
+            device = self._opened[kind].pop()
+            closing.append(maybeDeferred(device.close).addErrback(_log_failure, f"{device.name} could not be closed"))
+        await gatherResults(closing)
+
+    async def _listen(self) -> None:
+        listeners = self._topology.listeners
+        if listeners.dst:
+            await self._serve("dst", DSTServerFactory(self._reactor, self.exports), listeners.dst)
+        if listeners.nbd:
+            await self._serve("nbd", NBDServerFactory(self._reactor, self.exports), listeners.nbd)
+
+    async def _serve(
+        self, what: str, exporter: DSTServerFactory | NBDServerFactory, descriptions: Sequence[str]
+    ) -> None:
+        self._exporters.append(exporter)
+        for description in descriptions:
+            await self._listen_at(what, description, exporter)
+
+    async def _listen_for_admin(self) -> None:
+        description = self._topology.daemon.admin
+        if self._admin_site is not None and description is not None:
+            await self._listen_at("admin", description, self._admin_site(self.admin))
+
+    async def _listen_at(self, what: str, description: str, factory: IProtocolFactory) -> None:
+        description = absolute_endpoint(description, self._topology.base_dir)
+        try:
+            port = await serverFromString(self._reactor, description).listen(factory)
+        except CannotListenError as error:
+            cause = error.socketError
+            reason = getattr(cause, "strerror", None) or str(cause)
+            raise AlreadyInUse(
+                f"cannot listen for {what} at {description}: {reason}; "
+                "stop what is there, or give this daemon another address"
+            ) from None
+        self.listening.append(Listening(what, description, port))
+        _log.info("{what} listens at {address}", what=what, address=_spoken(port.getHost()))
+
+    async def _drain(self) -> None:
+        await self._stop_listening("dst", "nbd")
+        draining = []
+        while self._exporters:
+            draining.append(self._exporters.pop().drain().addErrback(_log_failure, "an export could not drain"))
+        await gatherResults(draining)
+
+    async def _stop_listening(self, *whats: str) -> None:
+        for listening in [each for each in self.listening if each.what in whats]:
+            self.listening.remove(listening)
+            await maybeDeferred(listening.port.stopListening)
+
+
+def running(
+    topology: object, reactor: IReactorTime, providers: Providers | None = None, *, base_dir: str | None = None
+) -> Cluster:
+    """
+    C{topology} as a cluster in this process, for scripts and tests::
+
+        async with running(mirror("vol", memory("1M"), memory("1M")), reactor) as cluster:
+            await cluster["vol"].write(0, b"hello")
+
+    Without C{async}, L{Cluster.start} and L{Cluster.stop} return Deferreds.
+
+    @param topology: a L{Topology}, a device or an export.
+    @param providers: C{None} for those that are installed.
+    @raise ConfigurationError: it cannot be used; the sentence names everything that is wrong.
+    """
+    checked = as_topology(topology)
+    if base_dir is not None:
+        checked = evolve(checked, base_dir=base_dir)
+    providers = Providers.found() if providers is None else providers
+    wrong = findings(checked, providers)
+    if wrong:
+        raise ConfigurationError("\n".join(each.sentence for each in wrong))
+    return Cluster(reactor, checked, providers)
+
+
+def _opened_in_time(clock: IReactorTime, device: INode) -> Deferred[None]:
+    """
+    C{device} opens.  After a time the start goes on without it; the opening itself is never given up.
+    """
+    waiting: Deferred[None] = Deferred()
+
+    def opened(result: object) -> None:
+        if not waiting.called:
+            patience.cancel()
+            waiting.callback(result)  # type: ignore[arg-type]
+        elif isinstance(result, Failure):
+            _log.failure("{device} could not be opened", result, device=device.name)
+
+    def too_late() -> None:
+        _log.warn("{device} is not open after {limit} s; the start goes on", device=device.name, limit=OPEN_S_MAX)
+        waiting.callback(None)
+
+    patience = clock.callLater(OPEN_S_MAX, too_late)
+    maybeDeferred(device.open).addBoth(opened)
+    return waiting
+
+
+async def _first_failure(waiting: Sequence[Deferred[None]]) -> None:
+    """Wait for all of them, and raise what the first one to fail failed with, at once."""
+    try:
+        await gatherResults(waiting, consumeErrors=True)
+    except FirstError as error:
+        error.subFailure.raiseException()
+
+
+def _log_failure(failure: Failure, sentence: str) -> None:
+    _log.failure("{sentence}", failure, sentence=sentence)
+
+
+def _path(path: str, base_dir: str) -> str:
+    return os.path.join(os.path.abspath(base_dir), os.path.expanduser(path))
+
+
+def _spoken(address: IAddress) -> str:
+    """As a person writes it."""
+    if isinstance(address, IPv4Address):
+        return f"{address.host}:{address.port}"
+    if isinstance(address, IPv6Address):
+        return f"[{address.host}]:{address.port}"
+    if isinstance(address, UNIXAddress):
+        return os.fsdecode(address.name or b"an unnamed socket")
+    return str(address)

@@ -1,0 +1,402 @@
+"""
+What a daemon is made of, as values, and the Python way to write it down.
+
+A L{Topology} is flat: devices have names and refer to each other by them, as in a
+TOML file.  A script nests them instead, and each function returns an expression::
+
+    from dst.cluster.topology import export, file, mirror, remote, topology
+
+    topology = topology(
+        export(mirror("vol", file("a.img", size="64M"), remote("dst://10.0.0.2/b"))),
+        state_dir="state",
+        nbd="tcp:10809:interface=127.0.0.1",
+    )
+
+An expression is a device: used at two places it is the same device at both.  A name that is not
+given comes from the path or the address (C{a.img} is C{a}), else from the device
+above it (C{vol-1}).  Nothing here is checked but what the shape itself
+demands: L{dst.cluster.rules} does, the same for both ways.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import PurePath
+from typing import TypeAlias
+from urllib.parse import quote, unquote
+
+from attrs import field, frozen
+
+from dst.errors import ConfigurationError
+from dst.geometry import parse_size
+
+__all__ = [
+    "Daemon",
+    "Device",
+    "Export",
+    "ExportSpec",
+    "Listeners",
+    "NodeSpec",
+    "SliceSpec",
+    "StorageSpec",
+    "Topology",
+    "absolute_endpoint",
+    "absolute_uri",
+    "as_topology",
+    "export",
+    "file",
+    "linear",
+    "memory",
+    "mirror",
+    "nbd",
+    "node",
+    "remote",
+    "slice_of",
+    "storage",
+    "stripe",
+    "topology",
+]
+
+Options: TypeAlias = dict[str, object]
+
+
+@frozen
+class NodeSpec:
+    """
+    A node: whatever a provider makes of C{uri}.
+
+    @ivar uri: as it was written; L{absolute_uri} makes its path absolute.
+    @ivar options: what was said of it besides, for the provider.
+    """
+
+    name: str
+    uri: str
+    options: Options = field(factory=dict)
+
+    @property
+    def scheme(self) -> str:
+        """What chooses the provider, in lower case."""
+        return self.uri.partition(":")[0].lower()
+
+
+@frozen
+class SliceSpec:
+    """C{size} bytes of the device C{parent} from C{start}, as a device of their own."""
+
+    name: str
+    parent: str
+    start: int
+    size: int
+
+
+@frozen
+class StorageSpec:
+    """The devices named in C{nodes} behind one algorithm."""
+
+    name: str
+    algorithm: str
+    nodes: tuple[str, ...]
+    options: Options = field(factory=dict)
+
+
+@frozen
+class ExportSpec:
+    """The device C{device}, served under C{name} over every listener."""
+
+    name: str
+    device: str
+    read_only: bool = False
+
+
+@frozen
+class Listeners:
+    """Where clients connect: Twisted's endpoint strings, several for each protocol if need be."""
+
+    dst: tuple[str, ...] = ()
+    nbd: tuple[str, ...] = ()
+
+
+@frozen
+class Daemon:
+    """
+    The process itself.
+
+    @ivar state_dir: where it keeps what must survive a restart; C{None}: nothing is kept but what is on the nodes.
+    @ivar admin: the endpoint string of REST and web page; C{None}: neither is served.
+    """
+
+    state_dir: str | None = None
+    admin: str | None = None
+
+
+@frozen
+class Topology:
+    """
+    Everything that one daemon runs.
+
+    @ivar base_dir: what relative paths are relative to.
+    """
+
+    nodes: tuple[NodeSpec, ...] = ()
+    slices: tuple[SliceSpec, ...] = ()
+    storages: tuple[StorageSpec, ...] = ()
+    exports: tuple[ExportSpec, ...] = ()
+    listeners: Listeners = Listeners()
+    daemon: Daemon = Daemon()
+    base_dir: str = "."
+
+    def devices(self) -> Iterator[NodeSpec | SliceSpec | StorageSpec]:
+        """Nodes, slices and storages, in the order in which they were written."""
+        yield from self.nodes
+        yield from self.slices
+        yield from self.storages
+
+    def used(self) -> frozenset[str]:
+        """The names of devices that are below another one."""
+        members = {name for spec in self.storages for name in spec.nodes}
+        return frozenset(members | {spec.parent for spec in self.slices})
+
+
+_SOCKET = re.compile(r"(?<=[?&]socket=)[^&/][^&]*")
+
+
+def absolute_uri(uri: str, base_dir: str) -> str:
+    """
+    C{uri} with the path in it absolute: that of C{file:}, and that of a C{?socket=}.
+    """
+    scheme, _, rest = uri.partition(":")
+    if scheme.lower() == "file" and not rest.startswith("/"):
+        path, mark, query = rest.partition("?")
+        if path:
+            uri = f"{scheme}:{_quoted(os.path.join(base_dir, unquote(path)))}{mark}{query}"
+    return _SOCKET.sub(lambda match: _quoted(os.path.join(base_dir, unquote(match[0]))), uri)
+
+
+def absolute_endpoint(description: str, base_dir: str) -> str:
+    """The endpoint string with the path of a UNIX socket absolute."""
+    kind, mark, rest = description.partition(":")
+    if kind != "unix" or not mark or rest.startswith(("/", "address=/")):
+        return description
+    prefix, path = ("address=", rest[8:]) if rest.startswith("address=") else ("", rest)
+    base = os.path.abspath(base_dir).replace("\\", "\\\\").replace(":", "\\:")
+    return f"unix:{prefix}{base}/{path}"
+
+
+def _quoted(path: str) -> str:
+    return quote(re.sub("^//+", "/", os.path.abspath(path)), safe="/")
+
+
+# -- the Python way --------------------------------------------------------------
+
+
+@frozen(eq=False)
+class NodeExpression:
+    """A node in a script; C{stem} is what its name is made from when it has none."""
+
+    name: str | None
+    stem: str
+    uri: str
+    options: Options
+
+
+@frozen(eq=False)
+class SliceExpression:
+    """A part of another device in a script."""
+
+    name: str | None
+    parent: Device
+    start: int
+    size: int
+
+
+@frozen(eq=False)
+class StorageExpression:
+    """A storage in a script."""
+
+    name: str
+    algorithm: str
+    members: tuple[Device, ...]
+    options: Options
+
+
+Device: TypeAlias = NodeExpression | SliceExpression | StorageExpression
+
+
+@frozen(eq=False)
+class Export:
+    """A device that a script exports; its own name unless it says another one."""
+
+    device: Device
+    name: str | None
+    read_only: bool
+
+
+def node(uri: str, *, name: str | None = None, **options: object) -> NodeExpression:
+    """A node from a URI of any scheme that a plugin serves."""
+    path = unquote(uri.partition(":")[2].partition("?")[0])
+    return NodeExpression(name, PurePath(path).stem, uri, options)
+
+
+def file(path: str | os.PathLike[str], *, name: str | None = None, **options: object) -> NodeExpression:
+    """
+    A file or raw block device.
+
+    @param options: as in the URI: C{size="64M"} creates a missing file, C{read_only=True}.
+    """
+    return node(f"file:{quote(os.fspath(path), safe='/')}", name=name, **options)
+
+
+def memory(size: int | str, *, name: str | None = None, **options: object) -> NodeExpression:
+    """A device that lives as long as the process."""
+    return node("memory:", name=name, size=size, **options)
+
+
+def remote(uri: str, *, name: str | None = None, **options: object) -> NodeExpression:
+    """The export of another daemon: C{dst://host:port/name}."""
+    return node(uri, name=name, **options)
+
+
+def nbd(uri: str, *, name: str | None = None, **options: object) -> NodeExpression:
+    """The export of a foreign NBD server: C{nbd://host:port/name} or C{nbd+unix:///name?socket=/path}."""
+    return node(uri, name=name, **options)
+
+
+def slice_of(parent: Device, start: int | str, size: int | str, *, name: str | None = None) -> SliceExpression:
+    """C{size} bytes of C{parent} from C{start}."""
+    return SliceExpression(name, parent, _size("start", start), _size("size", size))
+
+
+def storage(algorithm: str, name: str, /, *members: Device, **options: object) -> StorageExpression:
+    """A storage of any algorithm that a plugin provides."""
+    for member in members:
+        if not isinstance(member, NodeExpression | SliceExpression | StorageExpression):
+            raise ConfigurationError(
+                f"storage {name!r} has the member {member!r}; expected a device, as file('a.img')"
+            )
+    return StorageExpression(name, algorithm, members, options)
+
+
+def mirror(name: str, /, *members: Device, **options: object) -> StorageExpression:
+    """Every member has everything."""
+    return storage("mirror", name, *members, **options)
+
+
+def linear(name: str, /, *members: Device, **options: object) -> StorageExpression:
+    """One member after the other."""
+    return storage("linear", name, *members, **options)
+
+
+def stripe(name: str, /, *members: Device, **options: object) -> StorageExpression:
+    """Chunks in turn over the members."""
+    return storage("stripe", name, *members, **options)
+
+
+def export(device: Device, *, name: str | None = None, read_only: bool = False) -> Export:
+    """Serve C{device} over every listener."""
+    return Export(device, name, read_only)
+
+
+def topology(
+    *things: Device | Export,
+    state_dir: str | os.PathLike[str] | None = None,
+    admin: str | None = None,
+    dst: str | tuple[str, ...] = (),
+    nbd: str | tuple[str, ...] = (),
+    base_dir: str | os.PathLike[str] = ".",
+) -> Topology:
+    """
+    Everything that one daemon runs.
+
+    @param things: devices and exports; what stands below them need not be named again.
+    @param dst: endpoint strings for other daemons.
+    @param nbd: endpoint strings for NBD clients.
+    @param base_dir: what relative paths are relative to; of a script that a daemon runs, the script's directory.
+    @raise ConfigurationError: something is no device, or two devices would get one name.
+    """
+    flat = _Flattening()
+    exports = []
+    for number, thing in enumerate(things, 1):
+        if isinstance(thing, Export):
+            name = flat.add(thing.device, f"export-{number}")
+            exports.append(ExportSpec(thing.name or name, name, thing.read_only))
+        else:
+            flat.add(thing, f"node-{number}")
+    return Topology(
+        tuple(flat.nodes),
+        tuple(flat.slices),
+        tuple(flat.storages),
+        tuple(exports),
+        Listeners(_words(dst), _words(nbd)),
+        Daemon(None if state_dir is None else os.fspath(state_dir), admin),
+        os.fspath(base_dir),
+    )
+
+
+def as_topology(value: object) -> Topology:
+    """
+    What a script may call its topology: one, a device, or an export.
+
+    @raise ConfigurationError: it is none of them.
+    """
+    if isinstance(value, Topology):
+        return value
+    if isinstance(value, NodeExpression | SliceExpression | StorageExpression | Export):
+        return topology(value)
+    raise ConfigurationError(f"{value!r} is no topology; expected topology(...), a device or an export")
+
+
+class _Flattening:
+    """Expressions to flat values, each device once."""
+
+    def __init__(self) -> None:
+        self.nodes: list[NodeSpec] = []
+        self.slices: list[SliceSpec] = []
+        self.storages: list[StorageSpec] = []
+        self._names: dict[Device, str] = {}
+        self._taken: set[str] = set()
+
+    def add(self, device: Device, fallback: str) -> str:
+        """
+        Add C{device} and what is below it.
+
+        @param fallback: its name if nothing better is to be had.
+        @return: its name.
+        """
+        if device in self._names:
+            return self._names[device]
+        match device:
+            case NodeExpression(name=given, stem=stem, uri=uri, options=options):
+                name = self._take(device, given, re.sub(r"[^A-Za-z0-9._-]+", "-", stem)[:64] or fallback)
+                self.nodes.append(NodeSpec(name, uri, dict(options)))
+            case SliceExpression(name=given, parent=below, start=start, size=size):
+                parent = self.add(below, fallback)
+                name = self._take(device, given, f"{parent}-{start}")
+                self.slices.append(SliceSpec(name, parent, start, size))
+            case StorageExpression(name=given, algorithm=algorithm, members=members, options=options):
+                name = self._take(device, given, given)
+                nodes = tuple(self.add(member, f"{name}-{number}") for number, member in enumerate(members, 1))
+                self.storages.append(StorageSpec(name, algorithm, nodes, dict(options)))
+            case _:
+                raise ConfigurationError(f"{device!r} is no device; expected one, as mirror('vol', ...)")
+        return name
+
+    def _take(self, device: Device, given: str | None, made: str) -> str:
+        name = made if given is None else given
+        if name in self._taken:
+            raise ConfigurationError(f"two devices are called {name!r}; give one of them another name=")
+        self._taken.add(name)
+        self._names[device] = name
+        return name
+
+
+def _words(value: str | tuple[str, ...] | list[str]) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def _size(what: str, value: int | str) -> int:
+    try:
+        return parse_size(str(value))
+    except ValueError as error:
+        raise ConfigurationError(f"the {what} of a slice: {error}") from None

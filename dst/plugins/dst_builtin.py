@@ -1,0 +1,29 @@
+"""
+What DST brings along: its nodes and algorithms, found in the same way as anybody else's.
+"""
+
+from typing import TypeVar
+
+from twisted.plugin import IPlugin
+from zope.interface import alsoProvides
+
+from dst.algorithms.mirror import MirrorProvider
+from dst.nodes.file import FileNodeProvider
+from dst.nodes.memory import MemoryNodeProvider
+from dst.nodes.remote import RemoteNodeProvider, RemoteUNIXNodeProvider
+
+T = TypeVar("T")
+
+
+def _plugin(provider: T) -> T:
+    """The provider, with the mark by which Twisted finds it."""
+    alsoProvides(provider, IPlugin)
+    return provider
+
+
+memory = _plugin(MemoryNodeProvider())
+file = _plugin(FileNodeProvider())
+remote = _plugin(RemoteNodeProvider())
+remote_unix = _plugin(RemoteUNIXNodeProvider())
+
+mirror = _plugin(MirrorProvider())

@@ -1,0 +1,168 @@
+"""
+The daemon: C{twistd -n dst --config FILE}.
+
+The only place, with the C{dst} command, that has the global reactor, and the one that puts the operator's door onto
+the cluster.  What goes wrong before the reactor runs, and what ends the start later, is one line on standard
+error and an exit status above 0, so that a supervisor and a person both know.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn, cast
+
+from twisted.logger import ILogObserver, Logger, jsonFileLogObserver
+from twisted.python import usage
+
+from dst import __version__
+from dst.admin.site import make_site
+from dst.cluster.assembly import Cluster
+from dst.cluster.config import BadTopology, load, load_script
+from dst.cluster.ordered_service import OrderedService
+from dst.cluster.providers import Providers
+from dst.cluster.topology import Topology
+from dst.errors import ConfigurationError, DSTError
+
+if TYPE_CHECKING:
+    from twisted.python.failure import Failure
+
+__all__ = ["Options", "json_log", "makeService"]
+
+_log = Logger()
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+
+
+class Options(usage.Options):
+    """What stands behind C{twistd dst}."""
+
+    synopsis = "[--config FILE | --topology FILE.py] [--check] [--log-format text|json]"
+
+    longdesc = (
+        "Run the nodes, storages and exports that a topology describes, until told to stop with "
+        "SIGTERM or SIGINT: exports drain, storages flush, nodes close.\n\n"
+        "Examples:\n\n"
+        "  twistd --nodaemon --pidfile= dst --config mirror.toml\n\n"
+        "  twistd -n dst --topology mirror.py --log-format json\n\n"
+        "  twistd dst --config mirror.toml --check"
+    )
+
+    optParameters = [
+        ["config", "c", None, "The topology, as a TOML file."],
+        ["topology", "t", None, "The topology, as a Python script that defines `topology`."],
+        ["log-format", None, "text", "How the log is written to standard output: text or json (one object a line)."],
+    ]
+
+    optFlags = [["check", None, "Say what is wrong with the topology, if anything, and exit; nothing is started."]]
+
+    compData = usage.Completions(
+        optActions={
+            "config": usage.CompleteFiles("*.toml"),
+            "topology": usage.CompleteFiles("*.py"),
+            "log-format": usage.CompleteList(["text", "json"]),
+        },
+        mutuallyExclusive=[("config", "topology")],
+    )
+
+    providers: Providers
+    loaded: Topology
+
+    def opt_version(self) -> NoReturn:
+        """Say which DST this is, and exit."""
+        print(f"DST {__version__}")
+        sys.exit(0)
+
+    def postOptions(self) -> None:
+        """
+        Read the topology, so that whatever is wrong with it is said before anything starts.
+
+        twistd answers a C{UsageError} with its whole help and the exit status 0; neither helps anybody here.
+        """
+        path = self["config"] or self["topology"]
+        if bool(self["config"]) == bool(self["topology"]):
+            _give_up("expected --config FILE or --topology FILE.py, one of them; see `twistd dst --help`", EXIT_USAGE)
+        self._choose_log()
+        self.providers = Providers.found()
+        try:
+            self.loaded = (load if self["config"] else load_script)(path, self.providers)
+        except BadTopology as error:
+            _give_up(error.message, EXIT_FAILED)
+        if self["check"]:
+            print(f"{path}: fine")
+            sys.exit(0)
+
+    def _choose_log(self) -> None:
+        if self["log-format"] == "text":
+            return
+        if self["log-format"] != "json":
+            _give_up(f"--log-format {self['log-format']}: expected text or json", EXIT_USAGE)
+        parent: dict[str, Any] = getattr(self, "parent", None) or {}
+        if "logger" not in parent:
+            _give_up("this runner writes JSON itself: twist --log-format=json dst ...", EXIT_USAGE)
+        if not parent.get("nodaemon") or parent.get("logfile") not in (None, "-"):
+            _give_up("--log-format json goes to standard output: give twistd --nodaemon and no --logfile", EXIT_USAGE)
+        parent["logger"] = "dst.tap.json_log"
+
+
+def json_log() -> ILogObserver:
+    """The log as JSON, one object a line, on standard output."""
+    return jsonFileLogObserver(sys.stdout, recordSeparator="")
+
+
+def makeService(options: Options) -> OrderedService:
+    """
+    The daemon as a service; Twisted calls this.
+
+    Its failures end the process, with a line that says why.
+    """
+    from twisted.internet import reactor as global_reactor
+
+    reactor = cast(Any, global_reactor)
+
+    def failed(failure: Failure) -> None:
+        if isinstance(failure.value, DSTError):
+            sentence = failure.value.message
+            _log.critical("the start failed: {sentence}", sentence=sentence)
+        else:
+            sentence = f"unexpected {type(failure.value).__name__}: {failure.getErrorMessage()}; the log has more"
+            _log.failure("the start failed", failure)
+        _say(sentence)
+        atexit.register(_leave_as_failed)
+        reactor.callWhenRunning(reactor.stop)
+
+    try:
+        cluster = Cluster(
+            reactor,
+            options.loaded,
+            options.providers,
+            admin_site=lambda admin: make_site(admin, clock=reactor),
+            failed=failed,
+        )
+    except ConfigurationError as error:
+        _give_up(error.message, EXIT_FAILED)
+    return cluster.service
+
+
+def _leave_as_failed() -> None:
+    """
+    Neither twistd nor twist lets a service choose the exit status.  This runs when they
+    have cleaned up behind themselves.
+    """
+    for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
+        if stream is not None:
+            stream.flush()
+    os._exit(EXIT_FAILED)
+
+
+def _say(sentence: str) -> None:
+    """To the person who started this, also where the log has taken standard error."""
+    if sys.__stderr__ is not None:
+        print(f"dst: {sentence}", file=sys.__stderr__, flush=True)
+
+
+def _give_up(sentence: str, status: int) -> NoReturn:
+    _say(sentence)
+    raise SystemExit(status)
