@@ -114,7 +114,7 @@ def negotiate(hello: Hello, terms: Terms, geometry: Geometry, incarnation: bytes
     @param geometry: that of the device, read-only if this client may not change it.
     @raise NotSupported: the client demands what this side does not have.
     """
-    missing = hello.features_required & ~terms.features
+    missing = hello.features_required & ~int(terms.features)  # the complement of a Flag has only bits that it knows
     if missing:
         raise NotSupported(f"the client demands features that this server does not have: {missing:#x}")
     return Configuration(
