@@ -32,7 +32,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
 from dst.errors import DSTError
-from dst.interfaces import IBlockDevice, INode
+from dst.interfaces import INode
 
 __all__ = ["WAIT_STEPS_MAX", "Maker", "Specimen", "SuiteCase", "conformance_tests", "suite_class"]
 
@@ -97,13 +97,14 @@ class SuiteCase(TestCase):
         """A new node that is not open, closed when the test ends."""
         made = (make or type(self).make)(self)
         self.specimen = made if isinstance(made, Specimen) else await made
-        self.addCleanup(self._close, self.specimen.node)
+        self.addCleanup(self._close, self.specimen, self.specimen.node)
         return self.specimen.node
 
     async def build_open(self, make: Maker | None = None) -> INode:
         """A new node that is ready."""
         node = await self.build(make)
-        await self.wait(node.open())
+        if INode.providedBy(node):
+            await self.wait(node.open())
         return node
 
     async def reopen(self) -> INode:
@@ -111,13 +112,14 @@ class SuiteCase(TestCase):
         assert self.specimen.reopen is not None
         await self.wait(self.specimen.node.close())
         node = self.specimen.node = self.specimen.reopen()
-        self.addCleanup(self._close, node)
+        self.addCleanup(self._close, self.specimen, node)
         await self.wait(node.open())
         return node
 
-    def _close(self, node: INode) -> Deferred[None]:
+    def _close(self, specimen: Specimen, node: INode) -> Deferred[None]:
         async def close() -> None:
-            if IBlockDevice.providedBy(node) and hasattr(node, "close"):
+            self.specimen = specimen  # its clock drives it, also when the test has made another one since
+            if INode.providedBy(node):
                 await self.wait(node.close())
 
         return Deferred.fromCoroutine(close())
