@@ -202,6 +202,14 @@ class Configuration:
             record=record,
         )
 
+    def remove(self, member: Member) -> Deferred[None]:
+        """Names C{member}, which has left, no more; fires when that is stable. If it returns it is foreign."""
+        assert not (self.sent | self.targets) & member.bit, member.name
+        gone, member.node_id = member.node_id, b""
+        members = tuple(entry for entry in self.record.members if entry.node_id != gone)
+        self.record = evolve(self.record, members=members)
+        return self.make_stable()
+
     def stop(self) -> None:
         """No record is written any more."""
         self.stopped = True

@@ -35,6 +35,7 @@ class Member:
     @ivar dirty: 1 for every region it has not, while it is a resync target.
     @ivar copying: regions that a copy to it has marked: they get every write.
     @ivar outstanding: changes sent to its node that have not ended.
+    @ivar removed: it is no member any more; it keeps its bit.
     @ivar reading: reads sent to its node that have not ended.
     """
 
@@ -58,6 +59,7 @@ class Member:
         self.reading = 0
         self.progress: ResyncProgress | None = None
         self.suspended = False
+        self.removed = False
         self.distrusted = False
         self.returning = False
         self.retry_delay_s = 0.0

@@ -182,7 +182,7 @@ class Mirror(ObservableNode):
     @property
     def nodes(self) -> Sequence[INode]:
         """The members' nodes, in the order in which they were given."""
-        return [member.node for member in self.members]
+        return [member.node for member in self.members if not member.removed]
 
     # -- life
 
@@ -527,9 +527,9 @@ class Mirror(ObservableNode):
 
     def _member(self, name: str) -> Member:
         for member in self.members:
-            if member.name == name:
+            if member.name == name and not member.removed:
                 return member
-        known = ", ".join(member.name for member in self.members)
+        known = ", ".join(node.name for node in self.nodes)
         raise NotFound(f"{self.name} has no member {name}; its members are {known}")
 
     def _asked(self, name: str) -> tuple[_Serving, Member]:
@@ -639,7 +639,7 @@ class Mirror(ObservableNode):
     async def _add_node(self, node: INode, options: MemberOptions) -> None:
         if self._serving is None:
             raise self.unavailable()
-        if any(member.name == node.name for member in self.members):
+        if any(each.name == node.name for each in self.nodes):
             raise InvalidRequest(f"{self.name} has a member {node.name} already")
         await node.open()
         member = Member(len(self.members), node, options)
@@ -649,13 +649,26 @@ class Mirror(ObservableNode):
 
     def remove_node(self, name: str) -> Deferred[None]:
         """See L{IAlgorithm.remove_node}."""
-        return fail(NotSupported(f"{self.name}: take {name} out of the topology, or replace it"))
+        return Deferred.fromCoroutine(self._remove_node(name))
+
+    async def _remove_node(self, name: str) -> None:
+        serving, member = self._asked(name)
+        self._not_last(serving, member, "be removed")
+        configuration = serving.configuration
+        member.suspended = True
+        configuration.fail(member, "removed by hand")
+        await configuration.make_stable()
+        await configuration.remove(member)
+        member.removed = True
+        member.unobserve()
+        await member.node.close()
+        self.tell_observers()
 
     # -- status
 
     def status(self) -> StatusTree:
         """See L{dst.interfaces.IBlockDevice.status}."""
-        children = tuple(self._member_status(member) for member in self.members)
+        children = tuple(self._member_status(member) for member in self.members if not member.removed)
         tree = StatusTree(
             name=self.name,
             kind=self.kind,
@@ -690,9 +703,9 @@ class Mirror(ObservableNode):
             return Health.FROZEN if self.link is not LinkState.CLOSED else Health.FAILED
         if self._serving.configuration.frozen:
             return Health.FAILED if self._serving.data_path.refusing is not None else Health.FROZEN
-        everybody = (1 << len(self.members)) - 1
+        everybody = sum(member.bit for member in self.members if not member.removed)
         configuration = self._serving.configuration
-        below = all(m.node.status().health is Health.HEALTHY for m in self.members)
+        below = all(node.status().health is Health.HEALTHY for node in self.nodes)
         whole = configuration.in_sync & ~configuration.leaving == everybody and below
         return Health.HEALTHY if whole else Health.DEGRADED
 

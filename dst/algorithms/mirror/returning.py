@@ -87,6 +87,7 @@ class Returning:
             or member.returning
             or member.retry is not None
             or member.suspended
+            or member.removed
             or not member.ready
             or member.outstanding
             or (configuration.sent | configuration.targets) & member.bit
