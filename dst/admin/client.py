@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlsplit
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
-from twisted.internet.error import ConnectError, ConnectingCancelledError, DNSLookupError, TimeoutError
+from twisted.internet.error import ConnectError, ConnectingCancelledError, ConnectionClosed, DNSLookupError
 from twisted.internet.interfaces import IConsumer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.client import Agent, HTTPConnectionPool, ResponseDone, ResponseFailed
+from twisted.web.http import PotentialDataLoss
 from twisted.web.iweb import UNKNOWN_LENGTH, IAgent, IBodyProducer, IResponse
 from zope.interface import implementer
 
@@ -88,7 +89,7 @@ class _Reader(Protocol):
             return
         try:
             self._receive(data)
-        except DSTError:
+        except Exception:  # what it means is for the one who waits for the end
             self._end(Failure())
             self.stop()
 
@@ -223,9 +224,7 @@ class HTTPAdmin:
             if timer.active():
                 raise
             raise Unavailable(f"the daemon at {self.url} has said nothing for {SILENCE_S_MAX:g} s") from None
-        except DSTError:
-            raise
-        except Exception as error:
+        except (ConnectionClosed, ResponseFailed, PotentialDataLoss) as error:
             raise self._lost(error) from error
         finally:
             reader.stop()
@@ -279,9 +278,7 @@ class HTTPAdmin:
             why = (
                 "connection refused" if "refused" in str(error).lower() else str(error).rstrip(".") or "no connection"
             )
-            raise Unavailable(f"no daemon answers at {self.url} ({why}): is `twistd dst` running there?") from error
-        except TimeoutError as error:
-            raise Unavailable(f"the daemon at {self.url} has not answered") from error
+            raise _nobody(self.url, why) from error
         except Exception as error:
             raise self._lost(error) from error
         return response
@@ -305,9 +302,7 @@ class HTTPAdmin:
         response.deliverBody(reader)
         try:
             await reader.ended
-        except (CancelledError, DSTError):
-            raise
-        except Exception as error:
+        except (ConnectionClosed, ResponseFailed, PotentialDataLoss) as error:
             raise self._lost(error) from error
         return b"".join(chunks)
 
@@ -334,6 +329,14 @@ class HTTPAdmin:
             f"the connection to the daemon at {self.url} was lost before it had answered "
             f"({str(reason).rstrip('.') or type(reason).__name__}); what was asked for may or may not have been done"
         )
+
+
+def _nobody(url: str, why: str) -> Unavailable:
+    error = Unavailable(f"no daemon answers at {url} ({why}): is `twistd dst` running there?")
+    error.correction = (  # type: ignore[attr-defined]
+        "start it with `twistd -n dst --config FILE`, or say where it is with --url or DST_URL"
+    )
+    return error
 
 
 def _check_url(url: str) -> str:

@@ -102,6 +102,8 @@ def _without_port(host: str) -> str | None:
     """The name or address in C{host}, brackets kept; C{None} if it is neither."""
     if host.startswith("["):
         address, bracket, rest = host.partition("]")
+        if not bracket:
+            return None
         name = address + bracket
     else:
         name, colon, port = host.partition(":")

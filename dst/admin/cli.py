@@ -1,0 +1,545 @@
+"""
+The C{dst} command.
+
+It asks one daemon through REST.  What it prints for people is drawn in
+L{dst.admin.display}; for scripts there are C{--json} and the exit codes:
+
+  - 0: done; with C{status --exit-code}: and everything is healthy
+  - 1: an error, which is on standard error with what to do about it
+  - 2: the command line is wrong
+  - 3: C{status --exit-code}: something is not healthy
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+import time
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
+
+import click
+from attrs import define
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from dst import __version__
+from dst.admin.schema import correction_for, envelope
+from dst.errors import DSTError, InvalidRequest, NotFound, Unavailable
+from dst.status import Health, StatusTree
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+    from twisted.internet.interfaces import IReactorTime
+
+    from dst.interfaces import IClusterAdmin
+
+__all__ = ["Tools", "cli", "main"]
+
+EXIT_ERROR = 1
+EXIT_NOT_HEALTHY = 3
+
+POLL_S = 1.0
+"""How often C{watch} looks where it is not told of changes."""
+
+TICK_S = 1.0
+"""How often C{watch} draws again while nothing changes."""
+
+RETRY_S = 1.0
+"""How soon C{watch} tries again to reach a daemon that has gone."""
+
+Work: TypeAlias = "Callable[[IClusterAdmin, IReactorTime], Coroutine[Deferred[Any], Any, Any]]"
+
+
+@define
+class Tools:
+    """
+    What commands reach the world with; tests bring their own.
+
+    @ivar run: run C{work} with the admin at a URL; returns its result or raises its error.
+    @ivar now: seconds of the epoch.
+    """
+
+    run: Callable[[str, Work], Any]
+    now: Callable[[], float] = time.time
+    url: str = ""
+
+    def ask(self, work: Work) -> Any:
+        """The result of C{work}; an error ends the command with its sentence."""
+        try:
+            return self.run(self.url, work)
+        except DSTError as error:
+            _fail(error.message, correction_for(error))
+        except CancelledError:
+            _fail("interrupted: what was asked for may or may not have been done", "look at `dst status`")
+
+
+def _fail(cause: str, correction: str) -> NoReturn:
+    click.echo(f"error: {cause}", err=True)
+    if correction:
+        click.echo(f"  try: {correction}", err=True)
+    sys.exit(EXIT_ERROR)
+
+
+def _run_in_reactor(url: str, work: Work) -> Any:
+    """The one place here with the global reactor: a command is a process."""
+    from twisted.internet import reactor
+    from twisted.internet.task import react
+
+    from dst.admin.client import HTTPAdmin
+
+    outcome: list[Any] = []
+    errors: list[Exception] = []
+
+    async def run() -> None:
+        try:
+            outcome.append(await work(HTTPAdmin.connect(reactor, url), reactor))
+        except Exception as error:
+            errors.append(error)
+
+    try:
+        react(lambda _: Deferred.fromCoroutine(run()))
+    except SystemExit:
+        pass  # how react() ends; the command ends in its own way
+    if errors:
+        raise errors[0]
+    if not outcome:
+        raise CancelledError
+    return outcome[0]
+
+
+_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+@click.group(context_settings=_SETTINGS)
+@click.option(
+    "--url",
+    envvar="DST_URL",
+    default="http://127.0.0.1:7480",
+    show_default=True,
+    show_envvar=True,
+    help="Where the daemon's admin interface is.",
+)
+@click.version_option(__version__, prog_name="dst")
+@click.pass_context
+def cli(context: click.Context, url: str) -> None:
+    """
+    See and operate a DST daemon.
+
+    \b
+    Examples:
+      dst status                     everything, as a tree
+      dst status vol --json          one storage, for scripts
+      dst watch                      the same, live
+      dst init vol --keep a          first start: keep what node a holds
+      dst suspend vol b              stop using a member, for maintenance
+      dst resume vol b               use it again; what it missed is copied
+      dst check topology.toml        look for mistakes before starting
+
+    \b
+    Exit codes: 0 done, 1 error, 2 wrong usage, 3 not healthy (status --exit-code).
+    """
+    tools = context.obj or Tools(_run_in_reactor)
+    tools.url = url
+    context.obj = tools
+
+
+# -- seeing --------------------------------------------------------------------
+
+
+@cli.command()
+@click.argument("storage", required=False)
+@click.option("--json", "as_json", is_flag=True, help="The answer of GET /v1/status, for scripts.")
+@click.option("--exit-code", is_flag=True, help="Exit with 3 unless everything that is shown is healthy.")
+@click.pass_obj
+def status(tools: Tools, storage: str | None, as_json: bool, exit_code: bool) -> None:
+    """
+    Show the tree of every storage, or of STORAGE.
+
+    \b
+    Examples:
+      dst status
+      dst status vol --exit-code > /dev/null || echo "vol is not healthy"
+      dst status --json | jq -r '.storages[] | select(.health != "healthy") | .name + ": " + .reason'
+    """
+    trees = _chosen(tools.ask(_status), storage)
+    if as_json:
+        click.echo(json.dumps(envelope(trees, tools.now()), indent=2))
+    elif trees:
+        console = _console()
+        for line in _lines(console, trees, tools.now()):
+            console.print(line, soft_wrap=True)
+    else:
+        click.echo("the daemon has no storage and no node")
+    if exit_code and any(tree.health is not Health.HEALTHY for tree in trees):
+        sys.exit(EXIT_NOT_HEALTHY)
+
+
+async def _status(admin: IClusterAdmin, clock: IReactorTime) -> list[StatusTree]:
+    return await admin.status()
+
+
+def _chosen(trees: list[StatusTree], name: str | None) -> list[StatusTree]:
+    if name is None:
+        return trees
+    chosen = [tree for tree in trees if tree.name == name]
+    if not chosen:
+        error = NotFound(f"there is no storage or node {name!r} at the top of this daemon's tree")
+        _fail(error.message, "there is " + (", ".join(tree.name for tree in trees) or "none at all"))
+    return chosen
+
+
+def _console() -> Console:
+    from rich import console
+
+    return console.Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
+
+
+def _lines(console: Console, trees: list[StatusTree], now: float) -> list[Text]:
+    from dst.admin.display import status_lines
+
+    return status_lines(
+        trees,
+        now=now,
+        width=console.width if console.is_terminal else None,
+        ascii_only=not console.encoding.lower().startswith("utf"),
+    )
+
+
+@cli.command()
+@click.argument("storage", required=False)
+@click.pass_obj
+def watch(tools: Tools, storage: str | None) -> None:
+    """
+    Show the tree of every storage, or of STORAGE, as it changes, until Ctrl-C.
+
+    Where the output is no terminal, every change of a state is one line.
+
+    \b
+    Examples:
+      dst watch
+      dst watch vol | tee -a vol.log
+    """
+    console = _console()
+    try:
+        if console.is_terminal:
+            _watch_live(tools, storage, console)
+        else:
+            _watch_lines(tools, storage)
+    except CancelledError:
+        pass  # Ctrl-C is how it ends
+
+
+def _watch_live(tools: Tools, storage: str | None, console: Console) -> None:
+    from rich.console import Group
+    from rich.live import Live
+    from rich.text import Text
+
+    latest: list[StatusTree] = []
+    known = False
+
+    with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
+
+        def draw(trees: list[StatusTree]) -> None:
+            nonlocal known
+            known = True
+            latest[:] = trees
+            live.update(Group(*_lines(console, trees, tools.now())), refresh=True)
+
+        def lost(error: DSTError) -> None:
+            nonlocal known
+            known = False
+            notice = Text(f"connection lost, retrying: {error.message}", "bold red")
+            live.update(
+                Group(notice, Text("the last that is known:"), *_lines(console, latest, tools.now())), refresh=True
+            )
+
+        def tick() -> None:
+            if known:
+                draw(latest)  # for the ages, while nothing else changes
+
+        _follow(tools, storage, draw, lost, tick)
+
+
+def _watch_lines(tools: Tools, storage: str | None) -> None:
+    from dst.admin.display import changes
+
+    seen: list[StatusTree] = []
+
+    def say(line: str) -> None:
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(tools.now()))
+        click.echo(f"{stamp} {line}")
+        sys.stdout.flush()
+
+    def told(trees: list[StatusTree]) -> None:
+        for line in changes(seen, trees):
+            say(line)
+        seen[:] = trees
+
+    _follow(tools, storage, told, lambda error: say(f"connection lost, retrying: {error.message}"))
+
+
+def _follow(
+    tools: Tools,
+    storage: str | None,
+    told: Callable[[list[StatusTree]], None],
+    lost: Callable[[DSTError], None],
+    tick: Callable[[], None] = lambda: None,
+) -> None:
+    """Until it is cancelled; a daemon that was there once is waited for."""
+
+    async def follow(admin: IClusterAdmin, clock: IReactorTime) -> None:
+        been_there = False
+
+        def chosen(trees: list[StatusTree]) -> None:
+            nonlocal been_there
+            if storage is not None:
+                trees = [tree for tree in trees if tree.name == storage]
+                if not trees and not been_there:
+                    raise NotFound(f"there is no storage or node {storage!r} at the top of this daemon's tree")
+            been_there = True
+            told(trees)
+
+        ticking = LoopingCall(tick)
+        ticking.clock = clock
+        ticking.start(TICK_S, now=False).addErrback(_log_mistake)
+        try:
+            while True:
+                try:
+                    await _each_change(admin, clock, chosen)
+                except Unavailable as error:
+                    if not been_there:
+                        raise
+                    lost(error)
+                await _sleep(clock, RETRY_S)
+        finally:
+            ticking.stop()
+
+    try:
+        tools.run(tools.url, follow)
+    except DSTError as error:
+        _fail(error.message, correction_for(error))
+
+
+def _log_mistake(failure: Failure) -> None:
+    """Drawing failed: that is ours, and the next drawing may do."""
+    Logger().failure("the status could not be drawn", failure)
+
+
+async def _each_change(admin: IClusterAdmin, clock: IReactorTime, told: Callable[[list[StatusTree]], None]) -> None:
+    """Call C{told} as things change, until there is an error; looks again and again where nobody tells."""
+    follow = getattr(admin, "follow", None)
+    if follow is not None:
+        await follow(told)
+        return
+    before: list[StatusTree] | None = None
+    while True:
+        trees = await admin.status()
+        if trees != before:
+            told(trees)
+            before = trees
+        await _sleep(clock, POLL_S)
+
+
+def _sleep(clock: IReactorTime, seconds: float) -> Deferred[None]:
+    waited: Deferred[None] = Deferred(lambda _: timer.cancel())
+    timer = clock.callLater(seconds, waited.callback, None)
+    return waited
+
+
+# -- doing ---------------------------------------------------------------------
+
+_YES = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+
+
+def _sure(yes: bool, consequence: str) -> None:
+    """Ask, unless it was said already."""
+    if yes:
+        return
+    try:
+        agreed = click.confirm(f"{consequence}  Go on?", err=True)
+    except click.Abort:
+        click.echo(err=True)
+        agreed = False
+    if not agreed:
+        _fail("nothing was done", "answer y, or say --yes where nobody can be asked")
+
+
+def _operate(tools: Tools, ask: Callable[[IClusterAdmin], Deferred[None]], done: str) -> None:
+    async def work(admin: IClusterAdmin, clock: IReactorTime) -> None:
+        await ask(admin)
+
+    tools.ask(work)
+    click.echo(done)
+
+
+@cli.command()
+@click.argument("storage")
+@click.option("--keep", metavar="NODE", help="Adopt the data of this node and copy it to the others.")
+@click.option("--discard", is_flag=True, help="What the nodes hold may be lost.")
+@_YES
+@click.pass_obj
+def init(tools: Tools, storage: str, keep: str | None, discard: bool, yes: bool) -> None:
+    """
+    Make STORAGE of nodes that hold something already.
+
+    A storage whose nodes are all empty needs no command.  Where one holds data, say which
+    node's data is the storage's (--keep), or that none is wanted (--discard).
+
+    \b
+    Examples:
+      dst init vol --keep a
+      dst init scratch --discard --yes
+    """
+    if (keep is not None) == discard:
+        raise click.UsageError("say either --keep NODE or --discard")
+    if keep is not None:
+        _sure(
+            yes, f"The data of node {keep!r} becomes that of {storage!r}; what its other nodes hold is overwritten."
+        )
+    else:
+        _sure(yes, f"What the nodes of {storage!r} hold is lost.")
+    _operate(
+        tools,
+        lambda admin: admin.initialise(storage, keep=keep, discard=discard),
+        f"{storage} is initialised" + (f" with the data of {keep}" if keep is not None else ""),
+    )
+
+
+@cli.command()
+@click.argument("storage")
+@click.argument("node")
+@click.pass_obj
+def suspend(tools: Tools, storage: str, node: str) -> None:
+    """
+    Stop using NODE in STORAGE, until it is resumed; kept over a restart.
+
+    \b
+    Example:
+      dst suspend vol b
+    """
+    _operate(
+        tools,
+        lambda admin: admin.suspend(storage, node),
+        f"{node} of {storage} is suspended; `dst resume {storage} {node}` uses it again",
+    )
+
+
+@cli.command()
+@click.argument("storage")
+@click.argument("node")
+@click.pass_obj
+def resume(tools: Tools, storage: str, node: str) -> None:
+    """
+    Use NODE in STORAGE again; what it missed is copied to it.
+
+    \b
+    Example:
+      dst resume vol b
+    """
+    _operate(tools, lambda admin: admin.resume(storage, node), f"{node} of {storage} is resumed")
+
+
+@cli.command()
+@click.argument("storage")
+@click.argument("node")
+@click.argument("uri")
+@_YES
+@click.pass_obj
+def replace(tools: Tools, storage: str, node: str, uri: str, yes: bool) -> None:
+    """
+    Put what URI names at the place of NODE in STORAGE, and copy everything to it.
+
+    \b
+    Example:
+      dst replace vol b 'file:/srv/new.img?size=64G'
+    """
+    _sure(yes, f"What {uri} holds is overwritten, and node {node!r} is no longer part of {storage!r}.")
+    _operate(
+        tools,
+        lambda admin: admin.replace(storage, node, uri),
+        f"{node} of {storage} is replaced; `dst watch {storage}` shows the resync",
+    )
+
+
+@cli.command("mark-clean")
+@click.argument("storage")
+@click.argument("node")
+@_YES
+@click.pass_obj
+def mark_clean(tools: Tools, storage: str, node: str, yes: bool) -> None:
+    """
+    Take NODE as in sync without copying, because you know that it has the data.
+
+    \b
+    Example:
+      dst mark-clean vol b
+    """
+    _sure(
+        yes, f"If node {node!r} has not the data of {storage!r}, readers will get wrong data and nobody will notice."
+    )
+    _operate(tools, lambda admin: admin.mark_clean(storage, node), f"{node} of {storage} is marked clean")
+
+
+@cli.command("mark-dirty")
+@click.argument("storage")
+@click.argument("node")
+@_YES
+@click.pass_obj
+def mark_dirty(tools: Tools, storage: str, node: str, yes: bool) -> None:
+    """
+    Do not trust NODE's copy: copy everything to it again.
+
+    \b
+    Example:
+      dst mark-dirty vol b --yes
+    """
+    _sure(
+        yes, f"The copy of node {node!r} is given up; {storage!r} has one copy less until all of it is copied again."
+    )
+    _operate(
+        tools,
+        lambda admin: admin.mark_dirty(storage, node),
+        f"{node} of {storage} is marked dirty; `dst watch {storage}` shows the resync",
+    )
+
+
+@cli.command()
+@click.argument("file", type=click.Path(dir_okay=False))
+def check(file: str) -> None:
+    """
+    Look for mistakes in a topology FILE, without starting anything.
+
+    \b
+    Example:
+      dst check topology.toml
+    """
+    from dst.cluster.config import check as check_config
+
+    try:
+        problems = check_config(file)
+    except OSError as error:
+        _fail(f"{file} cannot be read: {error.strerror}", "name a file that you may read")
+    except DSTError as error:
+        _fail(error.message, correction_for(error))
+    for problem in problems:
+        click.echo(str(problem))
+    if problems:
+        count = f"{len(problems)} mistakes" if len(problems) > 1 else "1 mistake"
+        _fail(f"{file} has {count}", "correct the lines above and check again")
+    click.echo(f"{file} is fine")
+
+
+def main() -> None:
+    """The entry point of the C{dst} command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a name that the terminal cannot show is no reason to fail
+    try:
+        cli(prog_name="dst")
+    except InvalidRequest as error:  # a URL that is none
+        _fail(error.message, correction_for(error))

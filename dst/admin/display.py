@@ -1,0 +1,229 @@
+"""
+The status as text: a tree with columns, and below a line what there is to explain.
+
+Values in, L{rich.text.Text} out; nothing here knows a terminal but by its width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from attrs import frozen
+from rich.cells import cell_len
+from rich.text import Text
+
+from dst.admin.schema import is_storage
+from dst.admin.words import duration_in_words, percent_in_words, printable, rate_in_words, size_in_words
+from dst.status import Health, MemberState, ResyncProgress, StatusTree
+
+__all__ = ["changes", "status_lines"]
+
+_STYLES = {
+    "healthy": "green",
+    "in-sync": "green",
+    "ready": "green",
+    "degraded": "yellow",
+    "resyncing": "yellow",
+    "suspended": "yellow",
+    "connecting": "yellow",
+    "interrupted": "yellow",
+    "frozen": "bold red",
+    "failed": "bold red",
+    "absent": "red",
+    "refused": "bold red",
+    "away": "red",
+    "closed": "red",
+}
+
+_BAR_CELLS = 20
+_TEXT_CELLS_MIN = 24
+"""However narrow the terminal is, a reason gets so much of a line."""
+
+_NAME_CELLS_MAX = 40
+
+_MEMBER_STATES = frozenset(state.value for state in MemberState)
+
+
+@frozen
+class _Guides:
+    """The characters of the tree and of the bars."""
+
+    branch: str
+    last: str
+    down: str
+    full: str
+    empty: str
+    dot: str
+
+
+_LINES = _Guides("├─ ", "└─ ", "│  ", "━", "─", " · ")
+_ASCII = _Guides("|- ", "`- ", "|  ", "#", "-", ", ")
+
+
+@frozen
+class _Row:
+    """One entry of the tree, in columns; C{below} is said under it, at C{indent}."""
+
+    name: str
+    kind: str
+    size: str
+    word: str
+    age: str
+    below: Sequence[tuple[str, str]]
+    indent: str
+
+
+_HEADINGS = _Row("NAME", "KIND", "SIZE", "STATE", "FOR", (), "")
+
+
+def status_lines(
+    trees: Iterable[StatusTree], *, now: float, width: int | None = None, ascii_only: bool = False
+) -> list[Text]:
+    """
+    The lines that show C{trees}.
+
+    @param now: seconds of the epoch, to say how long something has been so.
+    @param width: cells of a line; what explains is wrapped to it.  C{None}: nothing is wrapped.
+    @param ascii_only: for terminals that cannot show lines.
+    """
+    guides = _ASCII if ascii_only else _LINES
+    groups = [list(_rows(tree, now, guides, "", "", top=True)) for tree in trees]
+    everything = [_HEADINGS, *(row for rows in groups for row in rows)]
+    name_cells = min(_NAME_CELLS_MAX, max(cell_len(row.name) for row in everything))
+    kind_cells, size_cells, word_cells = (
+        max(cell_len(getattr(row, column)) for row in everything) for column in ("kind", "size", "word")
+    )
+
+    def line(row: _Row, style: str) -> Text:
+        text = Text(_fit(row.name, name_cells), style="dim" if row is _HEADINGS else "")
+        text.append(f"  {_fit(row.kind, kind_cells)}  {row.size:>{size_cells}}  ", "dim")
+        text.append(_fit(row.word, word_cells), style)
+        text.append(f"  {row.age}", "dim")
+        text.rstrip()
+        return text
+
+    lines = [line(_HEADINGS, "dim")]
+    for number, rows in enumerate(groups):
+        if number and (len(rows) > 1 or len(groups[number - 1]) > 1):
+            lines.append(Text(""))
+        for row in rows:
+            lines.append(line(row, _STYLES.get(row.word.partition(" ")[0], "")))
+            for sentence, style in row.below:
+                lines.extend(_wrapped(sentence, style, row.indent, width))
+    return lines
+
+
+def _rows(
+    tree: StatusTree, now: float, guides: _Guides, prefix: str, indent: str, *, top: bool = False
+) -> Iterator[_Row]:
+    down = indent + (guides.down if tree.children else "   ")
+    yield _Row(
+        name=prefix + printable(tree.name),
+        kind=printable(tree.kind),
+        size=size_in_words(tree.size) if tree.size else "",
+        word=_word(tree, top),
+        age=duration_in_words(now - tree.since) if tree.since else "",
+        below=_below(tree, guides),
+        indent=down,
+    )
+    for number, child in enumerate(tree.children, 1):
+        last = number == len(tree.children)
+        yield from _rows(
+            child,
+            now,
+            guides,
+            indent + (guides.last if last else guides.branch),
+            indent + ("   " if last else guides.down),
+        )
+
+
+def _word(tree: StatusTree, top: bool) -> str:
+    """Of a member its state, of a storage its health; both where the one does not tell the other."""
+    if tree.children and tree.state not in _MEMBER_STATES and (not top or is_storage(tree)):
+        return tree.health.value
+    if tree.children and tree.state == MemberState.IN_SYNC.value and tree.health is not Health.HEALTHY:
+        return f"{tree.state} ({tree.health.value})"
+    return printable(tree.state)
+
+
+def _below(tree: StatusTree, guides: _Guides) -> list[tuple[str, str]]:
+    """What is said under an entry: sentence and style."""
+    said = []
+    if tree.reason:
+        said.append((printable(tree.reason), ""))
+    if tree.children and is_storage(tree) and tree.health is not Health.HEALTHY:
+        facts = []
+        if tree.health is Health.DEGRADED:
+            facts.append(
+                f"{tree.redundancy} more can be lost"
+                if tree.redundancy
+                else "nothing more can be lost without losing data"
+            )
+        if tree.dirty_bytes:
+            facts.append(f"{size_in_words(tree.dirty_bytes)} not the same everywhere")
+        if facts:
+            said.append((guides.dot.join(facts), "dim"))
+    elif tree.dirty_bytes and tree.resync is None and tree.state in _MEMBER_STATES:
+        said.append((f"{size_in_words(tree.dirty_bytes)} to copy when it is back", "dim"))
+    if tree.resync is not None:
+        said.extend(_progress(tree.resync, tree.reason, guides))
+    return said
+
+
+def _progress(resync: ResyncProgress, reason: str, guides: _Guides) -> Iterator[tuple[str, str]]:
+    if resync.cause and resync.cause != reason:
+        yield f"{resync.kind} resync: {printable(resync.cause)}", "dim"
+    done = resync.bytes_total - resync.bytes_left
+    full = _BAR_CELLS * done // resync.bytes_total if resync.bytes_total > 0 else _BAR_CELLS
+    bar = guides.full * full + guides.empty * (_BAR_CELLS - full)
+    facts = [f"{percent_in_words(done, resync.bytes_total)}", f"{size_in_words(resync.bytes_left)} left"]
+    if resync.stalled:
+        facts.append(f"waits: {printable(resync.stalled)}")
+    else:
+        facts.append(rate_in_words(resync.bytes_per_s))
+        if resync.seconds_left is not None:
+            facts.append(f"{duration_in_words(resync.seconds_left)} to go")
+    yield f"{bar} {guides.dot.join(facts)}", "yellow" if resync.stalled else "cyan"
+
+
+def _fit(text: str, cells: int) -> str:
+    """C{text} padded, or cut, to so many cells."""
+    if cell_len(text) > cells:
+        while cell_len(text) > cells - 1:
+            text = text[:-1]
+        text += "…"
+    return text + " " * (cells - cell_len(text))
+
+
+def _wrapped(sentence: str, style: str, indent: str, width: int | None) -> Iterator[Text]:
+    room = None if width is None else max(_TEXT_CELLS_MIN, width - cell_len(indent) - 2)
+    line = ""
+    for word in sentence.split(" "):
+        longer = f"{line} {word}" if line else word
+        if room is not None and line and cell_len(longer) > room:
+            yield Text.assemble((indent, ""), ("  " + line, style))
+            longer = word
+        line = longer
+    yield Text.assemble((indent, ""), ("  " + line, style))
+
+
+def changes(before: Iterable[StatusTree], after: Iterable[StatusTree]) -> list[str]:
+    """
+    One line for everything whose word has changed, for logs and pipes: C{"vol/b: in-sync -> absent: no answer"}.
+    """
+    old = dict(_words(before, ""))
+    new = dict(_words(after, ""))
+    lines = []
+    for path, (word, reason) in new.items():
+        was = old.get(path, ("", ""))[0]
+        if was != word:
+            lines.append(f"{path}: {f'{was} -> ' if was else ''}{word}{f': {reason}' if reason else ''}")
+    lines.extend(f"{path}: no longer there" for path in old if path not in new)
+    return lines
+
+
+def _words(trees: Iterable[StatusTree], above: str) -> Iterator[tuple[str, tuple[str, str]]]:
+    for tree in trees:
+        path = above + printable(tree.name)
+        yield path, (_word(tree, not above), printable(tree.reason))
+        yield from _words(tree.children, path + "/")
