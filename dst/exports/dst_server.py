@@ -57,7 +57,7 @@ class DSTServerFactory(ServerFactory):
         self._clock = clock
         self._exports = exports
         self._by_token: dict[bytes, DSTServerSession] = {}
-        self._lingering: set[DSTServerSession] = set()  # closed, with requests that are still executed
+        self._lingering: set[DSTServerSession] = set()  # closed, with changes that are still being executed
         self._settling: list[tuple[Callable[[], int], Deferred[None]]] = []
         self._admitted: set[DSTServerSession] = set()
         self._drained: list[Deferred[None]] | None = None
@@ -123,12 +123,8 @@ class DSTServerFactory(ServerFactory):
             self._linger(current)
 
         def left() -> int:
-            """What of earlier connections may still reach the device."""
-            return sum(
-                old.requests if old.hello is not None and old.hello.token == hello.token else old.changes
-                for old in self._lingering
-                if old.node is export.node
-            )
+            """The changes of earlier connections, whoever's they were, that may still reach the device."""
+            return sum(old.changes for old in self._lingering if old.node is export.node)
 
         if left():
             await self._wait_until_settled(left)
@@ -141,7 +137,7 @@ class DSTServerFactory(ServerFactory):
 
         def give_up() -> None:
             settled.errback(
-                Unavailable(f"{left()} requests of an earlier connection are still being executed; try again")
+                Unavailable(f"{left()} changes of an earlier connection are still being executed; try again")
             )
 
         patience = self._clock.callLater(self.limits.settle_s_max, give_up)
@@ -165,14 +161,15 @@ class DSTServerFactory(ServerFactory):
                 waiting.callback(None)
 
     def request_settled(self, session: DSTServerSession) -> None:
-        if not session.requests:
-            self._lingering.discard(session)
+        if session.changes:
+            return
+        self._lingering.discard(session)
         for left, settled in list(self._settling):
             if not left() and not settled.called:
                 settled.callback(None)
 
     def _linger(self, session: DSTServerSession) -> None:
-        if session.requests:
+        if session.changes:
             self._lingering.add(session)
 
 
