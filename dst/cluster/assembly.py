@@ -52,7 +52,7 @@ __all__ = [
 
 _log = Logger()
 
-OPEN_S_MAX = 60.0
+OPEN_S_MAX = 10.0
 """How long the start waits for one device; it goes on opening while the rest of the daemon starts."""
 
 DRAIN_S_MAX = 10.0

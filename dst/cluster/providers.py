@@ -12,7 +12,8 @@ from typing import TypeVar
 
 from attrs import define, field
 from twisted.logger import Logger
-from twisted.plugin import CachedPlugin, getCache
+from twisted.plugin import CachedDropin, CachedPlugin, getCache
+from twisted.python.modules import getModule
 
 import dst.plugins
 from dst.interfaces import IAlgorithmProvider, INodeProvider
@@ -42,9 +43,13 @@ class Providers:
     def found(cls) -> Providers:
         """Those that are installed."""
         providers = cls()
-        for where, makes_nodes in _plugins(INodeProvider, providers.broken):
+        dropins = getCache(dst.plugins)
+        for module in getModule(dst.plugins.__name__).iterModules():
+            if module.name.rpartition(".")[2] not in dropins:
+                providers.broken.append(f"the plugin module {module.name} is left out, it cannot be imported")
+        for where, makes_nodes in _plugins(dropins, INodeProvider, providers.broken):
             providers._add(providers.nodes, makes_nodes, "scheme", where)
-        for where, makes_storages in _plugins(IAlgorithmProvider, providers.broken):
+        for where, makes_storages in _plugins(dropins, IAlgorithmProvider, providers.broken):
             providers._add(providers.algorithms, makes_storages, "algorithm", where)
         for sentence in providers.broken:
             _log.error("{sentence}", sentence=sentence)
@@ -64,14 +69,13 @@ class Providers:
             table[key] = plugin
 
 
-def _plugins(interface: type[T], broken: list[str]) -> Iterator[tuple[str, T]]:
+def _plugins(dropins: dict[str, CachedDropin], interface: type[T], broken: list[str]) -> Iterator[tuple[str, T]]:
     """
     Every plugin that says it provides C{interface}, with the name it has in its module.
 
     As C{twisted.plugin.getPlugins}, but it names what is broken, and DST's own come first: nobody
     takes the scheme C{file} away by accident.
     """
-    dropins = getCache(dst.plugins)
     for key in sorted(dropins, key=lambda key: (not key.startswith("dst_"), key)):
         for cached in dropins[key].plugins:
             where = f"{cached.dropin.moduleName}.{cached.name}"

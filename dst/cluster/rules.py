@@ -297,6 +297,8 @@ def _wrong_with_endpoint(text: str) -> str:
         port = rest.partition(":")[0].removeprefix("port=")
         if not (port.isascii() and port.isdigit() and int(port) <= 65535):
             return f"{text!r} has the port {port!r}; expected one of 0 to 65535, as tcp:7450:interface=127.0.0.1"
+    if kind == "unix" and not rest.removeprefix("address=").partition(":")[0]:
+        return f"{text!r} names no socket; expected a path, as unix:nbd.sock"
     try:
         serverFromString(Clock(), text)
     except Exception as error:

@@ -7,7 +7,9 @@ from typing import TypeVar
 from twisted.plugin import IPlugin
 from zope.interface import alsoProvides
 
+from dst.algorithms.linear import LinearProvider
 from dst.algorithms.mirror import MirrorProvider
+from dst.algorithms.stripe import StripeProvider
 from dst.nodes.file import FileNodeProvider
 from dst.nodes.memory import MemoryNodeProvider
 from dst.nodes.remote import RemoteNodeProvider, RemoteUNIXNodeProvider
@@ -27,3 +29,5 @@ remote = _plugin(RemoteNodeProvider())
 remote_unix = _plugin(RemoteUNIXNodeProvider())
 
 mirror = _plugin(MirrorProvider())
+linear = _plugin(LinearProvider())
+stripe = _plugin(StripeProvider())
