@@ -6,6 +6,7 @@ from dst.testing.disk import SimulatedDisk
 from dst.testing.faulty import FaultyDevice, Operation, faulty_disk
 from dst.testing.media import CachedWrite, SimulatedMedia
 from dst.testing.node_suite import node_suite
+from dst.testing.provider_suites import algorithm_provider_suite, exports_suite, node_provider_suite
 from dst.testing.specimen import Specimen, conformance_tests
 
 __all__ = [
@@ -15,9 +16,12 @@ __all__ = [
     "SimulatedDisk",
     "SimulatedMedia",
     "Specimen",
+    "algorithm_provider_suite",
     "algorithm_suite",
     "block_device_suite",
     "conformance_tests",
+    "exports_suite",
     "faulty_disk",
+    "node_provider_suite",
     "node_suite",
 ]

@@ -29,7 +29,7 @@ from typing import Any, TypeAlias, TypeVar
 from attrs import define
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
-from twisted.trial.unittest import TestCase
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from dst.errors import DSTError
 from dst.interfaces import INode
@@ -41,7 +41,7 @@ WAIT_STEPS_MAX = 20_000
 
 T = TypeVar("T")
 
-conformance_tests: dict[type, list[type[TestCase]]] = {}
+conformance_tests: dict[type, list[type[SynchronousTestCase]]] = {}
 """Provider -> the test cases that hold it to its interface; filled when a suite is subclassed."""
 
 

@@ -1,0 +1,97 @@
+"""Every provider of nodes, algorithms and exports keeps its promises."""
+
+from __future__ import annotations
+
+import sys
+
+from twisted.internet.task import Clock
+
+import test.examples.test_twin  # noqa: F401 - it imports the example, which is not on the path
+from dst.algorithms.linear import LinearProvider
+from dst.algorithms.mirror import MirrorProvider
+from dst.algorithms.stripe import StripeProvider
+from dst.cluster.named_exports import NamedExports
+from dst.cluster.topology import ExportSpec
+from dst.nodes.file import FileNodeProvider
+from dst.nodes.memory import MemoryDevice, MemoryNodeProvider
+from dst.nodes.nbd import NBDNodeProvider, NBDUNIXNodeProvider
+from dst.nodes.remote import RemoteNodeProvider, RemoteUNIXNodeProvider
+from dst.testing import algorithm_provider_suite, exports_suite, node_provider_suite
+
+
+class MemoryNodeProviderTests(
+    node_provider_suite(
+        MemoryNodeProvider, ["memory:?size=64M"], ["memory:", "memory:?size=much", "memory:x?size=64M"]
+    )
+):
+    """C{memory:}."""
+
+
+class FileNodeProviderTests(
+    node_provider_suite(FileNodeProvider, ["file:/no/a.img?size=64M"], ["file:", "file:/a?size=0", "file:/a?x=y"])
+):
+    """C{file:}."""
+
+
+class RemoteNodeProviderTests(
+    node_provider_suite(
+        RemoteNodeProvider,
+        ["dst://127.0.0.1:7450/a", "dst://[::1]:7450/a", "dst://host.example/a"],
+        ["dst:", "dst://", "dst://host:port/a", "dst://127.0.0.1:7450"],
+    )
+):
+    """C{dst://}."""
+
+
+class RemoteUNIXNodeProviderTests(
+    node_provider_suite(
+        RemoteUNIXNodeProvider,
+        ["dst+unix:///run/dst.sock?export=a"],
+        ["dst+unix:", "dst+unix:///a", "dst+unix:///?export=a"],
+    )
+):
+    """C{dst+unix://}."""
+
+
+class NBDNodeProviderTests(
+    node_provider_suite(
+        NBDNodeProvider,
+        ["nbd://127.0.0.1:10809/a", "nbd://[::1]/a", "nbd://host.example"],
+        ["nbd:", "nbd://", "nbd://host:port/a", "nbd://host/a?x=y"],
+    )
+):
+    """C{nbd://}."""
+
+
+class NBDUNIXNodeProviderTests(
+    node_provider_suite(
+        NBDUNIXNodeProvider, ["nbd+unix:///a?socket=/run/nbd.sock"], ["nbd+unix:", "nbd+unix:///a", "nbd+unix://h/a"]
+    )
+):
+    """C{nbd+unix://}."""
+
+
+class TwinProviderTests(algorithm_provider_suite(sys.modules["dst_twin.twin"].TwinProvider)):
+    """C{twin}, from the examples."""
+
+
+class MirrorProviderTests(algorithm_provider_suite(MirrorProvider)):
+    """C{mirror}."""
+
+
+class LinearProviderTests(algorithm_provider_suite(LinearProvider)):
+    """C{linear}."""
+
+
+class StripeProviderTests(algorithm_provider_suite(StripeProvider)):
+    """C{stripe}."""
+
+
+def make_exports() -> tuple[NamedExports, None]:
+    """Two exports of one device."""
+    devices = {"m": MemoryDevice(Clock(), "m", 1 << 20)}
+    return NamedExports([ExportSpec("b", "m", False), ExportSpec("a", "m", True)], devices), None
+
+
+class NamedExportsTests(exports_suite(NamedExports, make_exports)):
+    """The exports of a topology."""
