@@ -267,7 +267,10 @@ class HelpTests(CommandCase):
 class CheckTests(CommandCase):
     """C{dst check}"""
 
-    GOOD = '[nodes.a]\nuri = "memory:?size=1M"\n[storages.vol]\nalgorithm = "linear"\nnodes = ["a"]\n'
+    GOOD = (
+        '[nodes]\na = {uri = "memory:?size=1M"}\nb = {uri = "memory:?size=1M"}\n'
+        '[storages.vol]\nalgorithm = "mirror"\nnodes = ["a", "b"]\n'
+    )
 
     def check(self, text: str) -> Result:
         path = self.mktemp() + ".toml"
@@ -278,9 +281,9 @@ class CheckTests(CommandCase):
 
     def test_problem(self) -> None:
         """A mistake is shown with its file and line, and is exit code 1."""
-        result = self.check(self.GOOD.replace('["a"]', '["a", "zebra"]'))
+        result = self.check(self.GOOD.replace('["a", "b"]', '["a", "zebra"]'))
         self.assertEqual(1, result.exit_code)
-        self.assertIn(f"{self.path}:5: ", result.stdout)
+        self.assertIn(f"{self.path}:6: ", result.stdout)
         self.assertIn("zebra", result.stdout)
         self.assertIn("error: ", result.stderr)
 

@@ -39,13 +39,13 @@ function notice(sentence) {
 
 function connected() {
   setText($("connection"), "live");
-  document.body.classList.remove("stale");
+  document.body.className = "live";
   notice("");
 }
 
 function lost() {
   setText($("connection"), "connection lost, retrying");
-  document.body.classList.add("stale");
+  document.body.className = "stale";
   notice(lastSeen === null
     ? "No daemon answers. Retrying."
     : `Connection lost, retrying. What is shown is how it was at ${lastSeen.toLocaleTimeString()}.`);
@@ -68,7 +68,7 @@ function listen() {
   });
   events.addEventListener("trouble", (event) => {
     setText($("connection"), "the status cannot be had");
-    document.body.classList.add("stale");
+    document.body.className = "stale";
     notice(sentenceOf(JSON.parse(event.data)));
   });
   events.addEventListener("error", () => {

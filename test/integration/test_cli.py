@@ -1,0 +1,143 @@
+"""The C{dst} command as a process, against a daemon's interface on a real socket."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.endpoints import TCP4ServerEndpoint
+from twisted.internet.protocol import ProcessProtocol
+from twisted.internet.utils import getProcessOutputAndValue
+from twisted.trial.unittest import TestCase
+
+from dst.admin.client import HTTPAdmin
+from dst.admin.site import make_site
+from dst.errors import NotFound, Unavailable
+from dst.testing.fake_admin import FakeAdmin
+
+COMMAND = "from dst.admin.cli import main; main()"
+
+
+class _Watching(ProcessProtocol):
+    """C{dst watch}, which is interrupted when it has said enough."""
+
+    def __init__(self, enough: bytes) -> None:
+        self.enough = enough
+        self.said = b""
+        self.ended: Deferred[int] = Deferred()
+        self.heard: Deferred[None] = Deferred()
+
+    def outReceived(self, data: bytes) -> None:
+        self.said += data
+        if b"vol/c: in-sync" in self.said and not self.heard.called:
+            self.heard.callback(None)
+        if self.enough in self.said:
+            self.transport.signalProcess(signal.SIGINT)
+
+    def processEnded(self, reason: Any) -> None:
+        self.ended.callback(reason.value.exitCode)
+
+
+class CommandTests(TestCase):
+    """L{dst.admin.cli.main}"""
+
+    timeout = 60
+
+    async def setUp(self) -> None:
+        self.fake = FakeAdmin()
+        self.site = make_site(self.fake, clock=reactor)
+        self.port = await TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(self.site)
+        self.url = f"http://127.0.0.1:{self.port.getHost().port}"
+
+    async def tearDown(self) -> None:
+        await maybeDeferred(self.port.stopListening)  # nothing to wait for where the test stopped it
+        await self.site.close()
+
+    def environment(self) -> dict[str, str]:
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith("DST_")}
+        return {
+            **inherited,
+            "DST_URL": self.url,
+            "PYTHONPATH": os.pathsep.join(sys.path),
+            "PYTHONIOENCODING": "utf-8",
+        }
+
+    async def dst(self, *arguments: str) -> tuple[str, str, int]:
+        out, err, code = await getProcessOutputAndValue(
+            sys.executable, ["-c", COMMAND, *arguments], env=self.environment(), reactor=reactor
+        )
+        return out.decode(), err.decode(), code
+
+    async def test_status(self) -> None:
+        """The tree for people, and JSON for scripts."""
+        out, err, code = await self.dst("status")
+        self.assertEqual((0, ""), (code, err))
+        self.assertIn("└─ c", out)
+        out, err, code = await self.dst("status", "--json", "--exit-code")
+        self.assertEqual((3, ""), (code, err))
+        self.assertEqual("frozen", json.loads(out)["health"])
+
+    async def test_operation(self) -> None:
+        """An operation reaches the daemon, and its refusal comes back."""
+        self.assertEqual(0, (await self.dst("suspend", "vol", "b"))[2])
+        self.assertEqual([("suspend", "vol", "b")], self.fake.calls)
+        out, err, code = await self.dst("suspend", "nothing", "b")
+        self.assertEqual((1, ""), (code, out))
+        self.assertTrue(err.startswith("error: there is no storage 'nothing' here\n  try: "), err)
+
+    async def test_nobody_there(self) -> None:
+        """Where no daemon answers there is one sentence, and what to do."""
+        await self.port.stopListening()
+        out, err, code = await self.dst("status")
+        self.assertEqual((1, ""), (code, out))
+        self.assertIn(f"no daemon answers at {self.url} (connection refused)", err)
+        self.assertIn("try: start it", err)
+        self.assertNotIn("Traceback", err)
+
+    async def test_wrong_url(self) -> None:
+        """A URL that is none is an error, and no traceback."""
+        out, err, code = await self.dst("--url", "somewhere", "status")
+        self.assertEqual((1, ""), (code, out))
+        self.assertTrue(err.startswith("error: 'somewhere' is not the URL"), err)
+
+    async def test_watch(self) -> None:
+        """Changes are said as they happen; Ctrl-C ends it in peace."""
+        watching = _Watching(b"vol/b: in-sync -> suspended")
+        arguments = [sys.executable, "-c", COMMAND, "watch", "vol"]
+        reactor.spawnProcess(watching, sys.executable, arguments, env=self.environment())
+        await watching.heard
+        await self.fake.suspend("vol", "b")
+        self.assertEqual(0, await watching.ended)
+
+
+class ClientTests(TestCase):
+    """L{HTTPAdmin.connect}, over a real socket."""
+
+    timeout = 30
+
+    async def test_round_trip(self) -> None:
+        """Status, operations and errors; and nothing is left of a client."""
+        fake = FakeAdmin()
+        site = make_site(fake, clock=reactor)
+        port = await TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(site)
+        admin = HTTPAdmin.connect(reactor, f"http://127.0.0.1:{port.getHost().port}/")
+        try:
+            self.assertEqual(await fake.status(), await admin.status())
+            await admin.suspend("vol", "a")
+            with self.assertRaises(NotFound):
+                await admin.suspend("..", "a")
+            told: Deferred[Any] = Deferred()
+            following = admin.follow(lambda trees: told.called or told.callback(trees))
+            self.assertEqual(await fake.status(), await told)
+        finally:
+            await port.stopListening()
+            await site.close()
+        with self.assertRaises(Unavailable):
+            await following
+        with self.assertRaises(Unavailable):
+            await admin.status()
