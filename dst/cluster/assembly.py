@@ -55,8 +55,11 @@ _log = Logger()
 OPEN_S_MAX = 10.0
 """How long the start waits for one device; it goes on opening while the rest of the daemon starts."""
 
-DRAIN_S_MAX = 10.0
-"""How long clients' requests in flight may take at the end: those of a frozen storage would wait for ever."""
+DRAIN_S_MAX = 15.0
+"""
+How long clients' requests in flight may take at the end: those of a frozen storage would wait for ever.  The
+servers give up a little earlier by themselves.
+"""
 
 CLOSE_S_MAX = 60.0
 """How long flushing and closing may take; a disk that hangs must not keep the process for ever."""

@@ -1,0 +1,315 @@
+"""Tests of L{dst.cluster.assembly}: everything starts and stops in its order."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.testing import MemoryReactorClock
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
+
+from dst.cluster.assembly import DRAIN_S_MAX, OPEN_S_MAX, Cluster, running
+from dst.cluster.named_exports import NamedExports
+from dst.cluster.providers import Providers
+from dst.cluster.topology import (
+    Device,
+    Export,
+    ExportSpec,
+    export,
+    memory,
+    mirror,
+    node,
+    slice_of,
+    topology,
+)
+from dst.errors import AlreadyInUse, ConfigurationError, NotFound
+from dst.interfaces import IAlgorithm, INode, INodeProvider
+from dst.nodes.memory import MemoryDevice
+from dst.status import LinkState
+from test.cluster.fixtures import memory_providers
+
+
+@implementer(INodeProvider)
+class ScriptedNodeProvider:
+    """
+    C{scripted:}: memory whose C{open} and C{close} are seen, and fail or wait if the URI says so.
+    """
+
+    scheme = "scripted"
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+        self.waiting: dict[str, Deferred[None]] = {}
+
+    def node_from_uri(self, reactor: IReactorTime, name: str, uri: str, options: dict[str, object]) -> MemoryDevice:
+        """A device of 16 MiB."""
+        what = uri.partition(":")[2]
+        if what == "bug":
+            raise ZeroDivisionError("a third party's mistake")
+        provider = self
+
+        class Scripted(MemoryDevice):
+            """One that tells."""
+
+            def open(self) -> Deferred[None]:
+                provider.events.append(f"open {self.name}")
+                if what == "locked":
+                    return fail(AlreadyInUse(f"{self.name} is in use by another process"))
+                if what == "absent":
+                    self.changed(LinkState.AWAY, "nobody is there")
+                    provider.waiting[self.name] = Deferred()
+                    provider.waiting[self.name].callback(None)
+                    return provider.waiting[self.name]
+                if what == "slow":
+                    provider.waiting[self.name] = Deferred()
+                    return provider.waiting[self.name]
+                return super().open()
+
+            def close(self) -> Deferred[None]:
+                if self.link is not LinkState.CLOSED:
+                    provider.events.append(f"close {self.name}")
+                return super().close()
+
+        return Scripted(reactor, name, 16 << 20)
+
+
+class BusyReactor(MemoryReactorClock):
+    """A reactor on whose machine one port is taken."""
+
+    busy_port = 0
+
+    def listenTCP(self, port: int, *args: object, **kwargs: object) -> object:
+        """As the real one."""
+        if port == self.busy_port:
+            raise CannotListenError("127.0.0.1", port, OSError(98, "Address already in use"))
+        return super().listenTCP(port, *args, **kwargs)
+
+
+class AssemblyCase(SynchronousTestCase):
+    """Runs topologies on a clock."""
+
+    def setUp(self) -> None:
+        """A reactor in memory."""
+        self.reactor = BusyReactor()
+        self.provider = ScriptedNodeProvider()
+        self.providers: Providers = memory_providers()
+        self.providers.nodes["scripted"] = self.provider
+
+    def cluster(self, *things: Device | Export, **options: str) -> Cluster:
+        """A cluster that is not started."""
+        return running(topology(*things, **options), self.reactor, self.providers)
+
+    def wait(self, deferred: Deferred[object], seconds: float = 60.0) -> None:
+        """Let time pass until it has fired."""
+        for _ in range(int(seconds * 10)):
+            if deferred.called:
+                return
+            self.reactor.advance(0.1)
+
+    def started(self, *things: Device | Export, **options: str) -> Cluster:
+        """A cluster that runs; stopped when the test ends."""
+        cluster = self.cluster(*things, **options)
+        starting = cluster.start()
+        self.wait(starting)
+        self.successResultOf(starting)
+        self.addCleanup(cluster.stop)
+        return cluster
+
+
+class StartAndStopTests(AssemblyCase):
+    """The life of a cluster."""
+
+    def test_storage_in_a_few_lines(self) -> None:
+        """A script has a running storage by its name, and nothing is left when it ends."""
+        cluster = self.started(mirror("vol", memory("16M"), memory("16M")))
+        storage = cluster["vol"]
+        self.assertTrue(IAlgorithm.providedBy(storage))
+        self.assertIs(LinkState.READY, storage.link)
+        writing = storage.write(4096, b"hello" * 1000)
+        self.wait(writing)
+        self.successResultOf(writing)
+        for name in ("vol-1", "vol-2"):
+            self.assertEqual(b"hello", bytes(self.successResultOf(cluster[name].read(4096, 5))))
+        stopping = cluster.stop()
+        self.wait(stopping)
+        self.successResultOf(stopping)
+        self.assertEqual([], self.reactor.getDelayedCalls())
+        self.assertEqual(LinkState.CLOSED, cluster["vol-1"].link)
+
+    def test_context_manager(self) -> None:
+        """C{async with} starts and stops, also when the body fails."""
+
+        async def use() -> None:
+            async with self.cluster(memory("1M", name="m")) as cluster:
+                self.assertIs(LinkState.READY, cluster["m"].link)
+                self.seen = cluster["m"]
+                raise ArithmeticError("the body's")
+
+        self.failureResultOf(Deferred.fromCoroutine(use()), ArithmeticError)
+        self.assertIs(LinkState.CLOSED, self.seen.link)
+
+    def test_unknown_device(self) -> None:
+        """A name that is not there is told with those that are."""
+        cluster = self.started(memory("1M", name="m"))
+        self.assertIn("there are: m", self.assertRaises(NotFound, cluster.__getitem__, "n").message)
+
+    def test_each_opened_once(self) -> None:
+        """Members are opened by their storage, parents by their slices, the others by the cluster: nobody twice."""
+        disk = node("scripted:disk", name="disk")
+        cluster = self.started(
+            mirror("vol", slice_of(disk, 0, "8M", name="s1"), node("scripted:leg", name="leg")),
+            slice_of(disk, "8M", "8M", name="s2"),
+            node("scripted:alone", name="alone"),
+        )
+        self.assertEqual(["open alone", "open disk", "open leg"], sorted(self.provider.events))
+        self.assertTrue(all(cluster[name].link is LinkState.READY for name in ("vol", "s1", "s2", "disk", "alone")))
+        self.provider.events.clear()
+        self.wait(cluster.stop())
+        self.assertEqual(["close alone", "close disk", "close leg"], sorted(self.provider.events))
+
+    def test_nested(self) -> None:
+        """A storage of storages opens from the bottom."""
+        cluster = self.started(
+            mirror("top", mirror("left", memory("16M")), mirror("right", memory("16M"))),
+            export(memory("1M", name="x")),
+        )
+        self.assertEqual(["left", "right", "top"], list(cluster.devices.storages))
+        self.assertIs(LinkState.READY, cluster["top"].link)
+
+    def test_exports_before_nodes_close(self) -> None:
+        """Nothing listens any more when the first device closes."""
+        cluster = self.started(export(node("scripted:", name="n")), nbd="tcp:10809", dst="tcp:7450")
+        self.assertEqual(["dst", "nbd"], [listening.what for listening in cluster.listening])
+        self.assertEqual([7450, 10809], [listening.address.port for listening in cluster.listening])
+        self.wait(cluster.stop())
+        self.assertEqual([], cluster.listening)
+        self.assertEqual(["open n", "close n"], self.provider.events)
+
+    def test_state_directory(self) -> None:
+        """The state directory is locked while the cluster runs, and each storage has its own below it."""
+        path = self.mktemp()
+        first = self.started(node("scripted:", name="a"), state_dir=path)
+        second = self.cluster(node("scripted:", name="b"), state_dir=path)
+        self.assertIn("in use by another daemon", self.failureResultOf(second.start(), AlreadyInUse).value.message)
+        self.assertEqual(["open a"], self.provider.events)
+        self.wait(first.stop())
+        self.successResultOf(second.start())
+        self.wait(second.stop())
+
+
+class TroubleTests(AssemblyCase):
+    """What ends a start, and what does not."""
+
+    def test_locked_media(self) -> None:
+        """Media that another process has end the start; what was opened is closed again."""
+        cluster = self.cluster(
+            node("scripted:", name="fine"), node("scripted:locked", name="locked"), nbd="tcp:10809"
+        )
+        starting = cluster.start()
+        self.wait(starting)
+        error = self.failureResultOf(starting, AlreadyInUse).value
+        self.assertEqual("locked is in use by another process", error.message)
+        self.assertIn("close fine", self.provider.events)
+        self.assertEqual([], self.reactor.tcpServers)
+
+    def test_locked_member(self) -> None:
+        """So does a member of a storage."""
+        cluster = self.cluster(mirror("vol", memory("16M"), node("scripted:locked", name="locked")))
+        starting = cluster.start()
+        self.wait(starting)
+        self.failureResultOf(starting, AlreadyInUse)
+        self.assertEqual([], self.reactor.getDelayedCalls())
+
+    def test_busy_port(self) -> None:
+        """A busy port ends the start with the address, the reason and a way out."""
+        self.reactor.busy_port = 10809
+        cluster = self.cluster(node("scripted:", name="n"), nbd=("tcp:10808", "tcp:10809"))
+        message = self.failureResultOf(cluster.start(), AlreadyInUse).value.message
+        self.assertEqual(
+            "cannot listen for nbd at tcp:10809: Address already in use; "
+            "stop what is there, or give this daemon another address",
+            message,
+        )
+        self.assertEqual(["open n", "close n"], self.provider.events)
+        self.assertEqual([], cluster.listening)
+
+    def test_absent_node(self) -> None:
+        """A node that is away does not keep the rest from starting."""
+        cluster = self.started(node("scripted:absent", name="away"), memory("1M", name="m"))
+        self.assertIs(LinkState.AWAY, cluster["away"].link)
+        self.assertIs(LinkState.READY, cluster["m"].link)
+
+    def test_slow_node(self) -> None:
+        """The start waits only so long for a device, which goes on opening."""
+        cluster = self.cluster(node("scripted:slow", name="slow"), nbd="tcp:10809")
+        starting = cluster.start()
+        self.reactor.advance(OPEN_S_MAX - 0.1)
+        self.assertNoResult(starting)
+        self.reactor.advance(0.2)
+        self.successResultOf(starting)
+        self.assertFalse(self.provider.waiting["slow"].called)
+        self.provider.waiting["slow"].errback(ArithmeticError("too late to end the start"))
+        self.assertEqual(1, len(self.flushLoggedErrors(ArithmeticError)))
+        self.wait(cluster.stop(), DRAIN_S_MAX)
+
+    def test_stop_while_opening(self) -> None:
+        """A stop does not wait for a device that does not open."""
+        cluster = self.cluster(node("scripted:slow", name="slow"))
+        starting = cluster.start()
+        starting.addErrback(lambda failure: None)
+        stopping = cluster.stop()
+        self.wait(stopping, 1.0)
+        self.successResultOf(stopping)
+        self.assertEqual(["open slow", "close slow"], self.provider.events)
+        self.provider.waiting["slow"].callback(None)
+        self.reactor.advance(OPEN_S_MAX)
+        self.assertEqual([], self.reactor.getDelayedCalls())
+
+    def test_bad_topology(self) -> None:
+        """C{running} tells everything that is wrong, before anything is built."""
+        with self.assertRaises(ConfigurationError) as caught:
+            self.cluster(mirror("vol", node("flie:a")), nbd="10809")
+        self.assertEqual(2, len(caught.exception.message.split("\n")))
+
+    def test_provider_with_a_bug(self) -> None:
+        """A provider that fails as it must not is named."""
+        message = self.assertRaises(ConfigurationError, self.cluster, node("scripted:bug", name="n")).message
+        self.assertEqual(
+            "node 'n': the plugin for scripted: failed with ZeroDivisionError: a third party's mistake", message
+        )
+        self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
+
+    def test_provider_refuses(self) -> None:
+        """What a provider says against an option is what the user reads."""
+        self.assertIn(
+            "no size", self.assertRaises(ConfigurationError, self.cluster, node("memory:", name="n")).message
+        )
+
+
+class NamedExportsTests(SynchronousTestCase):
+    """What is served under which name."""
+
+    def test_names_and_permissions(self) -> None:
+        """Every export is listed, sorted, and opened with its permission."""
+        reactor = MemoryReactorClock()
+        devices: dict[str, INode] = {"a": MemoryDevice(reactor, "a", 4096), "b": MemoryDevice(reactor, "b", 4096)}
+        exports = NamedExports([ExportSpec("x", "b", True), ExportSpec("a", "a")], devices)
+        self.assertEqual(["a", "x"], exports.list_exports(None))
+        opened = exports.open_export("x", None)
+        self.assertEqual((devices["b"], True), (opened.node, opened.read_only))
+        self.assertFalse(exports.open_export("a", None).read_only)
+
+    def test_replaced_device(self) -> None:
+        """A device that was replaced is served from then on."""
+        reactor = MemoryReactorClock()
+        devices: dict[str, INode] = {"a": MemoryDevice(reactor, "a", 4096)}
+        exports = NamedExports([ExportSpec("a", "a")], devices)
+        devices["a"] = MemoryDevice(reactor, "a", 8192)
+        self.assertIs(devices["a"], exports.open_export("a", None).node)
+
+    def test_unknown(self) -> None:
+        """A name that is not there is refused, with those that are."""
+        exports = NamedExports([ExportSpec("vol", "vol")], {})
+        error = self.assertRaises(NotFound, exports.open_export, "vol2", None)
+        self.assertEqual("there is no export 'vol2' here; there are: vol", error.message)
