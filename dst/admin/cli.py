@@ -16,18 +16,17 @@ import io
 import json
 import sys
 import time
-from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import click
-from attrs import define
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.task import LoopingCall
-from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from dst import __version__
+from dst.admin.following import follow
 from dst.admin.schema import correction_for, envelope
+from dst.admin.tools import Tools, Work, fail
+from dst.admin.words import printable
 from dst.errors import DSTError, InvalidRequest, NotFound, Unavailable
 from dst.status import Health, StatusTree
 
@@ -38,51 +37,9 @@ if TYPE_CHECKING:
 
     from dst.interfaces import IClusterAdmin
 
-__all__ = ["Tools", "cli", "main"]
+__all__ = ["cli", "main"]
 
-EXIT_ERROR = 1
 EXIT_NOT_HEALTHY = 3
-
-POLL_S = 1.0
-"""How often C{watch} looks where it is not told of changes."""
-
-TICK_S = 1.0
-"""How often C{watch} draws again while nothing changes."""
-
-RETRY_S = 1.0
-"""How soon C{watch} tries again to reach a daemon that has gone."""
-
-Work: TypeAlias = "Callable[[IClusterAdmin, IReactorTime], Coroutine[Deferred[Any], Any, Any]]"
-
-
-@define
-class Tools:
-    """
-    What commands reach the world with; tests bring their own.
-
-    @ivar run: run C{work} with the admin at a URL; returns its result or raises its error.
-    @ivar now: seconds of the epoch.
-    """
-
-    run: Callable[[str, Work], Any]
-    now: Callable[[], float] = time.time
-    url: str = ""
-
-    def ask(self, work: Work) -> Any:
-        """The result of C{work}; an error ends the command with its sentence."""
-        try:
-            return self.run(self.url, work)
-        except DSTError as error:
-            _fail(error.message, correction_for(error))
-        except CancelledError:
-            _fail("interrupted: what was asked for may or may not have been done", "look at `dst status`")
-
-
-def _fail(cause: str, correction: str) -> NoReturn:
-    click.echo(f"error: {cause}", err=True)
-    if correction:
-        click.echo(f"  try: {correction}", err=True)
-    sys.exit(EXIT_ERROR)
 
 
 def _run_in_reactor(url: str, work: Work) -> Any:
@@ -189,7 +146,7 @@ def _chosen(trees: list[StatusTree], name: str | None) -> list[StatusTree]:
     chosen = [tree for tree in trees if tree.name == name]
     if not chosen:
         error = NotFound(f"there is no storage or node {name!r} at the top of this daemon's tree")
-        _fail(error.message, "there is " + (", ".join(tree.name for tree in trees) or "none at all"))
+        fail(error.message, "there is " + (", ".join(tree.name for tree in trees) or "none at all"))
     return chosen
 
 
@@ -253,7 +210,7 @@ def _watch_live(tools: Tools, storage: str | None, console: Console) -> None:
         def lost(error: DSTError) -> None:
             nonlocal known
             known = False
-            notice = Text(f"connection lost, retrying: {error.message}", "bold red")
+            notice = Text(printable(_lost_in_words(error)), "bold red")
             live.update(
                 Group(notice, Text("the last that is known:"), *_lines(console, latest, tools.now())), refresh=True
             )
@@ -280,7 +237,11 @@ def _watch_lines(tools: Tools, storage: str | None) -> None:
             say(line)
         seen[:] = trees
 
-    _follow(tools, storage, told, lambda error: say(f"connection lost, retrying: {error.message}"))
+    _follow(tools, storage, told, lambda error: say(printable(_lost_in_words(error))))
+
+
+def _lost_in_words(error: DSTError) -> str:
+    return f"{'connection lost' if isinstance(error, Unavailable) else 'no status'}, retrying: {error.message}"
 
 
 def _follow(
@@ -290,65 +251,11 @@ def _follow(
     lost: Callable[[DSTError], None],
     tick: Callable[[], None] = lambda: None,
 ) -> None:
-    """Until it is cancelled; a daemon that was there once is waited for."""
-
-    async def follow(admin: IClusterAdmin, clock: IReactorTime) -> None:
-        been_there = False
-
-        def chosen(trees: list[StatusTree]) -> None:
-            nonlocal been_there
-            if storage is not None:
-                trees = [tree for tree in trees if tree.name == storage]
-                if not trees and not been_there:
-                    raise NotFound(f"there is no storage or node {storage!r} at the top of this daemon's tree")
-            been_there = True
-            told(trees)
-
-        ticking = LoopingCall(tick)
-        ticking.clock = clock
-        ticking.start(TICK_S, now=False).addErrback(_log_mistake)
-        try:
-            while True:
-                try:
-                    await _each_change(admin, clock, chosen)
-                except Unavailable as error:
-                    if not been_there:
-                        raise
-                    lost(error)
-                await _sleep(clock, RETRY_S)
-        finally:
-            ticking.stop()
-
+    """Until it is cancelled; then the error is C{CancelledError}, which is how watching ends."""
     try:
-        tools.run(tools.url, follow)
+        tools.run(tools.url, lambda admin, clock: follow(admin, clock, storage, told, lost, tick))
     except DSTError as error:
-        _fail(error.message, correction_for(error))
-
-
-def _log_mistake(failure: Failure) -> None:
-    """Drawing failed: that is ours, and the next drawing may do."""
-    Logger().failure("the status could not be drawn", failure)
-
-
-async def _each_change(admin: IClusterAdmin, clock: IReactorTime, told: Callable[[list[StatusTree]], None]) -> None:
-    """Call C{told} as things change, until there is an error; looks again and again where nobody tells."""
-    follow = getattr(admin, "follow", None)
-    if follow is not None:
-        await follow(told)
-        return
-    before: list[StatusTree] | None = None
-    while True:
-        trees = await admin.status()
-        if trees != before:
-            told(trees)
-            before = trees
-        await _sleep(clock, POLL_S)
-
-
-def _sleep(clock: IReactorTime, seconds: float) -> Deferred[None]:
-    waited: Deferred[None] = Deferred(lambda _: timer.cancel())
-    timer = clock.callLater(seconds, waited.callback, None)
-    return waited
+        fail(error.message, correction_for(error))
 
 
 # -- doing ---------------------------------------------------------------------
@@ -366,7 +273,7 @@ def _sure(yes: bool, consequence: str) -> None:
         click.echo(err=True)
         agreed = False
     if not agreed:
-        _fail("nothing was done", "answer y, or say --yes where nobody can be asked")
+        fail("nothing was done", "answer y, or say --yes where nobody can be asked")
 
 
 def _operate(tools: Tools, ask: Callable[[IClusterAdmin], Deferred[None]], done: str) -> None:
@@ -523,14 +430,14 @@ def check(file: str) -> None:
     try:
         problems = check_config(file)
     except OSError as error:
-        _fail(f"{file} cannot be read: {error.strerror}", "name a file that you may read")
+        fail(f"{file} cannot be read: {error.strerror}", "name a file that you may read")
     except DSTError as error:
-        _fail(error.message, correction_for(error))
+        fail(error.message, correction_for(error))
     for problem in problems:
         click.echo(str(problem))
     if problems:
         count = f"{len(problems)} mistakes" if len(problems) > 1 else "1 mistake"
-        _fail(f"{file} has {count}", "correct the lines above and check again")
+        fail(f"{file} has {count}", "correct the lines above and check again")
     click.echo(f"{file} is fine")
 
 
@@ -542,4 +449,4 @@ def main() -> None:
     try:
         cli(prog_name="dst")
     except InvalidRequest as error:  # a URL that is none
-        _fail(error.message, correction_for(error))
+        fail(error.message, correction_for(error))

@@ -11,9 +11,10 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from dst import __version__
-from dst.admin.cli import Tools, cli
+from dst.admin.cli import cli
 from dst.admin.client import DEFAULT_URL
-from dst.errors import Unavailable
+from dst.admin.tools import Tools
+from dst.errors import MediaError, Unavailable
 from dst.testing.fake_admin import FakeAdmin
 
 
@@ -170,6 +171,17 @@ class WatchTests(CommandCase):
         result = self.dst("watch", "vol")
         self.assertEqual(0, result.exit_code)
         self.assertIn("connection lost, retrying: no daemon answers", result.stdout)
+
+    def test_trouble(self) -> None:
+        """A daemon that has no status for a while is not given up either."""
+
+        def trouble() -> None:
+            self.fake.failing = MediaError("the disk is gone")
+
+        self.script = {2: trouble}
+        result = self.dst("watch")
+        self.assertEqual(0, result.exit_code)
+        self.assertIn("no status, retrying: the disk is gone", result.stdout)
 
     def test_never_there(self) -> None:
         """One that was never there is an error."""
