@@ -8,7 +8,8 @@ reactor goes out in one write.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
@@ -32,6 +33,8 @@ RECEIVE_BYTES = 256 * 1024
 CLOSE_S_MAX = 5.0
 """How long a connection that is being closed may take to send its last words."""
 
+T = TypeVar("T")
+
 _log = Logger()
 
 
@@ -44,8 +47,6 @@ class FrameConnection(Protocol):
     @ivar gone: the connection ended, or is as good as ended: nothing is sent or taken any more.
     @ivar received_bytes: how much has arrived, ever.
     """
-
-    hole: memoryview | None = None  # everything arrives through dataReceived
 
     def __init__(self, clock: IReactorTime) -> None:
         self.clock = clock
@@ -64,6 +65,9 @@ class FrameConnection(Protocol):
     def frames_received(self, frames: list[Frame]) -> None:
         """Some frames arrived, at least one."""
         raise NotImplementedError
+
+    def frame_arriving(self, missing_bytes: int) -> None:
+        """So many bytes of a frame are still to come; asked again with every piece of it."""
 
     def stream_broken(self, error: PeerError) -> None:
         """The peer sent what cannot be understood; called after the frames before it."""
@@ -123,24 +127,19 @@ class FrameConnection(Protocol):
         self._stream = stream_over(self.transport, self, RECEIVE_BYTES)
 
     def dataReceived(self, data: bytes) -> None:
-        if self.gone:
-            return
-        self.received_bytes += len(data)
-        parser = self.parser
-        self._in_turn = True
-        try:
-            frames = parser.receive(data)
-            if frames:
-                self.frames_received(frames)
-            if parser.broken is not None and not self.gone:
-                self.stream_broken(parser.broken)
-        except Exception:
-            _log.failure("a connection failed through a fault of this side and is closed")
-            self.abort()
-        finally:
-            self._in_turn = False
-            if self._out and not self.gone:
-                self.flush()
+        if not self.gone:
+            self.received_bytes += len(data)
+            self._work_on(self.parser.receive, data)
+
+    @property
+    def hole(self) -> memoryview | None:
+        """Where the next bytes belong: large data is received to its place."""
+        return self.parser.hole
+
+    def hole_filled(self, count: int) -> None:
+        if not self.gone:
+            self.received_bytes += count
+            self._work_on(self.parser.hole_filled, count)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._leave()
@@ -150,9 +149,6 @@ class FrameConnection(Protocol):
         if self._stream is not None:
             self._stream.close()
         self.ended(reason)
-
-    def hole_filled(self, count: int) -> None:
-        raise AssertionError("there is no hole")
 
     def drained(self) -> None:
         self.unread = False
@@ -164,6 +160,25 @@ class FrameConnection(Protocol):
                 self._in_turn = False
                 if not self.gone:
                     self.flush()
+
+    def _work_on(self, parse: Callable[[T], list[Frame]], arrived: T) -> None:
+        parser = self.parser
+        self._in_turn = True
+        try:
+            frames = parse(arrived)
+            if frames:
+                self.frames_received(frames)
+            if parser.broken is not None and not self.gone:
+                self.stream_broken(parser.broken)
+            elif parser.missing_bytes:
+                self.frame_arriving(parser.missing_bytes)
+        except Exception:
+            _log.failure("a connection failed through a fault of this side and is closed")
+            self.abort()
+        finally:
+            self._in_turn = False
+            if self._out and not self.gone:
+                self.flush()
 
     def _flush_later(self) -> None:
         self._flushing = None

@@ -45,13 +45,11 @@ GATHERED_BUFFERS_MAX: Final = 512
 
 
 class IStreamUser(Protocol):
-    """
-    What the protocol provides.
+    """What the protocol provides."""
 
-    @ivar hole: where the next bytes belong, or C{None} for C{dataReceived}.
-    """
-
-    hole: memoryview | None
+    @property
+    def hole(self) -> memoryview | None:
+        """Where the next bytes belong, or C{None} for C{dataReceived}; looked at before each receiving."""
 
     def dataReceived(self, data: bytes) -> None:
         """As in Twisted."""

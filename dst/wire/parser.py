@@ -2,9 +2,9 @@
 Bytes to frames.
 
 Each piece that arrives is looked at once.  Data that lies whole in one piece is handed out as
-a view of it; data that does not is collected and joined once.  Between two calls the parser keeps less than
-one frame, and never more than some of what really arrived: a header that promises
-32 MiB reserves nothing.
+a view of it; data that does not is collected and joined once, or, where the connection can do that, received
+straight to its place (L{FrameParser.hole}).  Between two calls the parser keeps less than one
+frame.  A header that promises 32 MiB reserves nothing; only who asks for a hole does.
 """
 
 from __future__ import annotations
@@ -29,6 +29,10 @@ many times the memory of what is in them.
 """
 
 
+_HOLE_BYTES_MIN = 64 * 1024
+"""Less than this is received as usual, with whatever comes after it."""
+
+
 class FrameParser:
     """
     One direction of one connection.
@@ -47,6 +51,7 @@ class FrameParser:
         self._data_crc = 0
         self._pieces: list[Buffer] = []
         self._missing_bytes = 0
+        self._target: bytearray | None = None  # all of the data, as far as it is here
 
     @property
     def missing_bytes(self) -> int:
@@ -57,6 +62,38 @@ class FrameParser:
     def between_frames(self) -> bool:
         """Nothing was received of a frame that is not complete."""
         return self._frame is None and not self._header
+
+    @property
+    def hole(self) -> memoryview | None:
+        """
+        Where the bytes that come next belong, if they are many and belong to the data of one frame.
+
+        Asking for it takes the memory for that data.  What was received there must be told to L{hole_filled}.
+        """
+        if self._missing_bytes < _HOLE_BYTES_MIN and self._target is None or self._frame is None:
+            return None
+        target = self._target
+        if target is None:
+            arrived = sum(map(len, self._pieces))
+            self._target = target = bytearray(arrived + self._missing_bytes)
+            position = 0
+            for part in self._pieces:
+                target[position : position + len(part)] = part
+                position += len(part)
+            self._pieces.clear()
+        return memoryview(target)[-self._missing_bytes :]
+
+    def hole_filled(self, count: int) -> list[Frame]:
+        """
+        The first C{count} bytes of L{hole} are there.
+
+        @return: the frame, if that completes it.
+        """
+        frames: list[Frame] = []
+        self._missing_bytes -= count
+        if self._missing_bytes == 0:
+            self._complete(frames)
+        return frames
 
     def receive(self, piece: bytes) -> list[Frame]:
         """
@@ -128,18 +165,27 @@ class FrameParser:
 
     def _collect(self, view: memoryview, frames: list[Frame]) -> int:
         """Add to the data of a frame that began in an earlier piece."""
-        frame = self._frame
-        assert frame is not None
         taken = min(self._missing_bytes, len(view))
-        self._keep(view[:taken])
+        if self._target is not None:
+            start = len(self._target) - self._missing_bytes
+            self._target[start : start + taken] = view[:taken]
+            self._missing_bytes -= taken
+        else:
+            self._keep(view[:taken])
         if self._missing_bytes == 0:
-            self._frame = None
-            frame.data = data = b"".join(self._pieces)
-            self._pieces.clear()
-            if self.checksums:
-                frame.intact = crc32c(data) == self._data_crc
-            frames.append(frame)
+            self._complete(frames)
         return taken
+
+    def _complete(self, frames: list[Frame]) -> None:
+        """All data of a frame that began in an earlier piece is here."""
+        frame, self._frame = self._frame, None
+        assert frame is not None
+        target, self._target = self._target, None
+        frame.data = data = b"".join(self._pieces) if target is None else target
+        self._pieces.clear()
+        if self.checksums:
+            frame.intact = crc32c(data) == self._data_crc
+        frames.append(frame)
 
     def _keep(self, part: memoryview) -> None:
         self._missing_bytes -= len(part)

@@ -262,6 +262,36 @@ class ParserTests(SynchronousTestCase):
         self.assertIsInstance(frame.data, memoryview)
         self.assertIs(piece, frame.data.obj)  # type: ignore[union-attr]
 
+    def test_hole(self) -> None:
+        """Large data can be received to its place: in any amounts, and also when some of it comes the other way."""
+        data = Random(6).randbytes(300_000)
+        stream = request_header(Operation.WRITE, 1, 0, len(data), data=data) + data
+        for amounts in ([299_000], [1, 250_000, 48_999], [100_000, -50_000, 149_000]):
+            parser = FrameParser(DATA_BYTES_MAX)
+            self.assertIsNone(parser.hole)
+            self.assertEqual([], parser.receive(stream[:1064]))
+            position, frames = 1064, []
+            for amount in amounts:
+                hole = parser.hole
+                assert hole is not None
+                self.assertEqual(len(stream) - position, len(hole))
+                piece = stream[position : position + abs(amount)]
+                if amount > 0:
+                    hole[:amount] = piece
+                    frames += parser.hole_filled(amount)
+                else:
+                    frames += parser.receive(piece)
+                position += len(piece)
+            self.assertEqual([(data, True)], [(bytes(frame.data), frame.intact) for frame in frames])
+            self.assertIsNone(parser.hole)
+            self.assertEqual(2, parser.receive(request_header(Operation.FLUSH, 2))[0].id)
+
+    def test_no_hole_for_little(self) -> None:
+        """Data that is not large is received with what follows it."""
+        parser = FrameParser(DATA_BYTES_MAX)
+        parser.receive(request_header(Operation.WRITE, 1, 0, 4096, data=bytes(4096)))
+        self.assertIsNone(parser.hole)
+
     def test_little_pieces_do_not_pile_up(self) -> None:
         """Large data in tiny pieces takes about its own size, not a list of a million objects."""
         data = Random(5).randbytes(200_000)
