@@ -58,7 +58,6 @@ from dst.nbd.constants import (
     REP_ERR_BLOCK_SIZE_REQD,
     REP_ERR_INVALID,
     REP_ERR_POLICY,
-    REP_ERR_SHUTDOWN,
     REP_ERR_TOO_BIG,
     REP_ERR_UNKNOWN,
     REP_ERR_UNSUP,
@@ -140,14 +139,12 @@ class ServerHandshake:
     @ivar outgoing: what is to be sent; the owner takes it away.
     @ivar agreement: set at the end; what was received behind it is in L{rest}.
     @ivar aborted: the client wants no export, and the connection is to be closed when C{outgoing} is sent.
-    @ivar closing: a reason to refuse every export from now on, e.g. because the server is stopping.
     """
 
     _offered: IOffered
     outgoing: list[bytes] = field(factory=list)
     agreement: Agreement | None = None
     aborted: bool = False
-    closing: str = ""
     _buffer: bytearray = field(factory=bytearray)
     _client_flags: int | None = None
     _options: int = 0
@@ -253,9 +250,6 @@ class ServerHandshake:
         if data:
             self._refuse(OPT_LIST, REP_ERR_INVALID, "the list option has no data")
             return
-        if self.closing:
-            self._refuse(OPT_LIST, REP_ERR_SHUTDOWN, self.closing)
-            return
         for name in self._offered.list_exports():
             encoded = name.encode()
             self._reply(OPT_LIST, REP_SERVER, _U32.pack(len(encoded)) + encoded)
@@ -263,8 +257,6 @@ class ServerHandshake:
 
     def _describe(self, name: str) -> ExportInfo | tuple[int, str]:
         """What the export is like, or the error reply and the sentence why it cannot be had."""
-        if self.closing:
-            return REP_ERR_SHUTDOWN, self.closing
         try:
             return self._offered.describe_export(name)
         except NotFound as error:
