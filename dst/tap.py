@@ -18,7 +18,7 @@ from twisted.python import usage
 
 from dst import __version__
 from dst.admin.site import make_site
-from dst.cluster.assembly import Cluster
+from dst.cluster.assembly import AdminSite, Cluster
 from dst.cluster.config import BadTopology, load, load_script
 from dst.cluster.ordered_service import OrderedService
 from dst.cluster.providers import Providers
@@ -27,6 +27,8 @@ from dst.errors import ConfigurationError, DSTError
 
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
+
+    from dst.interfaces import IClusterAdmin
 
 __all__ = ["Options", "json_log", "makeService"]
 
@@ -133,12 +135,16 @@ def makeService(options: Options) -> OrderedService:
         atexit.register(_leave_as_failed)
         reactor.callWhenRunning(reactor.stop)
 
+    def admin_site(admin: IClusterAdmin) -> AdminSite:
+        site = make_site(admin, clock=reactor)
+        return site, site.close
+
     try:
         cluster = Cluster(
             reactor,
             options.loaded,
             options.providers,
-            admin_site=lambda admin: make_site(admin, clock=reactor),
+            admin_site=admin_site,
             failed=failed,
         )
     except ConfigurationError as error:

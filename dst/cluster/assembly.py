@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from attrs import evolve, frozen
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
@@ -65,6 +65,10 @@ CLOSE_S_MAX = 60.0
 """How long flushing and closing may take; a disk that hangs must not keep the process for ever."""
 
 
+AdminSite: TypeAlias = tuple[IProtocolFactory, Callable[[], Deferred[None]]]
+"""What is served to operators, and what lets them all go in the end."""
+
+
 @frozen
 class Listening:
     """
@@ -103,7 +107,7 @@ class Cluster:
         topology: Topology,
         providers: Providers,
         *,
-        admin_site: Callable[[IClusterAdmin], IProtocolFactory] | None = None,
+        admin_site: Callable[[IClusterAdmin], AdminSite] | None = None,
         failed: Callable[[Failure], None] | None = None,
     ) -> None:
         """
@@ -122,6 +126,7 @@ class Cluster:
         self.exports = NamedExports(topology.exports, self.devices.by_name)
         self.admin: IClusterAdmin = ClusterAdmin(reactor, topology, self.devices, providers)
         self.listening: list[Listening] = []
+        self._close_site: Callable[[], Deferred[None]] | None = None
         self._exporters: list[DSTServerFactory | NBDServerFactory] = []
         self._opened: dict[str, list[INode]] = {"nodes": [], "storages": []}
         used = topology.used()
@@ -140,7 +145,7 @@ class Cluster:
                     CLOSE_S_MAX,
                 ),
                 Step("exports", self._listen, self._drain, DRAIN_S_MAX),
-                Step("admin", self._listen_for_admin, partial(self._stop_listening, "admin"), DRAIN_S_MAX),
+                Step("admin", self._listen_for_admin, self._stop_admin, DRAIN_S_MAX),
             ],
             failed,
         )
@@ -222,7 +227,14 @@ class Cluster:
     async def _listen_for_admin(self) -> None:
         description = self._topology.daemon.admin
         if self._admin_site is not None and description is not None:
-            await self._listen_at("admin", description, self._admin_site(self.admin))
+            site, self._close_site = self._admin_site(self.admin)
+            await self._listen_at("admin", description, site)
+
+    async def _stop_admin(self) -> None:
+        await self._stop_listening("admin")
+        close, self._close_site = self._close_site, None
+        if close is not None:
+            await close()
 
     async def _listen_at(self, what: str, description: str, factory: IProtocolFactory) -> None:
         description = absolute_endpoint(description, self._topology.base_dir)
