@@ -225,10 +225,7 @@ class Twin(ObservableNode):
             ready = node.link is LinkState.READY
             state = MemberState.IN_SYNC if ready else MemberState.ABSENT
             children.append(evolve(node.status(), state=state.value))
-        tree = super().status()
-        return evolve(
-            tree, health=Health.HEALTHY if self.link is LinkState.READY else Health.FAILED, children=tuple(children)
-        )
+        return evolve(super().status(), children=tuple(children))
 
     def initialise(self, keep: str | None = None, *, discard: bool = False) -> Deferred[None]:
         """There is no label, so there is nothing to initialise."""
