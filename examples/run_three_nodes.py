@@ -69,6 +69,25 @@ def wait_until_started(run: Path, name: str, process: subprocess.Popen[bytes]) -
     sys.exit(f"make run: {name} has not started after {START_S_MAX:.0f} s; see {log}")
 
 
+def watch(run: Path, started: dict[str, subprocess.Popen[bytes]]) -> None:
+    """
+    Say which node has died, until the mirror itself has.
+
+    Looking at a dead process also buries it: as long as it is there, nobody else may have its pid file.
+    """
+    alive = set(started)
+    while True:
+        for name in sorted(alive):
+            status = started[name].poll()
+            if status is not None:
+                alive.discard(name)
+                how = f"was killed by signal {-status}" if status < 0 else f"has ended with status {status}"
+                if name == "mirror":
+                    sys.exit(f"make run: the mirror's daemon {how}; see {run}/mirror.log")
+                print(f"node {name} {how}", flush=True)
+        time.sleep(0.2)
+
+
 def running_pid(run: Path, name: str) -> int | None:
     """The process that serves C{name} now: a person may have started another one than we did."""
     try:
@@ -119,8 +138,7 @@ def main() -> None:
         started["mirror"] = start(run, "mirror")
         wait_until_started(run, "mirror", started["mirror"])
         print(TRY.format(run=os.path.relpath(run), bin=os.path.relpath(BIN)), flush=True)
-        status = started["mirror"].wait()
-        sys.exit(f"make run: the mirror's daemon has ended with {status}; see {run}/mirror.log")
+        watch(run, started)
     except Stopped:
         print("\nstopping: the mirror first, then the nodes", flush=True)
     finally:
