@@ -12,6 +12,7 @@ from dst.algorithms.mirror import MirrorProvider
 from dst.algorithms.stripe import StripeProvider
 from dst.nodes.file import FileNodeProvider
 from dst.nodes.memory import MemoryNodeProvider
+from dst.nodes.nbd import NBDNodeProvider, NBDUNIXNodeProvider
 from dst.nodes.remote import RemoteNodeProvider, RemoteUNIXNodeProvider
 
 T = TypeVar("T")
@@ -27,6 +28,8 @@ memory = _plugin(MemoryNodeProvider())
 file = _plugin(FileNodeProvider())
 remote = _plugin(RemoteNodeProvider())
 remote_unix = _plugin(RemoteUNIXNodeProvider())
+nbd = _plugin(NBDNodeProvider())
+nbd_unix = _plugin(NBDUNIXNodeProvider())
 
 mirror = _plugin(MirrorProvider())
 linear = _plugin(LinearProvider())
