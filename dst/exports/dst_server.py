@@ -15,7 +15,8 @@ from twisted.internet.protocol import Protocol, ServerFactory
 from twisted.logger import Logger
 
 from dst.errors import Denied, LimitReached, Unavailable
-from dst.exports.dst_session import DSTServerSession, Limits
+from dst.exports.dst_limits import Limits, Memory
+from dst.exports.dst_session import DSTServerSession
 from dst.interfaces import IExports, OpenExport
 from dst.wire.handshake import Hello, Terms
 
@@ -35,6 +36,7 @@ class DSTServerFactory(ServerFactory):
     Serves C{exports}.
 
     @ivar sessions: the connections there are.
+    @ivar memory: what they take together.
     """
 
     noisy = False
@@ -53,6 +55,7 @@ class DSTServerFactory(ServerFactory):
             idle_s=self.limits.idle_s,
             server=name,
         )
+        self.memory = Memory(clock, self.limits.memory_bytes_max)
         self.sessions: set[DSTServerSession] = set()
         self._clock = clock
         self._exports = exports
@@ -100,7 +103,7 @@ class DSTServerFactory(ServerFactory):
             _log.warn(
                 "{peer} is cut: {requests} of its requests did not end in time",
                 peer=session.peer,
-                requests=session.requests,
+                requests=session.requests.count,
             )
             session.cut()
 
@@ -124,7 +127,7 @@ class DSTServerFactory(ServerFactory):
 
         def left() -> int:
             """The changes of earlier connections, whoever's they were, that may still reach the device."""
-            return sum(old.changes for old in self._lingering if old.node is export.node)
+            return sum(old.requests.changes for old in self._lingering if old.requests.node is export.node)
 
         if left():
             await self._wait_until_settled(left)
@@ -161,7 +164,7 @@ class DSTServerFactory(ServerFactory):
                 waiting.callback(None)
 
     def request_settled(self, session: DSTServerSession) -> None:
-        if session.changes:
+        if session.requests.changes:
             return
         self._lingering.discard(session)
         for left, settled in list(self._settling):
@@ -169,7 +172,7 @@ class DSTServerFactory(ServerFactory):
                 settled.callback(None)
 
     def _linger(self, session: DSTServerSession) -> None:
-        if session.changes:
+        if session.requests.changes:
             self._lingering.add(session)
 
 

@@ -3,100 +3,47 @@ One connection of a DST client, seen from the server.
 
     hello expected --> greeting --> serving --> gone
 
-C{greeting} takes as long as it takes until nothing of the client's earlier connections
-can reach the device any more.
+C{greeting} takes as long as it takes until nothing of an earlier connection can change the device any more.  A
+session that is gone may still have requests in the hands of the device.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from attrs import frozen
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from dst.errors import (
-    CorruptData,
-    DSTError,
-    IncarnationChanged,
-    InternalError,
-    InvalidRequest,
-    NotSupported,
-    PeerError,
-    ReadOnly,
-    Unavailable,
-)
-from dst.geometry import TRANSFER_BYTES_MAX, Geometry, StatusExtent
-from dst.interfaces import Buffer, INode, OpenExport, StopObserving
+from dst.errors import DSTError, IncarnationChanged, PeerError, Unavailable
+from dst.exports.dst_limits import Limits, Memory
+from dst.exports.dst_requests import Requests
+from dst.geometry import Geometry
+from dst.interfaces import INode, OpenExport, StopObserving
 from dst.status import LinkState
 from dst.transport.connection import FrameConnection
-from dst.wire.bodies import encode_extents, encode_names, encode_status
 from dst.wire.framing import answer_header, error_answer, goodbye, notice
 from dst.wire.handshake import Configuration, Hello, Terms, decode_hello, encode_configuration, negotiate
-from dst.wire.messages import (
-    CHANGES,
-    DAMAGED,
-    DATA_BYTES_MAX,
-    NOTICE_FIRST,
-    Flag,
-    Frame,
-    Operation,
-)
+from dst.wire.messages import DATA_BYTES_MAX, Frame, Operation
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-__all__ = ["DSTServerSession", "Limits", "SessionServer"]
+__all__ = ["DSTServerSession", "SessionServer"]
 
 _log = Logger()
 
-_READ = int(Operation.READ)
-_WRITE = int(Operation.WRITE)
-_FLUSH = int(Operation.FLUSH)
-_FUA = int(Flag.FUA)
-
-_NO_KEYWORDS: dict[str, object] = {}
-
-_FLAGS_ALLOWED = {
-    int(Operation.WRITE): int(Flag.FUA),
-    int(Operation.WRITE_ZEROES): int(Flag.FUA | Flag.NO_HOLE | Flag.FAST_ONLY),
-}
 _CHECK_S = 5.0
 """How often a connection is looked at for having stalled."""
 
+_UNCOUNTED_BYTES = 64 * 1024
+"""Less than this on its way to us is not counted: it comes in one receiving."""
 
-@frozen
-class Limits:
-    """
-    What one server allows, and why.
+_QUEUE_BYTES = 1024 * 1024
+"""What a connection counts for while requests wait in it: as many as come in one receiving, as objects."""
 
-    @ivar connections_max: each may cost C{bytes_max}, and a descriptor of some thousand.
-    @ivar requests_max: of one connection; twice what the deepest usual queue has.
-    @ivar bytes_max: of one connection's requests: reads being answered and writes being done.  One
-        request alone is always let in.
-    @ivar transfer_bytes_max: the most data of one request.
-    @ivar hello_s_max: a connection that has not said hello by then is nobody's.
-    @ivar idle_s: a client pings at least three times in this time.
-    @ivar unread_s_max: a client that does not read its answers for so long is cut, for the memory they take.
-    @ivar bytes_per_s_min: a client that takes longer over one message is cut, for the same reason.
-    @ivar settle_s_max: how long a hello waits for what an earlier connection left behind.  Below the
-        time that clients give a connection attempt, so that they get to know the reason.
-    @ivar drain_s_max: how long an orderly stop waits for the devices.
-    """
-
-    connections_max: int = 256
-    requests_max: int = 256
-    bytes_max: int = 32 * 1024 * 1024
-    transfer_bytes_max: int = TRANSFER_BYTES_MAX
-    hello_s_max: float = 5.0
-    idle_s: int = 60
-    unread_s_max: float = 60.0
-    bytes_per_s_min: int = 1024
-    settle_s_max: float = 4.0
-    drain_s_max: float = 10.0
+_MOVING_BYTES_PER_S = 64 * 1024
+"""A client that sends less than this while others wait for memory stalls."""
 
 
 class SessionServer(Protocol):
@@ -104,13 +51,14 @@ class SessionServer(Protocol):
 
     limits: Limits
     terms: Terms
+    memory: Memory
 
     def list_exports(self) -> list[str]:
         """The names that may be opened."""
 
     async def open_export(self, session: DSTServerSession, hello: Hello) -> OpenExport:
         """
-        Returns when nothing of an earlier connection can reach the device any more.
+        Returns when nothing of an earlier connection can change the device any more.
 
         @raise DSTError: this client is not served, or not now.
         """
@@ -125,49 +73,37 @@ class SessionServer(Protocol):
 class DSTServerSession(FrameConnection):
     """
     @ivar hello: what the client said, once it has.
-    @ivar node: what it opened, once it has.
-    @ivar requests: how many are being executed.
-    @ivar changes: how many of them change the device.
+    @ivar requests: what it asked of its device.
+    @ivar answered_bytes: what was read for it in this turn, and is counted until it is sent.
+    @ivar queued_bytes: what is counted while requests wait here for their turn.
     """
 
     def __init__(self, clock: IReactorTime, server: SessionServer, peer: str) -> None:
         super().__init__(clock)
         self.peer = peer
         self.hello: Hello | None = None
-        self.node: INode | None = None
-        self.requests = 0
-        self.changes = 0
-        self._bytes = 0
+        self.answered_bytes = 0
         self._server = server
         self._limits = server.limits
-        self._requests_max = server.limits.requests_max
-        self._bytes_max = server.limits.bytes_max
-        self._geometry = Geometry(0)
+        self._memory = server.memory
+        self.requests = Requests(self, server.memory, server.limits.requests_max, server.limits.bytes_max)
         self._configuration: Configuration | None = None
         self._export_read_only = True
         self._greeting: Deferred[None] | None = None
-        self._waiting: deque[Frame] = deque()
-        self._working = False
         self._draining = False
         self._reading_stopped = False
         self._stop_observing: StopObserving | None = None
+        # Counted as taken memory, besides: what is on its way from the client and to it.
+        self.queued_bytes = 0
+        self._arriving_bytes = 0
+        self._unsent_bytes = 0
+        self._awaited_bytes = 0  # not counted yet: it was announced, and we do not read it
+        self._memory_seen = (0, 0)
         self._timer: IDelayedCall | None = None
         self._silent_s = 0.0
         self._unread_s = 0.0
-        self._seen_bytes = 0
+        self._seen = (0, 0)
         self._seen_mid_frame = False
-        self._seen_progress = 0
-        self._handlers: dict[int, Callable[[Frame], None]] = {
-            _READ: self._read,
-            _WRITE: self._write,
-            _FLUSH: self._flush_device,
-            int(Operation.TRIM): self._trim,
-            int(Operation.WRITE_ZEROES): self._write_zeroes,
-            int(Operation.BLOCK_STATUS): self._block_status,
-            int(Operation.PING): self._ping,
-            int(Operation.LIST_EXPORTS): self._list_exports,
-            int(Operation.STATUS): self._status,
-        }
 
     # What the server asks.
 
@@ -175,20 +111,24 @@ class DSTServerSession(FrameConnection):
         """Close, and tell the client why.  What is being executed goes on and is not answered."""
         if not self.gone:
             self.send(goodbye(error))
-            self._waiting.clear()
+            self._forget()
             self.close()
 
     def cut(self) -> None:
         """Close at once; what was not begun never will be."""
-        self._waiting.clear()
+        self._forget()
         self.abort()
+
+    def _forget(self) -> None:
+        self.requests.waiting.clear()
+        self.requests.attentive = True
 
     def drain(self) -> None:
         """Begin nothing more, answer what was begun, and close."""
         self._draining = True
-        self._waiting.clear()
+        self._forget()
         self._stop_reading()
-        if not self.requests:
+        if not self.requests.count:
             self._drained()
 
     def _drained(self) -> None:
@@ -203,7 +143,9 @@ class DSTServerSession(FrameConnection):
     def frames_received(self, frames: list[Frame]) -> None:
         if self._configuration is not None:
             if not self._draining:
-                self._waiting.extend(frames)
+                self.requests.waiting.extend(frames)
+                if self._arriving_bytes:
+                    self._arrived()
                 self._work()
         elif self._greeting is not None or len(frames) > 1:
             self.stream_broken(PeerError("a client sent a request before its hello was answered"))
@@ -217,11 +159,8 @@ class DSTServerSession(FrameConnection):
         _log.info("{peer}: {error}; the connection is closed", peer=self.peer, error=error.message)
         self.say_goodbye(error)
 
-    def peer_reads_again(self) -> None:
-        self._work()
-
     def ended(self, reason: Failure) -> None:
-        self._waiting.clear()
+        self._forget()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -230,6 +169,7 @@ class DSTServerSession(FrameConnection):
             self._stop_observing = None
         if self._greeting is not None:
             self._greeting.cancel()
+        self._give_everything_back()
         self._server.session_ended(self)
 
     # Hello
@@ -251,10 +191,9 @@ class DSTServerSession(FrameConnection):
             self.send(error_answer(Operation.HELLO, frame.id, error))
             self.close()
             return
-        self.node = node
         self._configuration = configuration
-        self._geometry = configuration.geometry
-        self._requests_max = min(self._requests_max, configuration.requests_max)
+        self.requests.open(node, configuration.geometry, incarnation)
+        self.requests.checksums = configuration.checksums
         data = encode_configuration(configuration)
         self.send(answer_header(Operation.HELLO, frame.id, data=data) + data)
         self.parser.data_bytes_max = DATA_BYTES_MAX
@@ -284,197 +223,137 @@ class DSTServerSession(FrameConnection):
             changed = negotiate(hello, self._server.terms, self._permitted(node.geometry), node.incarnation)
             if changed != configuration:
                 self._configuration = changed
-                self._geometry = changed.geometry
+                self.requests.open(node, changed.geometry, changed.incarnation)
                 self.send(notice(Operation.CONFIGURATION, encode_configuration(changed)))
 
     # Requests
 
+    def list_exports(self) -> list[str]:
+        return self._server.list_exports()
+
+    def incarnation_changed(self) -> None:
+        assert self.requests.node is not None
+        self._node_changed(self.requests.node)
+
+    def request_ended(self) -> None:
+        if self.gone:
+            self._memory.taken -= self.answered_bytes
+            self.answered_bytes = 0
+            self._server.request_settled(self)
+        elif self._draining:
+            if not self.requests.count:
+                self._drained()
+        elif self.requests.waiting:
+            self._work()
+        if self._memory.short:
+            self._memory.wake()
+
     def _work(self) -> None:
-        """Begin what waits, as far as the limits allow, and read more only when nothing waits."""
-        waiting = self._waiting
-        if self._working:
-            return
-        self._working = True
+        """Begin what may be begun, and read more only when nothing waits."""
+        requests, memory = self.requests, self._memory
         try:
-            while (
-                waiting and not self.unread and self.requests < self._requests_max and self._bytes < self._bytes_max
-            ):
-                self._begin(waiting.popleft())
-        finally:
-            self._working = False
-        if waiting:
+            requests.work(self.queued_bytes)
+        except PeerError as error:
+            self.stream_broken(error)
+            return
+        if requests.waiting:
+            requests.attentive = True
+            if not self.queued_bytes:
+                self._queue(_QUEUE_BYTES)
             self._stop_reading()
-        elif self._reading_stopped and not self._draining and not self.gone:
-            self._reading_stopped = False
-            self.transport.resumeProducing()  # type: ignore[union-attr]
+            if memory.taken - self.queued_bytes >= memory.bytes_max:
+                memory.wait(self)
+        elif self.queued_bytes:
+            requests.attentive = self._draining
+            memory.taken -= self.queued_bytes
+            self.queued_bytes = 0
+            self._read_on()
+
+    def _queue(self, count: int) -> None:
+        self.queued_bytes += count
+        self._memory.taken += count
 
     def _stop_reading(self) -> None:
         if not self._reading_stopped and not self.gone:
             self._reading_stopped = True
             self.transport.pauseProducing()  # type: ignore[union-attr]
 
-    def _begin(self, frame: Frame) -> None:
-        kind = frame.kind
-        try:
-            handler = self._handlers.get(kind)
-            if handler is None:
-                self._unknown(kind)
-            elif frame.flags & ~_FLAGS_ALLOWED.get(kind, 0):
-                raise NotSupported(f"flags {frame.flags:#x} of operation {kind} are not known here")
-            elif frame.data and kind != _WRITE:
-                raise InvalidRequest(f"operation {kind} carries no data, {len(frame.data)} bytes came")
-            elif kind >= _READ and self.node is None:
-                raise InvalidRequest("no export was opened in the hello")
-            else:
-                handler(frame)
-        except PeerError as error:
-            self.stream_broken(error)
-        except DSTError as error:
-            self.send(error_answer(kind, frame.id, error))
+    def _read_on(self) -> None:
+        if self._reading_stopped and not self._draining and not self._awaited_bytes and not self.gone:
+            self._reading_stopped = False
+            self.transport.resumeProducing()  # type: ignore[union-attr]
 
-    def _unknown(self, kind: int) -> None:
-        if kind >= NOTICE_FIRST or kind == Operation.HELLO:
-            raise PeerError(f"a client sent a frame of kind {kind}, which only servers send, or not twice")
-        raise NotSupported(f"operation {kind} is not known here")
+    # Memory
 
-    def _read(self, frame: Frame) -> None:
-        offset, length = frame.offset, frame.length
-        self._geometry.check_transfer(offset, length)
-        self.requests += 1
-        self._bytes += length
-        result = self.node.read(offset, length)  # type: ignore[union-attr]
-        result.addCallbacks(self._read_done, self._failed, (frame,), _NO_KEYWORDS, (frame,), _NO_KEYWORDS)
+    def frame_arriving(self, missing_bytes: int) -> None:
+        if missing_bytes > _UNCOUNTED_BYTES and not self._arriving_bytes and not self._awaited_bytes:
+            self._awaited_bytes = missing_bytes
+            self._admit()
 
-    def _read_done(self, data: Buffer, frame: Frame) -> None:
-        self.requests -= 1
-        self._bytes -= frame.length
-        if len(data) != frame.length:
-            self._answer_error(frame, InternalError(f"the device read {len(data)} bytes instead of {frame.length}"))
-        else:
-            self.send(answer_header(_READ, frame.id, data=data, checksum=self.parser.checksums), data)
-        if self._waiting or self.gone or self._draining:
-            self._request_ended()
-
-    def _write(self, frame: Frame) -> None:
-        data = frame.data
-        if not frame.intact:
-            damaged = CorruptData("the data did not arrive as it was sent; nothing was written")
-            self.send(error_answer(_WRITE, frame.id, damaged, flags=DAMAGED))
+    def _admit(self) -> None:
+        """Receive the rest of a large frame, when there is memory for it."""
+        memory = self._memory
+        if memory.taken >= memory.bytes_max:
+            self._stop_reading()
+            memory.wait(self, to_send=True)
             return
-        length = len(data)
-        if length != frame.length:
-            raise InvalidRequest(f"a write of {frame.length} bytes came with {length}")
-        geometry = self._geometry
-        geometry.check_transfer(frame.offset, length)
-        if geometry.read_only:
-            raise self._read_only()
-        self._bytes += length
-        self._change(frame, self.node.write(frame.offset, data, fua=bool(frame.flags & _FUA)))  # type: ignore[union-attr]
+        self._arriving_bytes, self._awaited_bytes = self._awaited_bytes, 0
+        memory.taken += self._arriving_bytes
+        memory.hold(self)
+        if not self.requests.waiting:
+            self._read_on()
 
-    def _trim(self, frame: Frame) -> None:
-        self._check_change(frame)
-        self._change(frame, self.node.trim(frame.offset, frame.length))  # type: ignore[union-attr]
+    def _arrived(self) -> None:
+        """It is here: until it is begun it counts as what waits."""
+        self.queued_bytes += self._arriving_bytes
+        self._arriving_bytes = 0
+        if not self._unsent_bytes:
+            self._memory.release(self)
 
-    def _write_zeroes(self, frame: Frame) -> None:
-        self._check_change(frame)
-        flags = frame.flags
-        result = self.node.write_zeroes(  # type: ignore[union-attr]
-            frame.offset,
-            frame.length,
-            fua=bool(flags & Flag.FUA),
-            no_hole=bool(flags & Flag.NO_HOLE),
-            fast_only=bool(flags & Flag.FAST_ONLY),
-        )
-        self._change(frame, result)
+    def flush(self) -> None:
+        super().flush()
+        if self.answered_bytes:
+            memory = self._memory
+            if self.unread:
+                self._unsent_bytes += self.answered_bytes
+                memory.hold(self)
+            else:
+                memory.taken -= self.answered_bytes
+                if memory.short:
+                    memory.wake()
+            self.answered_bytes = 0
 
-    def _check_change(self, frame: Frame) -> None:
-        self._geometry.check_extent(frame.offset, frame.length)
-        if self._geometry.read_only:
-            raise self._read_only()
+    def peer_reads_again(self) -> None:
+        if self._unsent_bytes:
+            self._memory.taken -= self._unsent_bytes
+            self._unsent_bytes = 0
+            if not self._arriving_bytes:
+                self._memory.release(self)
+        self._work()
+        if self._memory.short:
+            self._memory.wake()
 
-    def _read_only(self) -> ReadOnly:
-        return ReadOnly(f"{self.hello.export if self.hello else ''} may not be changed by this client")
+    def memory_freed(self) -> None:
+        if self._awaited_bytes:
+            self._admit()
+        self._work()
 
-    def _change(self, frame: Frame, result: Deferred[None]) -> None:
-        self.requests += 1
-        self.changes += 1
-        result.addCallbacks(self._changed, self._failed, (frame,), _NO_KEYWORDS, (frame,), _NO_KEYWORDS)
+    def stalled_bytes(self) -> int:
+        seen, self._memory_seen = self._memory_seen, (self.received_bytes, self.progress)
+        stalled = 0
+        if self.received_bytes - seen[0] < _MOVING_BYTES_PER_S and not self._reading_stopped:
+            stalled += self._arriving_bytes
+        if self.progress == seen[1]:
+            stalled += self._unsent_bytes
+        return stalled
 
-    def _changed(self, _: None, frame: Frame) -> None:
-        self.requests -= 1
-        self.changes -= 1
-        self._bytes -= len(frame.data)
-        self.send(answer_header(frame.kind, frame.id))
-        if self._waiting or self.gone or self._draining:
-            self._request_ended()
-
-    def _flush_device(self, frame: Frame) -> None:
-        self.requests += 1
-        result = self.node.flush()  # type: ignore[union-attr]
-        result.addCallbacks(self._flushed, self._failed, (frame,), _NO_KEYWORDS, (frame,), _NO_KEYWORDS)
-
-    def _flushed(self, _: None, frame: Frame) -> None:
-        self.requests -= 1
-        assert self.node is not None and self._configuration is not None
-        if self.node.incarnation != self._configuration.incarnation:
-            # It flushed what it has now, not what it had when the client's writes were answered.
-            self._node_changed(self.node)
-        self.send(answer_header(_FLUSH, frame.id))
-        self._request_ended()
-
-    def _block_status(self, frame: Frame) -> None:
-        self._geometry.check_extent(frame.offset, frame.length)
-        self.requests += 1
-        result = self.node.block_status(frame.offset, frame.length)  # type: ignore[union-attr]
-        result.addCallbacks(self._block_status_done, self._failed, (frame,), _NO_KEYWORDS, (frame,), _NO_KEYWORDS)
-
-    def _block_status_done(self, extents: list[StatusExtent], frame: Frame) -> None:
-        self.requests -= 1
-        self._answer(frame, encode_extents(extents))
-        self._request_ended()
-
-    def _ping(self, frame: Frame) -> None:
-        self.send(answer_header(frame.kind, frame.id))
-
-    def _list_exports(self, frame: Frame) -> None:
-        self._answer(frame, encode_names(self._server.list_exports()))
-
-    def _status(self, frame: Frame) -> None:
-        assert self.node is not None or frame.kind < _READ
-        if self.node is None:
-            raise InvalidRequest("no export was opened in the hello")
-        self._answer(frame, encode_status(self.node.status()))
-
-    def _answer(self, frame: Frame, data: bytes) -> None:
-        self.send(answer_header(frame.kind, frame.id, data=data, checksum=self.parser.checksums), data)
-
-    def _answer_error(self, frame: Frame, error: DSTError) -> None:
-        self.send(error_answer(frame.kind, frame.id, error))
-
-    def _failed(self, failure: Failure, frame: Frame) -> None:
-        """The device could not do it: the client gets to know exactly that."""
-        self.requests -= 1
-        if frame.kind in CHANGES:
-            self.changes -= 1
-            self._bytes -= len(frame.data)
-        elif frame.kind == _READ:
-            self._bytes -= frame.length
-        error = failure.value
-        if not isinstance(error, DSTError):
-            _log.failure("a device failed with what is no DSTError", failure)
-            error = InternalError(f"the device failed unexpectedly: {failure.getErrorMessage()}")
-        self._answer_error(frame, error)
-        self._request_ended()
-
-    def _request_ended(self) -> None:
-        """What is rarely to be done when a request has ended."""
-        if self.gone:
-            self._server.request_settled(self)
-        elif self._draining:
-            if not self.requests:
-                self._drained()
-        elif self._waiting:
-            self._work()
+    def _give_everything_back(self) -> None:
+        memory = self._memory
+        memory.taken -= self._arriving_bytes + self.queued_bytes + self._unsent_bytes + self.answered_bytes
+        self._arriving_bytes = self._awaited_bytes = self._unsent_bytes = self.queued_bytes = self.answered_bytes = 0
+        memory.forget(self)
+        if memory.short:
+            memory.wake()
 
     # Time
 
@@ -486,21 +365,19 @@ class DSTServerSession(FrameConnection):
         self._check()
 
     def _check(self) -> None:
-        """Look for clients that cost more than they do."""
+        """Look for clients that stopped to be any."""
         self._timer = self.clock.callLater(_CHECK_S, self._check)
         limits = self._limits
-        received = self.received_bytes - self._seen_bytes
-        self._seen_bytes = self.received_bytes
-        progress, mid_frame = self.progress, not self.parser.between_frames
+        seen, self._seen = self._seen, (self.received_bytes, self.progress)
+        seen_mid_frame, self._seen_mid_frame = self._seen_mid_frame, not self.parser.between_frames
+        received = self.received_bytes - seen[0]
         slow = received < limits.bytes_per_s_min * _CHECK_S and not self._reading_stopped
-        self._unread_s = self._unread_s + _CHECK_S if self.unread and progress == self._seen_progress else 0.0
+        self._unread_s = self._unread_s + _CHECK_S if self.unread and self.progress == seen[1] else 0.0
         self._silent_s = self._silent_s + _CHECK_S if not received and not self._reading_stopped else 0.0
-        self._seen_progress = progress
         if self._unread_s >= limits.unread_s_max:
             _log.info("{peer} does not read its answers; the connection is cut", peer=self.peer)
             self.cut()
         elif self._silent_s >= limits.idle_s:
             self.stream_broken(PeerError(f"nothing was heard for {limits.idle_s:g} s"))
-        elif mid_frame and self._seen_mid_frame and slow:
+        elif self._seen_mid_frame and seen_mid_frame and slow:
             self.stream_broken(PeerError(f"a message comes slower than {limits.bytes_per_s_min} bytes per second"))
-        self._seen_mid_frame = mid_frame

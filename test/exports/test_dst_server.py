@@ -72,6 +72,16 @@ class ServerCase(SynchronousTestCase):
         self.device = self.serving.device
         self.tokens = Random(3)
 
+    def tearDown(self) -> None:
+        """When all clients have gone and the device has done everything, nothing is left: no timer, no byte."""
+        for pipe in self.serving.endpoint.pipes:
+            pipe.cut()
+        self.device.release()
+        self.serving.wait(6)
+        self.assertEqual(0, self.serving.server.memory.taken)
+        self.assertEqual([], [str(call) for call in self.clock.getDelayedCalls()])
+        self.assertEqual(0, len(self.device._observers))
+
     def connect(self) -> RawClient:
         connected: list[IProtocol] = []
         self.serving.endpoint.connect(Factory.forProtocol(RawClient)).addCallback(connected.append)
@@ -590,6 +600,105 @@ class LimitTests(ServerCase):
         self.assertEqual(0, self.do(fine, Operation.WRITE, 0, 512, data=bytes(512)).status)
 
 
+class MemoryTests(ServerCase):
+    """What all clients together can make the server keep is bounded, and who holds it without need loses it."""
+
+    limits = Limits(memory_bytes_max=4 << 20)
+
+    @property
+    def taken(self) -> int:
+        return self.serving.server.memory.taken
+
+    def promise(self, size: int = 1 << 20, sent: int = 1000) -> RawClient:
+        """A client that announces a write, sends some of it, and stops."""
+        client = self.open()
+        data = bytes(size)
+        client.say(request_header(Operation.WRITE, 9, 0, size, data=data) + data[:sent])
+        self.serving.turn(4)
+        return client
+
+    def test_promises_are_counted(self) -> None:
+        """Large writes that were announced count; when the memory is taken no more of others is received."""
+        for n in range(4):
+            self.promise()
+            self.assertEqual((n + 1) * ((1 << 20) - 1000), self.taken)
+        last = self.promise(sent=100_000)  # the 4 that are short of 4 MiB by 4000 bytes let it in
+        self.assertFalse(self.serving.endpoint.pipe.server.reading_paused)
+        self.assertIsNone(last.lost)
+        for _ in range(10):
+            self.promise()
+            self.assertTrue(self.serving.endpoint.pipe.server.reading_paused)
+        self.assertLess(self.taken, 5 << 20)
+
+    def test_good_client_is_served(self) -> None:
+        """While others hold all memory and do nothing, a good client waits some three seconds at most."""
+        bad = [self.promise() for _ in range(8)]
+        good = self.open()
+        request_id = good.ask(Operation.READ, 0, 512)
+        self.serving.turn()
+        self.assertIsNone(good.answer(request_id))
+        self.serving.wait(3.1)
+        self.assertIsNotNone(good.answer(request_id))
+        self.assertTrue(any(client.lost is not None for client in bad))
+
+    def test_moving_clients_are_not_cut(self) -> None:
+        """Clients that send what they announced are not cut, however long others wait."""
+        clients = [self.promise() for _ in range(5)]
+        good = self.open()
+        request_id = good.ask(Operation.READ, 0, 512)
+        for _ in range(8):
+            for client in clients:
+                client.say(bytes(100_000))
+            self.serving.wait(1.0, step_s=0.25)
+        self.assertEqual([None] * 5, [client.lost for client in clients])
+        self.assertIsNone(good.answer(request_id))
+        for client in clients:
+            client.say(bytes((1 << 20) - 801_000))
+        self.serving.turn(50)
+        self.assertEqual(5, self.device.counts["write"])
+        self.assertIsNotNone(good.answer(request_id))
+
+    def test_unread_answers_are_counted(self) -> None:
+        """Answers that a client does not read count until it does, and who does not read while others wait is cut."""
+        bad = [self.open() for _ in range(5)]
+        for pipe, client in zip(self.serving.endpoint.pipes, bad, strict=True):
+            pipe.client.pauseProducing()
+            client.ask(Operation.READ, 0, 1 << 20)
+        self.serving.turn()
+        self.assertEqual(4, self.device.counts["read"])
+        good = self.open()
+        request_id = good.ask(Operation.READ, 0, 512)
+        self.serving.wait(3.1)
+        self.assertIsNotNone(good.answer(request_id))
+        self.assertTrue(any(client.lost is not None for client in bad))
+
+    def test_reading_gives_back(self) -> None:
+        """When the client reads, what it took is there again."""
+        client = self.open()
+        pipe = self.serving.endpoint.pipe
+        pipe.client.pauseProducing()
+        client.ask(Operation.READ, 0, 1 << 20)
+        self.serving.turn()
+        self.assertEqual(1 << 20, self.taken)
+        pipe.client.resumeProducing()
+        self.serving.turn()
+        self.assertEqual(0, self.taken)
+        self.assertEqual(1 << 20, len(client.frames[-1].data))
+
+    def test_slow_device(self) -> None:
+        """When the memory is taken because the device is slow nobody is cut; all is done in turn."""
+        clients = [self.open() for _ in range(8)]
+        self.device.hold()
+        for client in clients:
+            client.ask(Operation.READ, 0, 1 << 20)
+        self.serving.wait(20, step_s=0.5)
+        self.assertEqual(4, len(self.device.held))
+        for _ in range(8):
+            self.device.release(1)
+            self.serving.turn()
+        self.assertEqual([1 << 20] * 8, [len(client.frames[-1].data) for client in clients])
+
+
 class RefusalTests(ServerCase):
     """Hellos that are not accepted."""
 
@@ -811,6 +920,7 @@ class DeviceChangeTests(ServerCase):
     def test_nobody_is_told_after_the_end(self) -> None:
         """A session that ended observes nothing any more."""
         client = self.open()
+        self.assertEqual(1, len(self.device._observers))
         client.transport.loseConnection()  # type: ignore[union-attr]
         self.serving.turn()
         self.assertEqual(0, len(self.device._observers))

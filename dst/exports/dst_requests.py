@@ -1,0 +1,292 @@
+"""
+A client's requests, executed on the device that it has opened.
+
+What is wrong with one request is the error of that request.  The device answers in any order, and so does this.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from dst.errors import CorruptData, DSTError, InternalError, InvalidRequest, NotSupported, PeerError, ReadOnly
+from dst.exports.dst_limits import Memory
+from dst.geometry import Geometry, StatusExtent
+from dst.interfaces import Buffer, INode
+from dst.wire.bodies import encode_extents, encode_names, encode_status
+from dst.wire.framing import answer_header, error_answer
+from dst.wire.messages import CHANGES, DAMAGED, NOTICE_FIRST, Flag, Frame, Operation
+
+__all__ = ["IClient", "Requests"]
+
+_log = Logger()
+
+_READ = int(Operation.READ)
+_WRITE = int(Operation.WRITE)
+_FLUSH = int(Operation.FLUSH)
+_FUA = int(Flag.FUA)
+
+_NO_KEYWORDS: dict[str, object] = {}
+
+_FLAGS_ALLOWED = {
+    int(Operation.WRITE): int(Flag.FUA),
+    int(Operation.WRITE_ZEROES): int(Flag.FUA | Flag.NO_HOLE | Flag.FAST_ONLY),
+}
+
+
+class IClient(Protocol):
+    """
+    The connection that requests come from.
+
+    @ivar unread: it takes no answers at the moment.
+    @ivar answered_bytes: what was read for it, and is still on its way to it.
+    """
+
+    unread: bool
+    answered_bytes: int
+
+    def send(self, header: Buffer, data: Buffer = b"") -> None:
+        """Send an answer; nothing happens if the connection is gone."""
+
+    def list_exports(self) -> list[str]:
+        """The names that it may open."""
+
+    def incarnation_changed(self) -> None:
+        """The device has another incarnation than the client knows."""
+
+    def request_ended(self) -> None:
+        """Called after each request while C{Requests.attentive} is set, or somebody waits for memory."""
+
+
+class Requests:
+    """
+    @ivar count: how many are being executed.
+    @ivar changes: how many of them change the device.
+    @ivar bytes: what is read or written by them.
+    @ivar waiting: those that were not begun yet.
+    @ivar attentive: C{request_ended} is to be called.
+    """
+
+    def __init__(self, client: IClient, memory: Memory, requests_max: int, bytes_max: int) -> None:
+        self.count = 0
+        self.changes = 0
+        self.bytes = 0
+        self.waiting: deque[Frame] = deque()
+        self.attentive = False
+        self.node: INode | None = None
+        self.geometry = Geometry(0)
+        self.incarnation = b""
+        self.checksums = True
+        self.requests_max = requests_max
+        self._bytes_max = bytes_max
+        self._client = client
+        self._memory = memory
+        self._send = client.send
+        self._working = False
+        self._handlers: dict[int, Callable[[Frame], None]] = {
+            _READ: self._read,
+            _WRITE: self._write,
+            _FLUSH: self._flush,
+            int(Operation.TRIM): self._trim,
+            int(Operation.WRITE_ZEROES): self._write_zeroes,
+            int(Operation.BLOCK_STATUS): self._block_status,
+            int(Operation.PING): self._ping,
+            int(Operation.LIST_EXPORTS): self._list_exports,
+            int(Operation.STATUS): self._status,
+        }
+
+    def open(self, node: INode | None, geometry: Geometry, incarnation: bytes) -> None:
+        """
+        From now on requests are of C{node}.
+
+        @param geometry: that of the node with the permissions of this client.
+        """
+        self.node = node
+        self.geometry = geometry
+        self.incarnation = incarnation
+
+    def work(self, counted_bytes: int) -> None:
+        """
+        Begin what waits, as far as the limits allow.
+
+        @param counted_bytes: what of the memory that is taken is counted for those that wait.
+        @raise PeerError: the client broke the protocol.
+        """
+        if self._working:
+            return
+        waiting, memory, client = self.waiting, self._memory, self._client
+        self._working = True
+        try:
+            while waiting and not client.unread and self.count < self.requests_max and self.bytes < self._bytes_max:
+                # The data of a write is here already; that of a read would come to what is here.
+                if memory.taken - counted_bytes >= memory.bytes_max and waiting[0].kind == _READ:
+                    return
+                self._begin(waiting.popleft())
+        finally:
+            self._working = False
+
+    def _begin(self, frame: Frame) -> None:
+        kind = frame.kind
+        try:
+            handler = self._handlers.get(kind)
+            if handler is None:
+                self._unknown(kind)
+            elif frame.flags & ~_FLAGS_ALLOWED.get(kind, 0):
+                raise NotSupported(f"flags {frame.flags:#x} of operation {kind} are not known here")
+            elif frame.data and kind != _WRITE:
+                raise InvalidRequest(f"operation {kind} carries no data, {len(frame.data)} bytes came")
+            elif kind >= _READ and self.node is None:
+                raise InvalidRequest("no export was opened in the hello")
+            else:
+                handler(frame)
+        except PeerError:
+            raise
+        except DSTError as error:
+            self._send(error_answer(kind, frame.id, error))
+
+    def _unknown(self, kind: int) -> None:
+        if kind >= NOTICE_FIRST or kind == Operation.HELLO:
+            raise PeerError(f"a client sent a frame of kind {kind}, which only servers send, or not twice")
+        raise NotSupported(f"operation {kind} is not known here")
+
+    def _read(self, frame: Frame) -> None:
+        offset, length = frame.offset, frame.length
+        self.geometry.check_transfer(offset, length)
+        self.count += 1
+        self.bytes += length
+        self._memory.taken += length
+        result = self.node.read(offset, length)  # type: ignore[union-attr]
+        result.addCallbacks(self._read_done, self._failed, (frame,), _NO_KEYWORDS, (frame,), _NO_KEYWORDS)
+
+    def _read_done(self, data: Buffer, frame: Frame) -> None:
+        self.count -= 1
+        self.bytes -= frame.length
+        self._client.answered_bytes += frame.length
+        if len(data) != frame.length:
+            self._answer_error(frame, InternalError(f"the device read {len(data)} bytes instead of {frame.length}"))
+        else:
+            self._send(answer_header(_READ, frame.id, data=data, checksum=self.checksums), data)
+        if self.attentive or self._memory.short:
+            self._client.request_ended()
+
+    def _write(self, frame: Frame) -> None:
+        data = frame.data
+        if not frame.intact:
+            damaged = CorruptData("the data did not arrive as it was sent; nothing was written")
+            self._send(error_answer(_WRITE, frame.id, damaged, flags=DAMAGED))
+            return
+        length = len(data)
+        if length != frame.length:
+            raise InvalidRequest(f"a write of {frame.length} bytes came with {length}")
+        geometry = self.geometry
+        geometry.check_transfer(frame.offset, length)
+        if geometry.read_only:
+            raise self._read_only()
+        self.bytes += length
+        self._memory.taken += length
+        self._change(frame, self.node.write(frame.offset, data, fua=bool(frame.flags & _FUA)))  # type: ignore[union-attr]
+
+    def _trim(self, frame: Frame) -> None:
+        self._check_change(frame)
+        self._change(frame, self.node.trim(frame.offset, frame.length))  # type: ignore[union-attr]
+
+    def _write_zeroes(self, frame: Frame) -> None:
+        self._check_change(frame)
+        flags = frame.flags
+        result = self.node.write_zeroes(  # type: ignore[union-attr]
+            frame.offset,
+            frame.length,
+            fua=bool(flags & Flag.FUA),
+            no_hole=bool(flags & Flag.NO_HOLE),
+            fast_only=bool(flags & Flag.FAST_ONLY),
+        )
+        self._change(frame, result)
+
+    def _check_change(self, frame: Frame) -> None:
+        self.geometry.check_extent(frame.offset, frame.length)
+        if self.geometry.read_only:
+            raise self._read_only()
+
+    def _read_only(self) -> ReadOnly:
+        return ReadOnly("the export may not be changed by this client")
+
+    def _change(self, frame: Frame, result: Deferred[None]) -> None:
+        self.count += 1
+        self.changes += 1
+        result.addCallbacks(self._changed, self._failed, (frame,), _NO_KEYWORDS, (frame,), _NO_KEYWORDS)
+
+    def _changed(self, _: None, frame: Frame) -> None:
+        self.count -= 1
+        self.changes -= 1
+        self._give_back(len(frame.data))
+        self._send(answer_header(frame.kind, frame.id))
+        if self.attentive or self._memory.short:
+            self._client.request_ended()
+
+    def _flush(self, frame: Frame) -> None:
+        self.count += 1
+        result = self.node.flush()  # type: ignore[union-attr]
+        result.addCallbacks(self._flushed, self._failed, (frame,), _NO_KEYWORDS, (frame,), _NO_KEYWORDS)
+
+    def _flushed(self, _: None, frame: Frame) -> None:
+        self.count -= 1
+        if self.node is not None and self.node.incarnation != self.incarnation:
+            # It flushed what it has now, not what it had when the client's writes were answered.
+            self._client.incarnation_changed()
+        self._send(answer_header(_FLUSH, frame.id))
+        if self.attentive or self._memory.short:
+            self._client.request_ended()
+
+    def _block_status(self, frame: Frame) -> None:
+        self.geometry.check_extent(frame.offset, frame.length)
+        self.count += 1
+        result = self.node.block_status(frame.offset, frame.length)  # type: ignore[union-attr]
+        result.addCallbacks(self._block_status_done, self._failed, (frame,), _NO_KEYWORDS, (frame,), _NO_KEYWORDS)
+
+    def _block_status_done(self, extents: list[StatusExtent], frame: Frame) -> None:
+        self.count -= 1
+        self._answer(frame, encode_extents(extents))
+        if self.attentive or self._memory.short:
+            self._client.request_ended()
+
+    def _ping(self, frame: Frame) -> None:
+        self._send(answer_header(frame.kind, frame.id))
+
+    def _list_exports(self, frame: Frame) -> None:
+        self._answer(frame, encode_names(self._client.list_exports()))
+
+    def _status(self, frame: Frame) -> None:
+        if self.node is None:
+            raise InvalidRequest("no export was opened in the hello")
+        self._answer(frame, encode_status(self.node.status()))
+
+    def _answer(self, frame: Frame, data: bytes) -> None:
+        self._send(answer_header(frame.kind, frame.id, data=data, checksum=self.checksums), data)
+
+    def _answer_error(self, frame: Frame, error: DSTError) -> None:
+        self._send(error_answer(frame.kind, frame.id, error))
+
+    def _failed(self, failure: Failure, frame: Frame) -> None:
+        """The device could not do it: the client gets to know exactly that."""
+        self.count -= 1
+        if frame.kind in CHANGES:
+            self.changes -= 1
+            self._give_back(len(frame.data))
+        elif frame.kind == _READ:
+            self._give_back(frame.length)
+        error = failure.value
+        if not isinstance(error, DSTError):
+            _log.failure("a device failed with what is no DSTError", failure)
+            error = InternalError(f"the device failed unexpectedly: {failure.getErrorMessage()}")
+        self._answer_error(frame, error)
+        if self.attentive or self._memory.short:
+            self._client.request_ended()
+
+    def _give_back(self, length: int) -> None:
+        self.bytes -= length
+        self._memory.taken -= length
