@@ -28,6 +28,7 @@ from twisted.internet.endpoints import (
     TCP6ClientEndpoint,
     UNIXClientEndpoint,
 )
+from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -53,6 +54,9 @@ __all__ = ["PORT", "RemoteNode", "RemoteNodeProvider", "RemoteUNIXNodeProvider"]
 
 PORT = 7450
 """Where a DST daemon listens unless told otherwise."""
+
+_UNIX_PATH_BYTES_MAX = 107
+"""The kernel has room for 108, with a zero at the end."""
 
 _log = Logger()
 
@@ -216,13 +220,12 @@ class RemoteNode(ObservableNode):
             self._closing.append(closed)
             return closed
         self._closing = [closed]
+        self._session = self._subtree = None
         self._stop_timers()
-        self._subtree = None
         self.changed(LinkState.CLOSED, "it was closed")
         self._table.detach()
         self._table.fail_all(self.unavailable)
         self._fire_opening()
-        self._session = None
         self._reconnector.stop().addCallback(lambda _: self._leave_session())
         return closed
 
@@ -276,6 +279,8 @@ class RemoteNode(ObservableNode):
 
     def _failed(self, failure: Failure, next_delay_s: float) -> None:
         why = failure.getErrorMessage()
+        if not failure.check(DSTError, ConnectError):
+            why = f"{self._address or 'the server'} cannot be reached: {type(failure.value).__name__} {why}"
         if self.link is LinkState.INTERRUPTED:
             self.reason = why  # the next attempt may be in time
             return
@@ -442,6 +447,10 @@ class RemoteUNIXNodeProvider(_Provider):
         settings = Settings(name, uri, options)
         if not uri.startswith("dst+unix:///") or len(settings.path) < 2:
             raise ConfigurationError(f"node {name!r}: {uri}: {expected}")
+        if len(os.fsencode(settings.path)) > _UNIX_PATH_BYTES_MAX:
+            raise ConfigurationError(
+                f"node {name!r}: {uri}: the path is longer than the {_UNIX_PATH_BYTES_MAX} bytes of a socket's"
+            )
         export = _export_name(name, uri, settings.take_text("export", ""), expected)
         endpoint = UNIXClientEndpoint(cast(Any, reactor), settings.path)
         return self._node(reactor, endpoint, export, settings.path, settings)

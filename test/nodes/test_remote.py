@@ -601,6 +601,18 @@ class StatusTests(SynchronousTestCase):
         serving.wait(20.5)
         self.assertEqual(11, len(asked(serving, frozenset({int(Operation.STATUS)}))))
 
+    def test_close_during_question(self) -> None:
+        """A node that is closed while it asks for the status asks no more."""
+        serving = Serving()
+        node = serving.open_node()
+        serving.endpoint.pipe.stall()
+        serving.wait(0.5)
+        node.close()
+        serving.wait(2.0)
+        serving.endpoint.pipe.cut()
+        serving.turn()
+        self.assertEqual([], serving.clock.getDelayedCalls())
+
     def test_size_changes_while_connected(self) -> None:
         """A device that grows is noticed without a new connection."""
         serving = Serving()
@@ -661,6 +673,12 @@ class ProviderTests(SynchronousTestCase):
                 ConfigurationError, RemoteUNIXNodeProvider().node_from_uri, MemoryReactorClock(), "n", uri, {}
             )
             self.assertIn(uri, error.message)
+
+    def test_long_path(self) -> None:
+        """A path that no socket can have is refused when it is read, not when it is used."""
+        self.assertEqual(("/" + "p" * 106, "v"), self.connects_to("dst+unix:///" + "p" * 106 + "?export=v"))
+        error = self.assertRaises(ConfigurationError, self.connects_to, "dst+unix:///" + "p" * 107 + "?export=v")
+        self.assertIn("longer than the 107 bytes of a socket's", error.message)
 
     def test_bad_settings(self) -> None:
         """Settings that are unknown or no times are refused with the URI as it was written."""
