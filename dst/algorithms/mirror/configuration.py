@@ -121,6 +121,7 @@ class Configuration:
         self._adding &= ~bit
         self.targets &= ~bit
         member.become(MemberState.ABSENT, reason)
+        member.left()
         self._changed()
         self._write_records()
 
@@ -129,6 +130,7 @@ class Configuration:
         _log.warn("{member} leaves in the middle of its resync: {reason}", member=member.name, reason=reason)
         self.targets &= ~member.bit
         member.become(MemberState.ABSENT, reason)
+        member.left()
         self._new_epoch()
         self._committed(member.bit)
         self._changed()
@@ -150,6 +152,7 @@ class Configuration:
             self.leaving = (self.leaving | self.stalled) & ~member.bit
             for other in members_in(self._members, self.leaving):
                 other.become(MemberState.ABSENT, other.reason)
+                other.left()
         self.stalled = 0
         member.become(MemberState.IN_SYNC)
         self._changed()
@@ -307,7 +310,8 @@ class Configuration:
         async def write() -> Exception | None:
             assert member.labels is not None
             try:
-                await member.labels.write(self.label_for(member, record, consistent=True))
+                writing = Deferred.fromCoroutine(member.labels.write(self.label_for(member, record, consistent=True)))
+                await member.unless_left(writing)
             except DSTError as error:
                 return error
             return None

@@ -127,7 +127,7 @@ class Copier:
 
     async def _finish(self, member: Member) -> None:
         assert member.tables is not None
-        await member.tables.flush()
+        await member.unless_left(Deferred.fromCoroutine(member.tables.flush()))
         if self._is_target(member):
             done = member.progress.bytes_copied if member.progress else 0
             _log.info("{member}: copied {done} bytes, becomes in sync", member=member.name, done=done)
@@ -157,7 +157,7 @@ class Copier:
         assert member.tables is not None
         for region in regions:
             member.table.mark(region)
-        await member.tables.stabilise(regions)
+        await member.unless_left(member.tables.stabilise(regions))
         if not self._is_target(member):
             return 0
         for region in regions:
@@ -169,7 +169,7 @@ class Copier:
         chunks = [chunk for region in regions for chunk in self._chunks(region)]
         copies = [window.run(_start, self._copy_chunk, member, first, end) for first, end in chunks]
         sent = await _all_of(copies)
-        await member.tables.flush()
+        await member.unless_left(Deferred.fromCoroutine(member.tables.flush()))
         if self._is_target(member):
             self._write_entries(member, regions)
         return sum(sent)
@@ -213,17 +213,9 @@ class Copier:
 
     def _write(self, member: Member, offset: int, data: Buffer) -> Deferred[None]:
         length = len(data)
-        member.outstanding += 1
         if bytes(data).count(0) == length:
-            written = member.node.write_zeroes(offset, length)
-        else:
-            written = member.node.write(offset, data)
-
-        def ended(result: None) -> None:
-            member.outstanding -= 1
-            return result
-
-        return written.addBoth(ended)
+            return member.unless_left(member.device.write_zeroes(offset, length))
+        return member.unless_left(member.device.write(offset, data))
 
     async def _hold(self, extent: Extent) -> None:
         """Until nothing overlaps it; then nothing does before it leaves."""
@@ -253,7 +245,7 @@ class Copier:
             source = min(ready, key=lambda each: each.reading)
             source.reading += 1
             try:
-                return await source.node.read(offset, length)
+                return await source.unless_left(source.node.read(offset, length))
             except (MediaError, CorruptData) as error:
                 tried |= source.bit
                 failure = error
@@ -274,7 +266,8 @@ class Copier:
             if region in self._hot.regions or not self._is_target(member):
                 return False
             source = self._age_source()
-            if not (await _is_zero(source, first, end) and await _is_zero(member, first, end)):
+            proofs = [_start(_is_zero, each, first, end) for each in (source, member)]
+            if not all(await _all_of([member.unless_left(proof) for proof in proofs])):
                 return False
             if not self._is_target(member) or not self._configuration.usable & source.bit:
                 return False
@@ -349,7 +342,7 @@ class Copier:
     async def _overwrite_differences(self, member: Member, first: int, wanted: bytes) -> None:
         try:
             try:
-                has = bytes(await member.node.read(first, len(wanted)))
+                has = bytes(await member.unless_left(member.node.read(first, len(wanted))))
             except (MediaError, CorruptData):
                 has = b""
             at = 0
@@ -417,7 +410,7 @@ async def _all_of(work: list[Deferred[_T]]) -> list[_T]:
     return [result for _, result in ended]
 
 
-async def _is_zero(member: Member, first: int, end: int) -> bool:
+async def _is_zero(member: Member, first: int, end: int) -> object:
     """The device promises that the extent reads as zeroes."""
     at = first
     while at < end:

@@ -22,7 +22,7 @@ from dst.algorithms.mirror.configuration import Configuration
 from dst.algorithms.mirror.hot_set import HotSet
 from dst.algorithms.mirror.member import Member, members_in
 from dst.algorithms.mirror.operation import Operation
-from dst.errors import CorruptData, DSTError, MediaError, Unavailable
+from dst.errors import CorruptData, DSTError, IncarnationChanged, MediaError, Unavailable
 from dst.interfaces import Buffer
 from dst.label.region_table import RegionTable
 from dst.recovery.write_order import Extent, ExtentOrder
@@ -108,7 +108,7 @@ class DataPath:
             member = self._pick()
             member.reading += 1
             return member.node.read(offset, length).addCallbacks(
-                self._read_done, self._read_failed, (member,), {}, (member, offset, length), {}
+                self._read_done, self._read_failed, (member, offset, length), {}, (member, offset, length), {}
             )
         wait = ReadWait(offset, offset + length, self.shift)
         self._enter_read(wait)
@@ -127,9 +127,14 @@ class DataPath:
                 best = other
         return best
 
-    def _read_done(self, data: Buffer, member: Member) -> Buffer:
+    def _read_done(self, data: Buffer, member: Member, offset: int, length: int) -> Buffer | Deferred[Buffer]:
         member.reading -= 1
-        return data
+        if member.node.incarnation == member.incarnation:
+            return data
+        # It may have lost what it had not flushed before it read this.
+        wait = ReadWait(offset, offset + length, self.shift)
+        self._retry_read(wait, member, Failure(IncarnationChanged(f"{member.name} restarted while it read")))
+        return wait.done
 
     def _read_failed(self, failure: Failure, member: Member, offset: int, length: int) -> Deferred[Buffer]:
         member.reading -= 1
@@ -164,6 +169,9 @@ class DataPath:
 
     def _waited_read_done(self, data: Buffer, wait: ReadWait, member: Member) -> None:
         member.reading -= 1
+        if member.node.incarnation != member.incarnation:
+            self._retry_read(wait, member, Failure(IncarnationChanged(f"{member.name} restarted while it read")))
+            return
         for other in members_in(self._members, wait.tried & self._configuration.in_sync):
             self._repair(other, wait.offset, wait.end)
         if not wait.done.called:
@@ -180,7 +188,7 @@ class DataPath:
         error = failure.value
         if isinstance(error, Unavailable):
             self._configuration.fail(member, f"a read was not answered: {error}")
-            if self._configuration.stalled & member.bit:
+            if self._configuration.stalled & member.bit or member in self._readers:
                 self._waiting_for_member.append(wait)
                 return
         elif isinstance(error, (MediaError, CorruptData)):
@@ -399,13 +407,12 @@ class DataPath:
 
     def send_again(self, member: Member) -> None:
         """The last copy is back: what it has not answered is sent again, in order."""
-        for operation in [each for each in self._in_flight if each.failed & member.bit]:
-            operation.failed &= ~member.bit
-            if operation.pending & member.bit:
-                member.outstanding += 1
-                operation.apply(member.node).addCallbacks(
-                    self._did, self._did_not, (operation, member), {}, (operation, member), {}
-                )
+        bit = member.bit
+        for operation in [each for each in self._in_flight if each.pending & bit]:
+            # It failed there, or was sent when others were the last ones. The gate of the marks is for both.
+            if operation.failed & bit or not operation.sent & bit:
+                operation.failed = operation.sent = 0
+                self.go(operation)
         for flush in [each for each in self._flushes if each.pending & member.bit]:
             self._send_flush(flush, member.bit)
         self.send_unsent()

@@ -93,7 +93,7 @@ class HotSet:
         self._clearing = 0
         self._tick = 0
         self._timer: IDelayedCall | None = None
-        self._retry_wanted = False
+        self._evicting = False
         self._stopped = False
 
     def start(self, hot: Iterable[int]) -> None:
@@ -128,25 +128,33 @@ class HotSet:
         @return: C{False} when it has to wait; it is given to C{enter} again later.
         """
         regions = self.regions
+        missing = 0
         for region in range(extent.first, extent.last + 1):
             hot = regions.get(region)
             if hot is None:
-                if len(regions) >= self._regions_max and not self._fits(extent):
-                    self._queue.append(extent)
-                    self._evict()
-                    return False
-                regions[region] = HotRegion(self._marked_by_copy(region), self._tick)
+                missing += 1
             elif hot.held:
                 hot.parked.append(extent)
                 return False
             else:
                 hot.tick = self._tick
                 regions.move_to_end(region)
+        if missing:
+            if len(regions) + missing > self._regions_max and not self._fits(extent):
+                self._queue.append(extent)
+                self._evict()
+                return False
+            for region in range(extent.first, extent.last + 1):
+                if region not in regions:
+                    regions[region] = HotRegion(self._marked_by_copy(region), self._tick)
         return True
 
     def _fits(self, extent: Extent) -> bool:
         """An operation over more regions than the whole set has room for goes alone, or it would never go."""
-        return extent.last - extent.first >= self._regions_max and not self._order.by_region
+        return self._is_wide(extent) and not self._order.by_region
+
+    def _is_wide(self, extent: Extent) -> bool:
+        return extent.last - extent.first >= self._regions_max
 
     def _marked_by_copy(self, region: int) -> int:
         marked = 0
@@ -173,8 +181,18 @@ class HotSet:
             return True
         if not need & ~wait_at.marked:
             return self.marked(extent, need)  # every mark completed at once
-        wait_at.waiters.append(extent)
+        if need & ~wait_at.marked & wait_at.marking:
+            wait_at.waiters.append(extent)
+        else:
+            self._go(extent)  # a mark failed at once: who needs it is different now
         return False
+
+    def look_again(self) -> None:
+        """The configuration has changed: a mark that is waited for may not be needed any more."""
+        for hot in [each for each in self.regions.values() if each.waiters]:
+            waiters, hot.waiters = hot.waiters, []
+            for extent in waiters:
+                self._go(extent)
 
     def _mark(self, region: int, hot: HotRegion, members: int) -> None:
         together = [(region, hot)]
@@ -240,32 +258,49 @@ class HotSet:
         return not self._marked_by_copy(region)
 
     def _evict(self) -> None:
-        if self._clearing or self._stopped:
+        """Make room for what waits, if that is possible now; one at a time, and never by recursion."""
+        configuration = self._configuration
+        if self._evicting or self._stopped or configuration.leaving or configuration.stalled:
             return
-        batch = max(1, self._regions_max // 4)
-        regions = []
+        self._evicting = True
+        Deferred.fromCoroutine(self._evict_while_waiting()).addErrback(
+            lambda failure: _log.failure("making room in the hot set failed", failure)
+        )
+
+    async def _evict_while_waiting(self) -> None:
+        try:
+            while self._queue and not self._stopped:
+                regions = self._oldest_clearable(max(1, self._regions_max // 4))
+                if regions:
+                    if not await self.clear(regions):
+                        return  # tried again when the configuration has changed, or after a tick
+                elif self._order.by_region or not self._is_wide(self._queue[0]):
+                    return  # tried again when an operation ends
+                self._release_queue()
+        finally:
+            self._evicting = False
+
+    def _oldest_clearable(self, count: int) -> list[int]:
+        """Not those that the first in the queue needs itself: it would wait for them again."""
+        regions: list[int] = []
+        first = self._queue[0]
         for region, hot in self.regions.items():
-            if self._clearable(region, hot):
+            if self._clearable(region, hot) and not first.first <= region <= first.last:
                 regions.append(region)
-                if len(regions) >= batch:
+                if len(regions) >= count:
                     break
-        if regions:
-            self._clear_later(regions)
-        elif not self._order.by_region and self._queue:
-            self._release_queue()
+        return regions
 
     def _ticked(self) -> None:
         self._timer = self._clock.callLater(_TICK_S, self._ticked)
         self._tick += 1
-        if self._clearing:
-            return
         if self._queue:
             self._evict()
-            return
-        oldest = self._tick - _IDLE_TICKS
-        idle = [region for region, hot in self.regions.items() if hot.tick < oldest and self._clearable(region, hot)]
-        if idle:
-            self._clear_later(idle)
+        elif not self._clearing and not self._configuration.leaving and not self._configuration.stalled:
+            oldest = self._tick - _IDLE_TICKS
+            idle = [n for n, hot in self.regions.items() if hot.tick < oldest and self._clearable(n, hot)]
+            if idle:
+                self._clear_later(idle)
 
     def _clear_later(self, regions: list[int]) -> None:
         Deferred.fromCoroutine(self.clear(regions)).addErrback(
@@ -302,7 +337,11 @@ class HotSet:
             return False
         good = True
         receivers = list(members_in(self._members, configuration.sent | configuration.targets))
-        for member, flushed in [(m, _outcome(m.tables.flush())) for m in receivers if m.tables is not None]:
+        for member, flushed in [
+            (m, _outcome(m.unless_left(Deferred.fromCoroutine(m.tables.flush()))))
+            for m in receivers
+            if m.tables is not None
+        ]:
             error = await flushed
             if error is not None:
                 configuration.fail(member, f"it could not be flushed: {error}")
@@ -322,7 +361,7 @@ class HotSet:
                 member.table.clear(region, epoch)
                 self.regions[region].marked &= ~member.bit
             assert member.tables is not None
-            writes.append((member, _outcome_of(member.tables.write_behind(theirs))))
+            writes.append((member, _outcome(member.unless_left(member.tables.write_behind(theirs)))))
         for member, written in writes:
             error = await written
             if error is not None:
@@ -341,7 +380,8 @@ class HotSet:
                 hot.tick = self._tick  # not at once again
         for extent in parked:
             self._enter(extent)
-        self._release_queue()
+        if not self._evicting:
+            self.left()
 
     def _release_queue(self) -> None:
         waiting, self._queue = self._queue, deque()
@@ -353,18 +393,11 @@ def _sentence(failure: Failure) -> str:
     return failure.getErrorMessage()
 
 
-def _outcome(work: object) -> Deferred[Exception | None]:
-    """What came of a coroutine that may fail in ways a member can."""
+def _outcome(done: Deferred[None]) -> Deferred[Exception | None]:
+    """What came of something that may fail in the ways a member can."""
 
-    async def run() -> Exception | None:
-        try:
-            await work  # type: ignore[misc]
-        except DSTError as error:
-            return error
-        return None
+    def trapped(failure: Failure) -> Exception:
+        failure.trap(DSTError)
+        return failure.value  # type: ignore[return-value]
 
-    return Deferred.fromCoroutine(run())
-
-
-def _outcome_of(done: Deferred[None]) -> Deferred[Exception | None]:
-    return _outcome(done)
+    return done.addCallbacks(lambda _: None, trapped)

@@ -5,21 +5,95 @@ What a mirror knows of one member.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from dst.interfaces import INode, MemberOptions, StopObserving
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from dst.errors import Unavailable
+from dst.geometry import Geometry, StatusExtent
+from dst.interfaces import Buffer, IBlockDevice, INode, MemberOptions, StopObserving
 from dst.label.format import FoundLabel, Label
 from dst.label.region_table import RegionTable
 from dst.label.zone import Zone
 from dst.recovery.label_store import LabelStore
 from dst.recovery.table_store import TableStore
-from dst.status import LinkState, MemberState, ResyncProgress
+from dst.status import LinkState, MemberState, ResyncProgress, StatusTree
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
 
 __all__ = ["Member", "members_in"]
+
+
+_T = TypeVar("_T")
+
+
+@implementer(IBlockDevice)
+class CountedDevice:
+    """
+    A member's node for everything that is not a client's block: labels, tables, copies.
+
+    What has been sent and not ended counts as C{outstanding}, so that a member
+    does not return before its old queue is drained (R10).
+    """
+
+    def __init__(self, member: Member) -> None:
+        self._member = member
+
+    @property
+    def geometry(self) -> Geometry:
+        """See L{dst.interfaces.IBlockDevice}."""
+        return self._member.node.geometry
+
+    @property
+    def incarnation(self) -> bytes:
+        """See L{dst.interfaces.IBlockDevice}."""
+        return self._member.node.incarnation
+
+    def _counted(self, done: Deferred[_T]) -> Deferred[_T]:
+        member = self._member
+        member.outstanding += 1
+
+        def ended(result: _T) -> _T:
+            member.outstanding -= 1
+            if not member.outstanding:
+                member.drained()
+            return result
+
+        return done.addBoth(ended)
+
+    def read(self, offset: int, length: int) -> Deferred[Buffer]:
+        """See L{dst.interfaces.IBlockDevice}."""
+        return self._member.node.read(offset, length)
+
+    def write(self, offset: int, data: Buffer, *, fua: bool = False) -> Deferred[None]:
+        """See L{dst.interfaces.IBlockDevice}."""
+        return self._counted(self._member.node.write(offset, data, fua=fua))
+
+    def flush(self) -> Deferred[None]:
+        """See L{dst.interfaces.IBlockDevice}."""
+        return self._counted(self._member.node.flush())
+
+    def trim(self, offset: int, length: int) -> Deferred[None]:
+        """See L{dst.interfaces.IBlockDevice}."""
+        return self._counted(self._member.node.trim(offset, length))
+
+    def write_zeroes(
+        self, offset: int, length: int, *, fua: bool = False, no_hole: bool = False, fast_only: bool = False
+    ) -> Deferred[None]:
+        """See L{dst.interfaces.IBlockDevice}."""
+        node = self._member.node
+        return self._counted(node.write_zeroes(offset, length, fua=fua, no_hole=no_hole, fast_only=fast_only))
+
+    def block_status(self, offset: int, length: int) -> Deferred[list[StatusExtent]]:
+        """See L{dst.interfaces.IBlockDevice}."""
+        return self._member.node.block_status(offset, length)
+
+    def status(self) -> StatusTree:
+        """See L{dst.interfaces.IBlockDevice}."""
+        return self._member.node.status()
 
 
 class Member:
@@ -67,6 +141,30 @@ class Member:
         self.grace: IDelayedCall | None = None
         self.unobserve: StopObserving = _nothing
         self.history: list[str] = []
+        self.device = CountedDevice(self)
+        self.drained: Callable[[], None] = _nothing
+        self._waits: dict[Deferred[Any], None] = {}
+
+    def unless_left(self, done: Deferred[_T]) -> Deferred[_T]:
+        """
+        As C{done}, but failing when the member leaves: nobody waits for what hangs on a member that is gone.
+        """
+        wait: Deferred[_T] = Deferred()
+        self._waits[wait] = None
+
+        def ended(result: Any) -> None:
+            if wait in self._waits:
+                del self._waits[wait]
+                wait.callback(result)
+
+        done.addBoth(ended)
+        return wait
+
+    def left(self) -> None:
+        """It does not count any more."""
+        waits, self._waits = self._waits, {}
+        for wait in waits:
+            wait.errback(Unavailable(f"{self.name} has left"))
 
     @property
     def name(self) -> str:

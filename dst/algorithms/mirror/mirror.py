@@ -49,6 +49,9 @@ _log = Logger()
 PIECE_BYTES = 32 * 1024 * 1024
 """A change without data can be as long as the device; it is done in pieces that hold a bounded part of it."""
 
+_THAW_S = 1.0
+"""How often a frozen storage looks whether its last copies can be used again."""
+
 _CLOSE_S_MAX = 10.0
 """How long a stop waits for what has not been answered; after that it is answered with an error."""
 
@@ -117,6 +120,8 @@ class _Serving:
         )
         self.returning = Returning(clock, members, self.configuration, self.hot, self.copier, self.label)
         self._members = members
+        for member in members:
+            member.drained = lambda member=member: self._drained(member)  # type: ignore[misc]
         self.hot.start(sorted(started.hot))
         if len(started.sources) > 1:
             self.hot.unreconciled = set(started.hot)
@@ -139,6 +144,7 @@ class _Serving:
             for region in alone:
                 self.data_path.reconciled(region)
         self.data_path.gone(gone)
+        self.hot.left()
         for member in self._members:
             self.returning.consider(member)
 
@@ -177,6 +183,7 @@ class Mirror(ObservableNode):
         self._asks = False
         self._closing = False
         self._freeze: IDelayedCall | None = None
+        self._thaw: IDelayedCall | None = None
         self._ready: Deferred[None] | None = None
 
     @property
@@ -244,6 +251,17 @@ class Mirror(ObservableNode):
         for member in self.members:
             if member in started.sources:
                 member.become(MemberState.IN_SYNC)
+        now = started.label.record.incarnation
+        if self.incarnation and self.incarnation != now:
+            # Unflushed writes may be lost: everybody who could have seen them is told before anything is served.
+            self.changed(incarnation=now)
+            self.clock.callLater(0, self.clock.callLater, 0, self._serve, started)
+        else:
+            self._serve(started)
+
+    def _serve(self, started: Started) -> None:
+        if self._closing:
+            return
         serving = self._serving = _Serving(self, started)
         self.changed(
             LinkState.READY,
@@ -254,7 +272,8 @@ class Mirror(ObservableNode):
         serving.data_path.choose_readers()
         serving.copier.reconcile_all()
         for member in self.members:
-            self._look_at(member)
+            if self._serving is serving:
+                self._look_at(member)
         self._opened()
 
     def _geometry(self, size: int) -> Geometry:
@@ -325,16 +344,16 @@ class Mirror(ObservableNode):
             return
         if serving.hot.unreconciled:
             return
-        limit = self.clock.callLater(max(0.1, end - self.clock.seconds()), serving.configuration.stop)
+        left_s = max(0.1, end - self.clock.seconds())
         try:
-            if await serving.hot.clear_all() and not serving.hot.regions:
-                await serving.data_path.flush()
-                await serving.configuration.release()
-        except DSTError as error:
+            await Deferred.fromCoroutine(self._make_released(serving)).addTimeout(left_s, self.clock)  # type: ignore[arg-type]
+        except (DSTError, TimeoutError) as error:
             _log.warn("{name} could not be released: {error}", name=self.name, error=error)
-        finally:
-            if limit.active():
-                limit.cancel()
+
+    async def _make_released(self, serving: _Serving) -> None:
+        if await serving.hot.clear_all() and not serving.hot.regions:
+            await serving.data_path.flush()
+            await serving.configuration.release()
 
     # -- members come and go
 
@@ -382,10 +401,11 @@ class Mirror(ObservableNode):
                 serving.data_path.send_again(member)
                 for each in self.members:
                     serving.returning.consider(each)
-        elif other:
-            configuration.fail(member, "it restarted and may have lost what it had not flushed")
-        elif shrunk:
-            configuration.fail(member, "its media has become smaller or read-only")
+        elif other or shrunk:
+            reason = "it restarted and may have lost what it had not flushed"
+            configuration.fail(member, reason if other else "its media has become smaller or read-only")
+            if configuration.stalled & member.bit:
+                self._start_again(f"{member.name} had the last copy, and {reason}")
 
     def _grace_over(self, member: Member) -> None:
         member.grace = None
@@ -399,6 +419,7 @@ class Mirror(ObservableNode):
         if serving is None:
             return
         serving.data_path.choose_readers()
+        serving.hot.look_again()
         if serving.configuration.frozen:
             self._begin_freeze(serving)
         elif self.link is not LinkState.READY:
@@ -406,14 +427,27 @@ class Mirror(ObservableNode):
             serving.data_path.accept()
             self.changed(LinkState.READY, "")
             serving.data_path.send_unsent()
+            serving.hot.left()
         self.tell_observers()
 
     def _begin_freeze(self, serving: _Serving) -> None:
         last = members_in(self.members, serving.configuration.in_sync)
         reasons = "; ".join(f"{member.name}: {member.reason or member.node.reason}" for member in last)
         self.changed(LinkState.INTERRUPTED, f"no copy with the latest data can be reached ({reasons})")
+        if self._thaw is None:
+            self._thaw = self.clock.callLater(_THAW_S, self._try_to_thaw, serving)
         if self.options.on_loss == "error" and self._freeze is None:
             self._freeze = self.clock.callLater(self.options.freeze_s, self._freeze_over, serving)
+
+    def _try_to_thaw(self, serving: _Serving) -> None:
+        """A last copy that failed an operation without its link breaking tells nobody when it is well again."""
+        self._thaw = None
+        if serving is not self._serving or not serving.configuration.frozen:
+            return
+        self._thaw = self.clock.callLater(_THAW_S, self._try_to_thaw, serving)
+        for member in members_in(self.members, serving.configuration.in_sync):
+            if member.ready and self._serving is serving:
+                self._look_at(member)
 
     def _freeze_over(self, serving: _Serving) -> None:
         self._freeze = None
@@ -421,9 +455,10 @@ class Mirror(ObservableNode):
         serving.data_path.refuse(Unavailable(f"{self.name}: {self.reason}"))
 
     def _end_freeze(self) -> None:
-        if self._freeze is not None:
-            self._freeze.cancel()
-            self._freeze = None
+        for timer in (self._freeze, self._thaw):
+            if timer is not None:
+                timer.cancel()
+        self._freeze = self._thaw = None
 
     # -- blocks
 

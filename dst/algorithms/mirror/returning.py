@@ -153,7 +153,7 @@ class Returning:
         return member.ready and not member.suspended and not self._configuration.frozen and not self.stopped
 
     async def _judge(self, member: Member) -> tuple[MemberVerdict, FoundLabel]:
-        member.labels = labels = LabelStore(member.node)
+        member.labels = labels = LabelStore(member.device)
         known = [other.labels.label for other in self._members if other.labels is not None]
         found = await labels.read(label.media_size for label in known if label is not None)
         member.found = found
@@ -187,7 +187,7 @@ class Returning:
         await self._configuration.make_stable()
         zone = Zone.at_end_of(member.node.geometry.size, self._storage.region_size)
         regions = zone.regions_of(self._storage.data_size)
-        member.tables = TableStore(member.node, zone, RegionTable(regions, self._storage.storage_id))
+        member.tables = TableStore(member.device, zone, RegionTable(regions, self._storage.storage_id))
         await member.tables.create()
         member.labels.label = None
         label = new_member_label(self._storage, member)
@@ -199,7 +199,7 @@ class Returning:
         member.node_id = label.node_id
         zone = member.zone_of(label)
         table = RegionTable(zone.regions_of(self._storage.data_size), self._storage.storage_id)
-        member.tables = TableStore(member.node, zone, table)
+        member.tables = TableStore(member.device, zone, table)
         bad = await member.tables.load()
         if bad:
             _log.warn("{member}: {bad} pages of the region table were unusable", member=member.name, bad=bad)

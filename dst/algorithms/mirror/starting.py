@@ -234,7 +234,7 @@ class Starter:
 
     async def _look_at(self, member: Member, kept: Label | None) -> None:
         incarnation = member.node.incarnation
-        member.labels = LabelStore(member.node)
+        member.labels = LabelStore(member.device)
         others = [other.labels.label for other in self._members if other.labels is not None]
         sizes = [label.media_size for label in [kept, *others] if label is not None]
         try:
@@ -313,7 +313,7 @@ class Starter:
         zone = Zone.at_end_of(size, label.region_size)
         table = RegionTable(zone.regions_of(label.data_size), label.storage_id)
         table.fill(age)
-        member.tables = TableStore(member.node, zone, table)
+        member.tables = TableStore(member.device, zone, table)
         await member.tables.create()
         own = label.evolve(
             node_id=member.node_id,
@@ -389,7 +389,7 @@ class Starter:
         label = member.found.label if member.found is not None else None
         assert label is not None
         table = RegionTable(member.zone_of(label).regions_of(label.data_size), label.storage_id)
-        member.tables = TableStore(member.node, member.zone_of(label), table)
+        member.tables = TableStore(member.device, member.zone_of(label), table)
         bad = await member.tables.load()
         if bad:
             _log.warn("{member}: {bad} pages of the region table were unusable", member=member.name, bad=bad)

@@ -1,0 +1,1 @@
+"""What a mirror must survive: named traces and seeded walks over disks that fail."""
