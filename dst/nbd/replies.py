@@ -235,11 +235,11 @@ class ReplyParser:
         replies: list[Reply],
     ) -> int:
         begin = at + _CHUNK_HEADER_BYTES
-        if end - begin < _OFFSET.size:
-            return 0
         size = length - _OFFSET.size
         if size <= 0:
             raise self._broken(f"sent a data chunk of {length} bytes")
+        if end - begin < _OFFSET.size:
+            return 0
         self._count(pending)
         (offset,) = _OFFSET.unpack_from(data, begin)
         begin += _OFFSET.size
