@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import socket
+import stat
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -20,7 +23,7 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SkipTest, TestCase
 
-__all__ = ["TOOLS", "Server", "needs", "run"]
+__all__ = ["ENVIRONMENT", "TOOLS", "Server", "needs", "run"]
 
 TOOLS: Final = {
     "fio": "fio",
@@ -40,6 +43,9 @@ TOOLS: Final = {
 
 RUN_S_MAX: Final = 60.0
 """A program that takes longer hangs."""
+
+ENVIRONMENT: Final = {**os.environ, "PATH": f"/usr/bin:/bin:{os.environ.get('PATH', '')}"}
+"""Debian's programs want Debian's Python, not that of the tests."""
 
 START_STEPS_MAX: Final = 400
 """How often a server's socket is looked for, 25 ms apart."""
@@ -82,7 +88,7 @@ async def run(*command: str, expect: int | None = 0) -> str:
     @return: what it printed; with another exit code expected, also its complaints.
     """
     output = _Output()
-    process = reactor.spawnProcess(output, shutil.which(command[0]) or command[0], command, os.environ)
+    process = reactor.spawnProcess(output, shutil.which(command[0]) or command[0], command, ENVIRONMENT)
     limit = reactor.callLater(RUN_S_MAX, process.signalProcess, "KILL")
     code = await output.ended
     if limit.active():
@@ -96,27 +102,43 @@ async def run(*command: str, expect: int | None = 0) -> str:
 class Server:
     """A server process that listens on a UNIX socket, until the test ends."""
 
-    def __init__(self, case: TestCase, path: str, *command: str) -> None:
+    def __init__(self, case: TestCase, path: str, *command: str, pid_file: str = "") -> None:
+        """
+        @param path: it has started when there is something here, and, if that is a socket, it can be connected to.
+        @param pid_file: where a server that goes to the background writes its number.
+        """
         self.path = path
+        self._pid_file = pid_file
         self._output = _Output()
         program = shutil.which(command[0])
         if program is None:
             raise SkipTest(f"{command[0]} is missing; it is in the Debian package {TOOLS[command[0]]}")
-        self._process = reactor.spawnProcess(self._output, program, command, os.environ)
+        self._process = reactor.spawnProcess(self._output, program, command, ENVIRONMENT)
         case.addCleanup(self.stop)
 
     async def started(self) -> None:
         """Wait until it listens."""
         for _ in range(START_STEPS_MAX):
-            if os.path.exists(self.path):
+            if os.path.exists(self.path) and self._listens():
                 return
-            if self._output.ended.called:
+            if self._output.ended.called and not self._pid_file:
                 break
             await deferLater(reactor, 0.025)
         raise AssertionError(f"the server did not start: {self._output.err.decode(errors='replace')}")
 
+    def _listens(self) -> bool:
+        if not stat.S_ISSOCK(os.stat(self.path).st_mode):
+            return True
+        with socket.socket(socket.AF_UNIX) as client:
+            return client.connect_ex(self.path) == 0
+
     async def stop(self) -> None:
         """Kill it, and wait until it is dead."""
+        if self._pid_file and os.path.exists(self._pid_file):
+            with open(self._pid_file) as file:
+                pid = int(file.read())
+            os.unlink(self._pid_file)
+            os.kill(pid, signal.SIGTERM)
         if not self._output.ended.called:
             self._process.signalProcess("KILL")
             await self._output.ended

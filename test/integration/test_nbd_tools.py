@@ -14,7 +14,7 @@ from twisted.internet.endpoints import UNIXClientEndpoint
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
-from dst.errors import NotSupported
+from dst.errors import LimitReached, NotSupported
 from dst.exports.nbd_server import NBDServerFactory
 from dst.geometry import BlockStatus
 from dst.nodes.file import FileNode
@@ -298,8 +298,10 @@ def _node(path: str, export: str = "", **options: Any) -> NBDNode:
     return NBDNode(reactor, "far", UNIXClientEndpoint(reactor, path), export, address=path, **options)
 
 
-async def _over(case: TestCase, path: str, *command: str, export: str = "", **options: Any) -> Specimen:
-    server = Server(case, path, *command)
+async def _over(
+    case: TestCase, path: str, *command: str, export: str = "", pid_file: str = "", **options: Any
+) -> Specimen:
+    server = Server(case, path, *command, pid_file=pid_file)
     await server.started()
     # A foreign server has no incarnation, and need not tell holes.
     return Specimen(
@@ -350,11 +352,13 @@ async def over_nbd_server(case: TestCase) -> Specimen:
     path, image, config = short_socket(case), case.mktemp(), case.mktemp()
     with open(image, "wb") as file:
         file.truncate(8 << 20)
+    pid_file = os.path.abspath(case.mktemp())
     Path(config).write_text(
-        f"[generic]\nunixsock = {path}\nport = 0\n"
+        f"[generic]\nunixsock = {path}\nlistenaddr = 127.0.0.1\nport = 10809\n"
         f"[vol]\nexportname = {os.path.abspath(image)}\nflush = true\nfua = true\ntrim = true\n"
     )
-    return await _over(case, path, "nbd-server", "-d", "-C", config, export="vol")
+    command = ("nbd-server", "-C", config, "-p", pid_file)
+    return await _over(case, path, *command, pid_file=pid_file, export="vol")
 
 
 @needs("nbdkit")
@@ -447,12 +451,12 @@ class ForeignServerTests(TestCase):
             path,
             "eval",
             "get_size=echo 65536",
-            "pread=echo ENOTSUP no reading here >&2; exit 1",
+            "pread=echo ENOMEM no reading here >&2; exit 1",
         )
         node = specimen.node
         self.addCleanup(node.close)
         await node.open()
-        await self.assertFailure(node.read(0, 512), NotSupported)
+        await self.assertFailure(node.read(0, 512), LimitReached)
         await node.close()
 
     @needs("qemu-nbd", "nbdcopy")
