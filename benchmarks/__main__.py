@@ -24,6 +24,8 @@ from benchmarks.subjects import GROUPS, Kind, Subject, missing
 DEVICE_BYTES = 256 << 20
 """Small enough for everybody's page cache: it is the servers that are compared, not the disk."""
 
+DEVICE_BYTES_QUICK = 32 << 20
+
 
 def arguments() -> argparse.Namespace:
     """What was asked for."""
@@ -58,7 +60,7 @@ def present(group: str) -> list[Kind]:
     return kinds
 
 
-def run_group(group: str, rows: list[Row], rounds: int, seconds: float) -> Results:
+def run_group(group: str, rows: list[Row], rounds: int, seconds: float, size: int) -> Results:
     """Start the servers of a group, put every load on each in turn, and end them."""
     kinds = present(group)
     results = Results(group, kinds, rows)
@@ -66,14 +68,14 @@ def run_group(group: str, rows: list[Row], rounds: int, seconds: float) -> Resul
         directory = Path(name)
         subjects: list[Subject] = []
         for kind in kinds:
-            subjects.append(kind.start(processes, directory, DEVICE_BYTES))
-            fill(directory, subjects[-1].uri, DEVICE_BYTES)
+            subjects.append(kind.start(processes, directory, size))
+            fill(directory, subjects[-1].uri, size)
         for number in range(rounds):
             for row in rows:
                 # Each round begins with another server, so that what one leaves behind falls on each in turn.
                 turn = number % len(subjects)
                 for subject in subjects[turn:] + subjects[:turn]:
-                    results.add(row, subject.kind, measure(directory, subject.uri, DEVICE_BYTES, row, seconds))
+                    results.add(row, subject.kind, measure(directory, subject.uri, size, row, seconds))
                     for server in subject.servers:
                         processes.check(server)
             print(f"{group}: round {number + 1} of {rounds} done", file=sys.stderr, flush=True)
@@ -90,12 +92,13 @@ def main() -> int:
     options = arguments()
     signal.signal(signal.SIGTERM, terminated)
     rows = [ROWS[number - 1] for number in options.row] if options.row else list(ROWS)
+    size = DEVICE_BYTES_QUICK if options.quick else DEVICE_BYTES
     found = []
     try:
         fio = check_fio()
         print(f"DST {dst.__version__}, {fio}, {os.cpu_count()} processors, Linux {platform.release()}")
         for group in options.only or GROUPS:
-            found.append(run_group(group, rows, options.rounds, options.seconds))
+            found.append(run_group(group, rows, options.rounds, options.seconds, size))
             print(f"\n{group}\n{found[-1].table()}\n", flush=True)
     except Failed as error:
         print(f"benchmarks: {error}", file=sys.stderr)
@@ -112,6 +115,7 @@ def main() -> int:
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "rounds": options.rounds,
         "seconds": options.seconds,
+        "device_bytes": size,
     }
     report = {**machine, "groups": [results.plain() for results in found]}
     (options.output / "results.json").write_text(json.dumps(report, indent=1) + "\n")

@@ -81,7 +81,7 @@ def _run(directory: Path, uri: str, size: int, *options: str, timeout_s: float) 
 
 def fill(directory: Path, uri: str, size: int) -> None:
     """Write everything once, so that no server answers from holes."""
-    options = ["--rw=write", "--bs=1M", "--iodepth=8", "--refill_buffers", "--end_fsync=1"]
+    options = ["--rw=write", "--bs=1M", "--iodepth=8", "--refill_buffers"]
     _run(directory, uri, size, *options, timeout_s=300)
 
 
