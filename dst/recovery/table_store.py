@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from dst.errors import IncarnationChanged
 from dst.geometry import align_down
 from dst.interfaces import IBlockDevice
 from dst.label.region_table import PageImage, RegionTable
@@ -39,11 +40,13 @@ class TableStore:
         self._waiting: list[Deferred[None]] = []
         self._stable_wanted = False
         self._busy = False
+        self._incarnation = b""
 
     # -- the whole table
 
     async def create(self) -> None:
         """Write a table of a new member: every entry as this table has it, and nothing that stood there before."""
+        self._incarnation = self._device.incarnation
         pages = self.table.pages
         images = [self.table.next_image(page) for page in range(pages)]
         per_write = _LOAD_BYTES // PAGE_BYTES
@@ -61,6 +64,7 @@ class TableStore:
 
         @return: how many pages were unusable in both slots (hot with age none).
         """
+        self._incarnation = self._device.incarnation
         pages, bad = self.table.pages, 0
         per_read = min(_LOAD_BYTES, align_down(self._device.geometry.transfer_bytes_max, PAGE_BYTES)) // PAGE_BYTES
         for first in range(0, pages, per_read):
@@ -72,13 +76,23 @@ class TableStore:
                 bad += not self.table.load_page(first + n, [slot[at : at + PAGE_BYTES] for slot in slots])
         # What was read may stand in a cache only; the next image of a page must not overwrite the last stable one.
         await self._device.flush()
+        self._check_incarnation()
         return bad
 
     async def flush(self) -> None:
         """Flush the member; what had been written of the table is stable then, too."""
         covered = self.table.flush_begins()
         await self._device.flush()
+        self._check_incarnation()
         self.table.flushed(covered)
+
+    def _check_incarnation(self) -> None:
+        """
+        A flush that succeeds after another one has failed says nothing of what that one lost: it succeeds because
+        the loss is forgotten.
+        """
+        if self._device.incarnation != self._incarnation:
+            raise IncarnationChanged("the member has lost what it had not flushed")
 
     # -- parts of it
 
@@ -132,6 +146,7 @@ class TableStore:
     async def _write_one_through(self, image: PageImage) -> None:
         """One page needs no flush of the whole member, and one round trip less."""
         await self._device.write(self._place(image), image[3], fua=True)
+        self._check_incarnation()
         self.table.written(image)
         self.table.flushed({image[0]: (image[1], image[2])})
 

@@ -79,6 +79,7 @@ class World:
     def __init__(self, members: int, seed: int = 0, **options: Any) -> None:
         self.random = random.Random(seed)
         self.media = [SimulatedMedia(MEDIA_BYTES, seed=seed * 31 + n) for n in range(members)]
+        self.entropy = random.Random(~seed)
         self.store = MemoryRecordStore()
         self.options = MirrorOptions(
             **{"region_size": REGION_BYTES, "hot_regions": 3, "start_wait_s": 0.5, "grace_s": 1.0} | options
@@ -108,7 +109,7 @@ class World:
             if not self.plugged[n]:
                 node.pull()
             self.nodes.append(node)
-        self.mirror = Mirror(self.clock, "vol", self.nodes, self.options, self.store)
+        self.mirror = Mirror(self.clock, "vol", self.nodes, self.options, self.store, entropy=self.entropy.randbytes)
         self.mirror.observe(self._told)
         self.opened: list[object] = []
         self.mirror.open().addBoth(self.opened.append)

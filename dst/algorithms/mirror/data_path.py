@@ -343,6 +343,12 @@ class DataPath:
     def _flushed(
         self, _: None, flush: _Flush, member: Member, table: RegionTable, covered: dict[int, tuple[int, int]]
     ) -> None:
+        if member.node.incarnation != member.incarnation:
+            # It succeeds because an earlier one failed, and what that one lost is forgotten.
+            self._not_flushed(
+                Failure(IncarnationChanged(f"{member.name} lost what it had not flushed")), flush, member
+            )
+            return
         member.outstanding -= 1
         table.flushed(covered)
         if flush.pending & member.bit:

@@ -5,11 +5,11 @@ The mirror as its users see it: one block device that outlives its members.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from attrs import evolve, frozen
-from twisted.internet.defer import Deferred, DeferredList, fail
+from twisted.internet.defer import Deferred, DeferredList, TimeoutError, fail
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -118,7 +118,9 @@ class _Serving:
             self.label.data_size,
             mirror.tell_observers,
         )
-        self.returning = Returning(clock, members, self.configuration, self.hot, self.copier, self.label)
+        self.returning = Returning(
+            clock, members, self.configuration, self.hot, self.copier, self.label, mirror.entropy
+        )
         self._members = members
         for member in members:
             member.drained = lambda member=member: self._drained(member)  # type: ignore[misc]
@@ -165,8 +167,10 @@ class Mirror(ObservableNode):
         options: MirrorOptions | None = None,
         store: IRecordStore | None = None,
         member_options: Sequence[MemberOptions] | None = None,
+        entropy: Callable[[int], bytes] = os.urandom,
     ) -> None:
         """
+        @param entropy: where identities and tags come from: must never repeat.
         @param store: where the owner keeps the record; without one every member is needed to start.
         """
         ObservableNode.__init__(self, clock, name)
@@ -177,7 +181,8 @@ class Mirror(ObservableNode):
         self.members = [
             Member(index, node, each) for index, (node, each) in enumerate(zip(nodes, given, strict=True))
         ]
-        self._owner = os.urandom(16)
+        self.entropy = entropy
+        self._owner = entropy(16)
         self._serving: _Serving | None = None
         self._starter: Starter | None = None
         self._asks = False
@@ -223,6 +228,7 @@ class Mirror(ObservableNode):
             options.region_size,
             options.start_wait_s,
             self._said,
+            self.entropy,
         )
         run = Deferred.fromCoroutine(starter.run())
         run.addCallback(self._started).addErrback(
@@ -346,7 +352,7 @@ class Mirror(ObservableNode):
             return
         left_s = max(0.1, end - self.clock.seconds())
         try:
-            await Deferred.fromCoroutine(self._make_released(serving)).addTimeout(left_s, self.clock)  # type: ignore[arg-type]
+            await Deferred.fromCoroutine(self._make_released(serving)).addTimeout(left_s, self.clock)
         except (DSTError, TimeoutError) as error:
             _log.warn("{name} could not be released: {error}", name=self.name, error=error)
 

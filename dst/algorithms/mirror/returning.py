@@ -9,8 +9,7 @@ refused with a sentence.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -69,7 +68,9 @@ class Returning:
         hot: HotSet,
         copier: Copier,
         storage: Label,
+        entropy: Callable[[int], bytes],
     ) -> None:
+        self._entropy = entropy
         self._clock = clock
         self._members = members
         self._configuration = configuration
@@ -182,7 +183,7 @@ class Returning:
 
     async def _label_new_media(self, member: Member) -> None:
         assert member.labels is not None
-        member.node_id = os.urandom(16)
+        member.node_id = self._entropy(16)
         # The record names it before its own label does: a label that no record names would be refused.
         await self._configuration.make_stable()
         zone = Zone.at_end_of(member.node.geometry.size, self._storage.region_size)

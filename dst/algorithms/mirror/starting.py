@@ -7,7 +7,6 @@ stands on its media and in the owner's own store.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -79,6 +78,7 @@ class Starter:
         region_size: int,
         wait_s: float,
         said: Callable[[str, bool], None],
+        entropy: Callable[[int], bytes],
     ) -> None:
         """
         @param region_size: for a new storage; 0 for the default.
@@ -93,6 +93,7 @@ class Starter:
         self._region_size = region_size
         self._wait_s = wait_s
         self._said = said
+        self._entropy = entropy
         self._command: _Command | None = None
         self._forced = ""
         self._waited = False
@@ -287,14 +288,14 @@ class Starter:
             )
         capacity = min(Zone.at_end_of(size, region_size).capacity for size in sizes)
         data_size = align_down(capacity, PAGE_BYTES)
-        claim = Claim(1, int.from_bytes(os.urandom(8), "little") | 1, self._owner)
+        claim = Claim(1, int.from_bytes(self._entropy(8), "little") | 1, self._owner)
         for member in self._members:
-            member.node_id = os.urandom(16)
+            member.node_id = self._entropy(16)
             member.incarnation = member.node.incarnation
         record = Record(
-            claim, 1, os.urandom(16), tuple(self._entry(member, member is first) for member in self._members)
+            claim, 1, self._entropy(16), tuple(self._entry(member, member is first) for member in self._members)
         )
-        storage_id = os.urandom(16)
+        storage_id = self._entropy(16)
         label = Label(0, storage_id, b"", self._algorithm, 0, True, Epoch(), 0, 0, data_size, region_size, 0, record)
         _log.info("a new storage of {size} bytes on {n} members", size=data_size, n=len(self._members))
         # The kept member last: until its label is written none of the others is a source.
@@ -341,8 +342,8 @@ class Starter:
         ancestry = record.ancestry
         if verdict.row == "forced":
             ancestry = (*ancestry[-8:], (record.claim, record.sequence))
-        claim = Claim(record.claim.number + 1, int.from_bytes(os.urandom(8), "little") | 1, self._owner)
-        incarnation = os.urandom(16) if verdict.lost_cache else record.incarnation
+        claim = Claim(record.claim.number + 1, int.from_bytes(self._entropy(8), "little") | 1, self._owner)
+        incarnation = self._entropy(16) if verdict.lost_cache else record.incarnation
         entries = []
         for entry in record.members:
             known_as = [each for each in self._members if each.node_id == entry.node_id]
