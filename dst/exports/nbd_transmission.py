@@ -2,11 +2,8 @@
 The transmission phase of one NBD client: its requests are done on a device, the answers go back.
 
 This is the data path.  One wake-up may bring dozens of requests: they are all begun, and whatever has an answer by
-then is sent with one call.  A request costs no object of its own; what is in flight is counted, not kept.
-
-What a request holds (its place among the client's requests and the bytes of its data) is given back when its answer
-has gone to the kernel, not when it was made: so a client that does not read its answers runs into its own limit, and
-reading from it stops.
+then is sent with one call.  A request costs no object of its own; what is in flight is counted, not kept
+(L{dst.exports.nbd_answers}).
 """
 
 from __future__ import annotations
@@ -16,10 +13,9 @@ from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
-from dst.errors import DSTError, InternalError, InvalidRequest, PeerError, ReadOnly
-from dst.geometry import StatusExtent
+from dst.errors import DSTError, InvalidRequest, PeerError, ReadOnly
+from dst.exports.nbd_answers import Answers
 from dst.interfaces import Buffer, INode, OpenExport
 from dst.nbd.constants import (
     CMD_BLOCK_STATUS,
@@ -37,39 +33,23 @@ from dst.nbd.constants import (
     CMD_WRITE_ZEROES,
     COMMAND_NAMES,
 )
-from dst.nbd.errno import errno_for
 from dst.nbd.requests import (
     Request,
     RequestParser,
-    block_status_reply,
-    data_chunk_head,
-    error_chunk,
-    hole_chunk,
-    simple_reply,
 )
-from dst.nbd.server_handshake import META_CONTEXT_ID, Agreement
+from dst.nbd.server_handshake import Agreement
 from dst.status import LinkState
 
 if TYPE_CHECKING:
-    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+    from twisted.internet.interfaces import IReactorTime
 
     from dst.exports.nbd_limits import Budget, NBDLimits
     from dst.transport.stream import Stream
 
 __all__ = ["ITransmissionOwner", "Transmission"]
 
-GUARANTEED_BYTES: Final = 1024 * 1024
-"""A client with nothing in flight may begin a request of this size even when the server's budget is used up."""
-
 CACHE_READ_BYTES: Final = 1024 * 1024
 """What the cache command reads at a time."""
-
-HOLE_BYTES_MIN: Final = 32 * 1024
-"""Smaller reads are not looked at for zeroes: to say "hole" would save less than to look costs."""
-
-_NO_KEYWORDS: Final[dict[str, object]] = {}
-
-_ZEROES: Final = bytes(1024 * 1024)
 
 _FLAGS_ALLOWED: Final = {
     CMD_READ: CMD_FLAG_FUA | CMD_FLAG_DF,
@@ -87,6 +67,8 @@ device.
 """
 
 _CHANGING: Final = frozenset({CMD_WRITE, CMD_TRIM, CMD_WRITE_ZEROES})
+
+_NO_KEYWORDS: Final[dict[str, object]] = {}
 
 _BUFFERS: Final = (bytes, bytearray, memoryview)
 
@@ -108,7 +90,7 @@ class ITransmissionOwner(Protocol):
         """Close the connection when everything was sent."""
 
 
-class Transmission:
+class Transmission(Answers):
     """One client's requests on one device."""
 
     def __init__(
@@ -121,17 +103,12 @@ class Transmission:
         limits: NBDLimits,
         budget: Budget,
     ) -> None:
-        self._clock = clock
+        super().__init__(clock, agreement.structured, stream, limits, budget)
         self._node = opened.node
         self._read_only = opened.read_only or opened.node.geometry.read_only
-        self._structured = agreement.structured
         self._block_status = agreement.block_status
-        self._stream = stream
         self._owner = owner
-        self._requests_max = limits.requests_max
-        self._session_bytes_max = limits.session_bytes_max
         self._turn_requests_max = limits.turn_requests_max
-        self._budget = budget
         self._geometry = opened.node.geometry
         self._incarnation = opened.node.incarnation
         self._transfer_bytes_max = agreement.export.transfer_bytes_max
@@ -139,16 +116,8 @@ class Transmission:
         self._parser = RequestParser(agreement.export.transfer_bytes_max)
         self._waiting: deque[Request] = deque()
         self._prepaid = False  # the first of those waiting, a large write, was charged before it was received
-        self._requests = 0  # begun and their answers not sent
-        self._charged_bytes = 0
-        self._answered = 0  # of these, those whose answers are made
-        self._answered_bytes = 0
-        self._out: list[Buffer] = []
-        self._running = False
         self._reading = True
         self._finishing = False
-        self._ended = False
-        self._turn: IDelayedCall | None = None
         self._received = 0
         self._seen: tuple[int, int] = (-1, -1)
         self._seen_at = clock.seconds()
@@ -194,16 +163,9 @@ class Transmission:
 
     def lost(self) -> None:
         """The connection is gone: give back everything.  What is still being done is done for nobody."""
-        self._ended = True
         self._stop_observing()
         self._waiting.clear()
-        self._out.clear()
-        self._budget.forget(self._schedule)
-        if self._turn is not None:
-            self._turn.cancel()
-            self._turn = None
-        charged, self._charged_bytes = self._charged_bytes, 0
-        self._budget.give_back(charged)
+        self._give_back_all()
 
     def stalled_s(self) -> float:
         """
@@ -293,31 +255,6 @@ class Transmission:
         if data is not None or (command == CMD_READ and length <= self._transfer_bytes_max):
             return length
         return 0
-
-    def _admit(self, length: int) -> bool:
-        """Whether a request that holds C{length} bytes may begin now."""
-        if self._has_room(length):
-            return True
-        self._flush()  # answers that have gone make room
-        return self._has_room(length)
-
-    def _has_room(self, length: int) -> bool:
-        if self._requests >= self._requests_max:
-            return False
-        charged = self._charged_bytes
-        if charged and charged + length > self._session_bytes_max:
-            return False
-        budget = self._budget
-        used = budget.used_bytes
-        if not used or used + length <= budget.bytes_max or (not charged and length <= GUARANTEED_BYTES):
-            return True
-        budget.wait(self._schedule)
-        return False
-
-    def _charge(self, length: int) -> None:
-        self._requests += 1
-        self._charged_bytes += length
-        self._budget.used_bytes += length
 
     def _execute(self, request: Request) -> None:
         command, flags, cookie, offset, length, data = request
@@ -449,37 +386,7 @@ class Transmission:
 
         return read_on(None, offset)
 
-    # What is answered
-
-    def _read_done(self, data: Buffer, cookie: int, offset: int, length: int, flags: int) -> None:
-        if self._ended:
-            return
-        if len(data) != length:
-            self._fail(InternalError(f"a read of {length} bytes gave {len(data)}"), cookie, length)
-            return
-        self._answered += 1
-        self._answered_bytes += length
-        out = self._out
-        if self._structured:
-            if length >= HOLE_BYTES_MIN and not flags & CMD_FLAG_DF and _ZEROES.startswith(data):
-                out.append(hole_chunk(cookie, offset, length))
-            else:
-                out.append(data_chunk_head(cookie, offset, length))
-                out.append(data)
-        else:
-            out.append(simple_reply(cookie))
-            out.append(data)
-        if not self._running and self._turn is None:
-            self._schedule()
-
-    def _done(self, _: object, cookie: int, length: int) -> None:
-        if self._ended:
-            return
-        self._answered += 1
-        self._answered_bytes += length
-        self._out.append(simple_reply(cookie))  # also allowed where replies are structured, and shorter
-        if not self._running and self._turn is None:
-            self._schedule()
+    # What happens to the device
 
     def _durable(self, _: object, cookie: int, length: int) -> None:
         """
@@ -492,62 +399,6 @@ class Transmission:
             self._node_changed(self._node)
             return
         self._done(None, cookie, length)
-
-    def _status_done(self, extents: list[StatusExtent], cookie: int, length: int, flags: int) -> None:
-        if self._ended:
-            return
-        if not extents:
-            self._fail(InternalError("the device said nothing of the extent"), cookie, 0)
-            return
-        if flags & CMD_FLAG_REQ_ONE:
-            extents = extents[:1]
-        self._answered += 1
-        self._out.append(block_status_reply(cookie, META_CONTEXT_ID, extents, length))
-        if not self._running and self._turn is None:
-            self._schedule()
-
-    def _failed(self, failure: Failure, cookie: int, length: int, changing: bool = False) -> None:
-        error = failure.value
-        if not isinstance(error, DSTError):
-            _log.failure("a request of an NBD client failed unexpectedly", failure=failure)
-            error = InternalError("the server is at fault; its log says more")
-        self._fail(error, cookie, length, changing)
-
-    def _fail(self, error: DSTError, cookie: int, length: int, changing: bool = False) -> None:
-        if self._ended:
-            return
-        self._answered += 1
-        self._answered_bytes += length
-        errno = errno_for(error.status, changing=changing)
-        if self._structured:
-            self._out.append(error_chunk(cookie, errno, error.message))
-        else:
-            self._out.append(simple_reply(cookie, errno))
-        if not self._running and self._turn is None:
-            self._schedule()
-
-    def _schedule(self) -> None:
-        """Send in a moment what is answered now, together with whatever else this turn of the reactor brings."""
-        if self._turn is None:
-            self._turn = self._clock.callLater(0, self._take_turn)
-
-    def _take_turn(self) -> None:
-        self._turn = None
-        self._run()
-
-    def _flush(self) -> None:
-        if self._out:
-            out, self._out = self._out, []
-            self._stream.send(out)
-        if self._answered and not self._stream.congested:
-            self._requests -= self._answered
-            self._answered = 0
-            given, self._answered_bytes = self._answered_bytes, 0
-            if given:
-                self._charged_bytes -= given
-                self._budget.give_back(given)
-
-    # What happens to the device
 
     def _node_changed(self, node: INode) -> None:
         """

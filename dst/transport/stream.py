@@ -19,6 +19,7 @@ over; for every other transport (TLS, tests) the same interface goes the ordinar
 
 from __future__ import annotations
 
+import ctypes
 from collections import deque
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
@@ -32,7 +33,7 @@ from dst.interfaces import Buffer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["IStreamUser", "Stream", "stream_over"]
+__all__ = ["IStreamUser", "Stream", "keep_freed_memory", "stream_over"]
 
 RECEIVE_BYTES: Final = 128 * 1024
 """
@@ -42,6 +43,31 @@ that they then have to be copied out of.
 
 GATHERED_BUFFERS_MAX: Final = 512
 """Buffers in one C{sendmsg}; the kernel's limit is 1024."""
+
+
+KEPT_BYTES: Final = 64 * 1024 * 1024
+"""What the C library may keep of freed memory: the data of a few dozen large requests."""
+
+_M_TRIM_THRESHOLD: Final = -1
+_M_MMAP_THRESHOLD: Final = -3
+_MMAP_THRESHOLD_BYTES: Final = 32 * 1024 * 1024
+
+
+def keep_freed_memory() -> bool:
+    """
+    Ask the C library not to give memory back to the kernel after every large request.
+
+    Else each block of 1 MiB is fetched from the kernel, page by page, zeroed, and given back: reads of this size were
+    half as fast.  It is for a whole process, so only a program does it, when it starts.
+
+    @return: whether there was such a thing to ask (glibc has it).
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return False
+    wanted = ((_M_TRIM_THRESHOLD, KEPT_BYTES), (_M_MMAP_THRESHOLD, _MMAP_THRESHOLD_BYTES))
+    return all([mallopt(parameter, value) == 1 for parameter, value in wanted])
 
 
 class IStreamUser(Protocol):
