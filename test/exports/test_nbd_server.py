@@ -6,7 +6,7 @@ import random
 from struct import pack, unpack_from
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
@@ -64,6 +64,30 @@ class FailingDevice(MemoryDevice):
         return deferred
 
     read = write = flush = trim = write_zeroes = block_status = _fail  # type: ignore[assignment]
+
+
+class CredulousDevice(MemoryDevice):
+    """A device that does whatever it is told, and notes it in C{told}: it relies on the server to check."""
+
+    def _do(self, *told: object) -> Deferred[Any]:
+        self.__dict__.setdefault("told", []).append(told)
+        return succeed(None)
+
+    def read(self, offset: int, length: int) -> Deferred[Buffer]:
+        self._do("read", offset, length)
+        return succeed(bytes(length))
+
+    def write(self, offset: int, data: Buffer, *, fua: bool = False) -> Deferred[None]:
+        return self._do("write", offset, len(data), fua)
+
+    def flush(self) -> Deferred[None]:
+        return self._do("flush")
+
+    def trim(self, offset: int, length: int) -> Deferred[None]:
+        return self._do("trim", offset, length)
+
+    def write_zeroes(self, offset: int, length: int, **how: bool) -> Deferred[None]:  # type: ignore[override]
+        return self._do("zero", offset, length, how)
 
 
 class Client(Protocol):
@@ -324,6 +348,24 @@ class NegotiationTests(ServerTestCase):
         self.send(client, request(nbd.CMD_BLOCK_STATUS, 3, 0, 4096))
         kind, cookie, payload = self.chunk(client)
         self.assertEqual((nbd.REPLY_TYPE_ERROR, 3, nbd.EINVAL), (kind, cookie, unpack_from(">I", payload)[0]))
+
+    def test_refused_context(self) -> None:
+        """A refused option for contexts leaves none selected."""
+        client = self.connect()
+        self.ask(client, nbd.OPT_STRUCTURED_REPLY)
+        self.ask(client, nbd.OPT_SET_META_CONTEXT, name("vol") + pack(">I", 1) + name(nbd.BASE_ALLOCATION))
+        self.ask(client, nbd.OPT_SET_META_CONTEXT, name("vol") + pack(">I", 7))
+        self.ask(client, nbd.OPT_GO, name("vol") + pack(">H", 0))
+        self.send(client, request(nbd.CMD_BLOCK_STATUS, 3, 0, 4096))
+        self.assertEqual(nbd.REPLY_TYPE_ERROR, self.chunk(client)[0])
+
+    def test_rotational(self) -> None:
+        """A device that seeks says so."""
+        self.device.changed(geometry=self.device.geometry.evolve(rotational=True))
+        client = self.connect()
+        self.send(client, go("vol"))
+        info = self.replies(client, nbd.OPT_GO)[-2][1]
+        self.assertTrue(unpack_from(">HQH", info)[2] & nbd.FLAG_ROTATIONAL)
 
     def test_large_blocks(self) -> None:
         """
@@ -638,6 +680,53 @@ class TransmissionTests(ServerTestCase):
         self.assertEqual((0, 1), self.simple(bystander))
 
 
+class CheckTests(ServerTestCase):
+    """The server does not rely on the device to refuse what makes no sense, and passes on exactly what was asked."""
+
+    device_class = CredulousDevice
+
+    def test_nothing_passes(self) -> None:
+        """What is beyond the end, empty, too large or not aligned never reaches the device."""
+        self.offered.devices["vol"] = self.device = self.new_device(block_size=512, transfer_bytes_max=65536)
+        client = self.agree()
+        for offset, length in ((SIZE, 512), (SIZE - 512, 1024), ((1 << 64) - 512, 512), (0, 0), (1, 512), (512, 511)):
+            self.send(client, request(nbd.CMD_READ, 1, offset, length))
+            for flags in (0, nbd.CMD_FLAG_FUA):
+                self.send(client, write(2, offset, bytes(length), flags))
+            self.send(client, request(nbd.CMD_TRIM, 3, offset, length))
+            self.send(client, request(nbd.CMD_WRITE_ZEROES, 4, offset, length))
+        self.send(client, request(nbd.CMD_READ, 1, 0, 65536 + 512))
+        self.send(client, write(2, 0, bytes(65536 + 512)))
+        self.assertEqual(6 * 5 + 2, len(client.received) // 16)
+        self.assertNotIn("told", self.device.__dict__)
+
+    def test_exactly(self) -> None:
+        """Flags arrive at the device as what they mean."""
+        client = self.agree()
+        for data in (
+            write(1, 0, b"abcd"),
+            write(2, 4, b"ab", nbd.CMD_FLAG_FUA),
+            request(nbd.CMD_TRIM, 3, 0, 8),
+            request(nbd.CMD_TRIM, 4, 8, 8, nbd.CMD_FLAG_FUA),
+            request(nbd.CMD_WRITE_ZEROES, 5, 0, 9, nbd.CMD_FLAG_NO_HOLE),
+            request(nbd.CMD_WRITE_ZEROES, 6, 0, 9, nbd.CMD_FLAG_FAST_ZERO | nbd.CMD_FLAG_FUA),
+            request(nbd.CMD_FLUSH, 7),
+        ):
+            self.send(client, data)
+        expected = [
+            ("write", 0, 4, False),
+            ("write", 4, 2, True),
+            ("trim", 0, 8),
+            ("trim", 8, 8),
+            ("flush",),
+            ("zero", 0, 9, {"fua": False, "no_hole": True, "fast_only": False}),
+            ("zero", 0, 9, {"fua": True, "no_hole": False, "fast_only": True}),
+            ("flush",),
+        ]
+        self.assertEqual(expected, self.device.told)
+        self.assertEqual([(0, cookie) for cookie in range(1, 8)], [self.simple(client) for _ in range(7)])
+
+
 class ErrorTests(ServerTestCase):
     """Every error of a device reaches the client as what it is."""
 
@@ -752,6 +841,20 @@ class LimitTests(ServerTestCase):
         self.assertEqual(2 * 20_016, len(modest.received))
         self.assertEqual([4 * 30_016] * 3, [len(client.received) for client in greedy])
         self.assertEqual(0, self.server.budget.used_bytes)
+
+    def test_budget_wakes(self) -> None:
+        """A client that waits for the bytes of others, with nothing of its own in flight, gets its turn."""
+        self.offered.devices["vol"] = self.device = self.new_device(size=4 << 20)
+        greedy, patient = self.agree(), self.agree()
+        self.send(greedy, request(nbd.CMD_READ, 1, 0, 20_000))
+        self.send(patient, request(nbd.CMD_READ, 2, 0, 2 << 20))
+        self.assertEqual(1, len(self.device.held))
+        self.device.release()
+        self.settle()
+        self.assertEqual(1, len(self.device.held))
+        self.device.release()
+        self.settle(100)
+        self.assertEqual((2 << 20) + 16, len(patient.received))
 
     def test_client_that_does_not_read(self) -> None:
         """A client that does not read its answers is not read from, and after a time not kept."""

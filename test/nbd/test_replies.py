@@ -96,6 +96,7 @@ class GoodTests(ReplyTestCase):
             (error(1, nbd.EIO, b"scratched"), MediaError),
             (data(1, 5000, BODY[:10], False) + error(1, nbd.ENOTSUP, b"", False) + hole(1, 5010, 1), NotSupported),
             (chunk(0x8002, 1, pack(">IHQ", 5, 0, 5000)), MediaError),
+            (error(1, nbd.EIO, b"scratched", False) + data(1, 5000, BODY), MediaError),
             (chunk(0x8055, 1, pack(">IH", 5, 0) + b"of tomorrow"), MediaError),
         ):
             self.assertEqual([(1, expected)], self.plain(self.parser().feed(reply)), reply[:40])
@@ -174,6 +175,8 @@ class BadTests(ReplyTestCase):
             "hole too large": hole(1, 5000, 1001),
             "hole of a wrong length": chunk(2, 1, bytes(11)),
             "overlap": data(1, 5000, BODY[:600], False) + data(1, 5500, BODY[500:]),
+            "overlap and gap": data(1, 5000, BODY[:500], False) + data(1, 5250, BODY[500:]),
+            "all of it behind a part": data(1, 5000, BODY[:10], False) + data(1, 5000, BODY),
             "gap": data(1, 5000, BODY[:400], False) + data(1, 5500, BODY[500:]),
             "too little": data(1, 5000, BODY[:999]),
             "nothing": chunk(none, 1),

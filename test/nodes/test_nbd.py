@@ -27,9 +27,10 @@ from dst.exports.nbd_server import NBDServerFactory
 from dst.geometry import BlockStatus, StatusExtent
 from dst.interfaces import INodeProvider
 from dst.nbd import constants as nbd
+from dst.nodes import nbd_connection
 from dst.nodes.memory import MemoryDevice
 from dst.nodes.nbd import ZERO_BYTES_MAX, NBDNode, NBDNodeProvider, NBDUNIXNodeProvider
-from dst.nodes.nbd_connection import QUEUED_MAX
+from dst.nodes.nbd_connection import QUEUED_MAX, REQUESTS_MAX
 from dst.status import LinkState
 from dst.testing import Specimen, node_suite
 from test.exports.offered import Offered
@@ -192,6 +193,12 @@ class OldServerTests(ServerTestCase):
         node = self.node(flags=nbd.FLAG_HAS_FLAGS | nbd.FLAG_SEND_FLUSH)
         self.result(node.write(0, bytes(512), fua=True))
         self.assertEqual([(nbd.CMD_WRITE, 0, 0, 512), (nbd.CMD_FLUSH, 0, 0, 0)], self.server.requests)
+
+    def test_durable_zeroes(self) -> None:
+        """So are durable zeroes."""
+        node = self.node(flags=nbd.FLAG_HAS_FLAGS | nbd.FLAG_SEND_FLUSH | nbd.FLAG_SEND_WRITE_ZEROES)
+        self.result(node.write_zeroes(0, 512, fua=True))
+        self.assertEqual([(nbd.CMD_WRITE_ZEROES, 0, 0, 512), (nbd.CMD_FLUSH, 0, 0, 0)], self.server.requests)
 
     def test_fua(self) -> None:
         """Where there is FUA it is used."""
@@ -453,6 +460,31 @@ class LossTests(ServerTestCase):
         self.result(node_ended(node, self))
         for each in asked:
             self.failureResultOf(each, Unavailable)
+
+    def test_requests_in_flight(self) -> None:
+        """The server has only so many requests at a time."""
+        node = self.node(mute=True)
+        asked = [node.read(0, 512) for _ in range(REQUESTS_MAX + 10)]
+        self.settle()
+        self.assertEqual(REQUESTS_MAX, len(self.server.requests))
+        self.result(node_ended(node, self))
+        for each in asked:
+            self.failureResultOf(each, Unavailable)
+
+    def test_bytes_in_flight(self) -> None:
+        """And only so many bytes; as they are answered the next ones are sent."""
+        self.patch(nbd_connection, "BYTES_MAX", 10_000)
+        node = self.node(mute=True)
+        asked = [node.read(0, 4000), node.write(0, bytes(4000)), node.read(0, 4000), node.read(0, 20_000)]
+        self.settle()
+        self.assertEqual(2, len(self.server.requests))
+        self.server.mute = False
+        for cookie, data in ((1, bytes(4000)), (2, b"")):
+            self.server.transport.write(pack(">IIQ", nbd.SIMPLE_REPLY_MAGIC, 0, cookie) + data)
+        self.settle()
+        self.assertEqual(4, len(self.server.requests))
+        for each in asked:
+            self.result(each)
 
     def test_cancelled(self) -> None:
         """A cancelled read is forgotten; its answer harms nobody."""
