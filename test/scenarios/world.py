@@ -33,6 +33,13 @@ MEDIA_BYTES = 6 * REGION_BYTES + LABELS_BYTES + 2 * PAGE_BYTES
 STEP_S = 0.002
 
 
+_graves: list[object] = []
+"""
+Owners that were killed. A killed process runs nothing any more; objects that are collected do: their
+coroutines are closed, which lets go of extents, which starts operations. So they are kept.
+"""
+
+
 class Wrong(AssertionError):
     """The storage broke a promise."""
 
@@ -137,6 +144,8 @@ class World:
                     "flush",
                 ):
                     request.run().addErrback(lambda _: None)
+            node.link = node.inner.link = LinkState.CLOSED  # type: ignore[attr-defined]
+        _graves.append((self.mirror, self.nodes))
         self.mirror = None
         self.nodes = []
         self.clock = Clock()

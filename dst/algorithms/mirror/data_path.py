@@ -297,6 +297,9 @@ class DataPath:
                 # The last copy can be reached and says no: that is the answer. The region stays hot.
                 operation.error = error
                 operation.pending &= ~member.bit
+                for target in members_in(self._members, operation.sent & self._configuration.targets):
+                    # What it did the source may not have done: it is copied again, under a new epoch.
+                    self._configuration.fail(target, f"a {operation.change.value} failed on its source")
                 if not operation.pending:
                     self._finish(operation)
             else:

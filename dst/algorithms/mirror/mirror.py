@@ -241,8 +241,7 @@ class Mirror(ObservableNode):
         if self._serving is None:
             self.changed(LinkState.AWAY, reason)
             self.tell_observers()
-        if self._asks or self._starter is None or self.link is LinkState.AWAY:
-            self._opened()
+        self._opened()
 
     def _opened(self) -> None:
         ready, self._ready = self._ready, None
@@ -608,7 +607,7 @@ class Mirror(ObservableNode):
     async def _resume(self, name: str) -> None:
         serving, member = self._asked(name)
         if not member.suspended:
-            return
+            raise InvalidRequest(f"{name} is not suspended, it is {member.state.value}")
         member.suspended = False
         member.become(MemberState.ABSENT, "resumed" if member.ready else member.node.reason)
         await serving.configuration.make_stable()
@@ -662,6 +661,7 @@ class Mirror(ObservableNode):
         serving, member = self._asked(name)
         self._not_last(serving, member, "be replaced")
         await node.open()
+        member.suspended = True  # the old node must not come back while it is on its way out
         serving.configuration.fail(member, "replaced by hand")
         await serving.configuration.make_stable()
         old = member.node

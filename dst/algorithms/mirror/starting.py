@@ -198,7 +198,8 @@ class Starter:
             verdict = judge_assembly(self._inputs(kept))
         if self._stopped:
             return None
-        self._said(verdict.reason, verdict.step is AssemblyStep.ASK)
+        if verdict.step in (AssemblyStep.ASK, AssemblyStep.WAIT):
+            self._said(verdict.reason, verdict.step is AssemblyStep.ASK)
         _log.info("{row}: {reason}", row=verdict.row, reason=verdict.reason)
         if verdict.step is AssemblyStep.SERVE:
             return await self._take_over(verdict, kept)
