@@ -168,6 +168,7 @@ class BadTests(ReplyTestCase):
             "simple reply to a block status": simple(3),
             "data for a write": data(2, 0, b"x" * 10),
             "data before the read": data(1, 4999, b"xy"),
+            "data before the read, and more to come": data(1, 4999, b"xy", False),
             "data behind the read": data(1, 5999, b"xy"),
             "empty data": data(1, 5000, b""),
             "no offset": chunk(1, 1, b"1234"),
