@@ -193,9 +193,10 @@ class Copier:
 
     def _age_source(self) -> Member:
         configuration = self._configuration
-        return next(
-            members_in(self._members, configuration.in_sync & ~configuration.leaving or configuration.in_sync)
-        )
+        in_sync = configuration.in_sync & ~configuration.leaving or configuration.in_sync
+        for member in members_in(self._members, in_sync):
+            return member
+        raise Unavailable("nobody is in sync")
 
     async def _copy_chunk(self, member: Member, first: int, end: int) -> int:
         extent = Extent(first, end, self._data_path.shift)

@@ -280,7 +280,7 @@ class DataPath:
     def _did(self, _: None, operation: Operation, member: Member) -> None:
         member.outstanding -= 1
         bit = member.bit
-        if operation.pending & bit:
+        if operation.pending & bit and operation.error is None:
             operation.pending ^= bit
             if not operation.pending:
                 self._finish(operation)
@@ -294,9 +294,10 @@ class DataPath:
             if not isinstance(error, DSTError):
                 error = MediaError(f"{member.name}: {failure.getErrorMessage()}")
             if self._configuration.usable == member.bit and not isinstance(error, Unavailable):
-                # The last copy can be reached and says no: that is the answer. The region stays hot.
+                # The last copy can be reached and says no: that is the answer, once a record says that it is the
+                # last. Others may have done it, and nobody may read the one and then the other. The region stays hot.
                 operation.error = error
-                operation.pending &= ~member.bit
+                operation.pending = self._configuration.leaving
                 for target in members_in(self._members, operation.sent & self._configuration.targets):
                     # What it did the source may not have done: it is copied again, under a new epoch.
                     self._configuration.fail(target, f"a {operation.change.value} failed on its source")
@@ -419,8 +420,9 @@ class DataPath:
         bit = member.bit
         for operation in [each for each in self._in_flight if each.pending & bit]:
             # It failed there, or was sent when others were the last ones. The gate of the marks is for both.
-            if operation.failed & bit or not operation.sent & bit:
+            if operation.failed & bit or not operation.sent & bit or operation.error is not None:
                 operation.failed = operation.sent = 0
+                operation.error = None
                 self.go(operation)
         for flush in [each for each in self._flushes if each.pending & member.bit]:
             self._send_flush(flush, member.bit)

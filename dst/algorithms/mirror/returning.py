@@ -151,7 +151,11 @@ class Returning:
 
     def _still_wanted(self, member: Member) -> bool:
         """It may have gone, or been suspended, while its media was read."""
-        return member.ready and not member.suspended and not self._configuration.frozen and not self.stopped
+        configuration = self._configuration
+        source = configuration.in_sync & ~configuration.leaving
+        return (
+            bool(source) and member.ready and not member.suspended and not configuration.frozen and not self.stopped
+        )
 
     async def _judge(self, member: Member) -> tuple[MemberVerdict, FoundLabel]:
         member.labels = labels = LabelStore(member.device)
