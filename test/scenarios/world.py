@@ -200,6 +200,8 @@ class World:
         Fires with whether it was acknowledged.
         """
         mirror = self.mirror
+        if mirror is not None:
+            self._told(mirror)
         fua = fua and change != "trim"  # a trim cannot be asked to be durable
         sectors = range(sector, sector + count)
         if mirror is None or any(each in self.in_flight for each in sectors):

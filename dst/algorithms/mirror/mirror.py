@@ -49,6 +49,8 @@ _log = Logger()
 PIECE_BYTES = 32 * 1024 * 1024
 """A change without data can be as long as the device; it is done in pieces that hold a bounded part of it."""
 
+_SUSPENDED = "suspended by hand; `dst resume` uses it again"
+
 _THAW_S = 1.0
 """How often a frozen storage looks whether its last copies can be used again."""
 
@@ -277,6 +279,8 @@ class Mirror(ObservableNode):
         serving.data_path.choose_readers()
         serving.copier.reconcile_all()
         for member in self.members:
+            if member.suspended:
+                member.become(MemberState.SUSPENDED, _SUSPENDED)
             if self._serving is serving:
                 self._look_at(member)
         self._opened()
@@ -597,7 +601,7 @@ class Mirror(ObservableNode):
         member.suspended = True
         serving.configuration.fail(member, "suspended by hand")
         await serving.configuration.make_stable()
-        member.become(MemberState.SUSPENDED, "suspended by hand; `dst resume` uses it again")
+        member.become(MemberState.SUSPENDED, _SUSPENDED)
         self.tell_observers()
 
     def resume(self, name: str) -> Deferred[None]:
