@@ -24,6 +24,7 @@ from dst.cluster.ordered_service import OrderedService
 from dst.cluster.providers import Providers
 from dst.cluster.topology import Topology
 from dst.errors import ConfigurationError, DSTError
+from dst.transport.stream import keep_freed_memory
 
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
@@ -123,6 +124,7 @@ def makeService(options: Options) -> OrderedService:
     from twisted.internet import reactor as global_reactor
 
     reactor = cast(Any, global_reactor)
+    keep_freed_memory()
 
     def failed(failure: Failure) -> None:
         if isinstance(failure.value, DSTError):
