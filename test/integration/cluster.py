@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import mmap
 import os
 import re
@@ -16,6 +17,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
+from twisted.trial.unittest import TestCase
 
 from dst.admin.client import HTTPAdmin
 from dst.errors import DSTError
@@ -23,7 +25,7 @@ from dst.status import StatusTree
 from test.integration.daemon_process import DaemonProcess
 from test.integration.debian_tools import ENVIRONMENT
 
-__all__ = ["MirrorOfThree", "Program", "differing_bytes", "free_ports", "in_sync", "soon"]
+__all__ = ["MirrorOfThree", "Program", "differing_bytes", "fio", "free_ports", "in_sync", "soon", "verified"]
 
 WAIT_S_MAX = 60.0
 """What has not happened by then does not happen: the longest wait in the core is some 20 s."""
@@ -109,6 +111,36 @@ class Program(ProcessProtocol):
         if self.code is None:
             self._process.signalProcess("KILL")
         await self._ended
+
+
+def fio(case: Any, uri: str, *options: str) -> Program:
+    """fio as a client that writes and then checks what it reads."""
+    return Program(
+        case,
+        "fio",
+        "--name=load",
+        "--thread",
+        "--ioengine=nbd",
+        f"--uri={uri}",
+        "--verify=crc32c",
+        "--do_verify=1",
+        "--verify_fatal=1",
+        "--end_fsync=1",
+        "--randrepeat=1",
+        "--eta=never",
+        "--output-format=json",
+        *options,
+    )
+
+
+async def verified(case: TestCase, load: Program) -> dict[str, Any]:
+    """Wait for fio; it must have seen no error and have read back all that it wrote."""
+    said = await load.success()
+    (job,) = json.loads(said[said.index("{") :])["jobs"]
+    case.assertEqual(0, job["error"], said)
+    case.assertGreater(job["write"]["io_bytes"], 0)
+    case.assertGreaterEqual(job["read"]["io_bytes"], job["write"]["io_bytes"])
+    return job
 
 
 NODE = """\

@@ -8,12 +8,10 @@ first must be little more than the second.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import random
 import shutil
 import signal
-from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, DeferredList
@@ -25,42 +23,12 @@ from dst.cluster.topology import file, mirror
 from dst.errors import DSTError
 from dst.nodes.nbd import NBDNode
 from dst.status import LinkState
-from test.integration.cluster import MirrorOfThree, Program, differing_bytes, in_sync, soon
+from test.integration.cluster import MirrorOfThree, differing_bytes, fio, in_sync, soon, verified
 from test.integration.debian_tools import needs
 
 MIB = 1 << 20
 REGION = 64 << 10
 BLOCK = 4096
-
-
-def fio(case: Any, uri: str, *options: str) -> Program:
-    """fio as a client that writes and then checks what it reads."""
-    return Program(
-        case,
-        "fio",
-        "--name=load",
-        "--thread",
-        "--ioengine=nbd",
-        f"--uri={uri}",
-        "--verify=crc32c",
-        "--do_verify=1",
-        "--verify_fatal=1",
-        "--end_fsync=1",
-        "--randrepeat=1",
-        "--eta=never",
-        "--output-format=json",
-        *options,
-    )
-
-
-async def verified(case: TestCase, load: Program) -> dict[str, Any]:
-    """Wait for fio; it must have seen no error and have read back all that it wrote."""
-    said = await load.success()
-    (job,) = json.loads(said[said.index("{") :])["jobs"]
-    case.assertEqual(0, job["error"], said)
-    case.assertGreater(job["write"]["io_bytes"], 0)
-    case.assertGreaterEqual(job["read"]["io_bytes"], job["write"]["io_bytes"])
-    return job
 
 
 def told(what: str, copied: int, differed: int, regions: int) -> None:
