@@ -26,8 +26,12 @@ from twisted.trial.unittest import SkipTest, TestCase
 __all__ = ["ENVIRONMENT", "TOOLS", "Server", "needs", "run"]
 
 TOOLS: Final = {
+    "e2fsck": "e2fsprogs",
     "fio": "fio",
     "fusermount3": "fuse3",
+    "losetup": "mount",
+    "mkfs.ext4": "e2fsprogs",
+    "mount": "mount",
     "nbd-server": "nbd-server",
     "nbdcopy": "libnbd-bin",
     "nbdfuse": "libnbd-bin",
