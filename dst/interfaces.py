@@ -250,7 +250,7 @@ class IAlgorithm(INode):
     def replace(name: str, node: INode) -> Deferred[None]:
         """
         Put C{node}, whose content is lost, at the place of member C{name}, and resync it fully.
-        A mirror does it without dropping redundancy where the old member is still there.
+        The old member leaves first; where redundancy must not drop, C{add_node} and then C{remove_node}.
         """
 
     def add_node(node: INode, options: MemberOptions = ...) -> Deferred[None]:

@@ -177,7 +177,7 @@ class Walk:
         n = self.member()
         world = self.world
         if [each for each in world.in_sync if each != n and world.plugged[each]] and world.mirror is not None:
-            if world.mirror._serving is None or not world.mirror._serving.configuration.usable & ~(1 << n):
+            if world.mirror.serving is None or not world.mirror.serving.configuration.usable & ~(1 << n):
                 return
             self.note(f"new media n{n}")
             world.nodes[n].pull()

@@ -332,7 +332,7 @@ class World:
         """Members that are in sync now."""
         if self.mirror is None:
             return []
-        serving = self.mirror._serving
+        serving = self.mirror.serving
         if serving is None:
             return []
         return [m.index for m in self.mirror.members if serving.configuration.in_sync & m.bit]
@@ -368,7 +368,7 @@ class World:
             if not self.wait_for(done):
                 raise Wrong(f"a read fails in a healthy storage: {self.describe()}")
         assert self.mirror is not None
-        self.until("reconciled", lambda: not self.mirror._serving.hot.unreconciled)  # type: ignore[union-attr]
+        self.until("reconciled", lambda: not self.mirror.serving.hot.unreconciled)  # type: ignore[union-attr]
         size = self.data_sectors * SECTOR_BYTES
         contents = {media.read(0, size) for media in self.media}
         if len(contents) != 1:

@@ -12,7 +12,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 from zope.interface import implementer
 
-from dst.algorithms.mirror.mirror import Mirror, MirrorOptions
+from dst.algorithms.mirror.mirror import Mirror
+from dst.algorithms.mirror.serving import MirrorOptions
 from dst.algorithms.options import Options
 from dst.interfaces import IAlgorithm, IAlgorithmProvider, INode
 from dst.label.format import MEMBERS_MAX

@@ -1,0 +1,156 @@
+"""
+What a person can do to a mirror that serves.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dst.algorithms.mirror.member import Member, members_in
+from dst.errors import InvalidRequest, NotFound
+from dst.interfaces import INode, MemberOptions
+from dst.status import MemberState
+
+if TYPE_CHECKING:
+    from dst.algorithms.mirror.mirror import Mirror
+    from dst.algorithms.mirror.serving import Serving
+
+__all__ = ["SUSPENDED", "ByHand"]
+
+SUSPENDED = "suspended by hand; `dst resume` uses it again"
+
+
+class ByHand:
+    """
+    Each method fails before anything is done where it would cost the last copy.
+    """
+
+    def __init__(self, mirror: Mirror) -> None:
+        self._mirror = mirror
+
+    def _member(self, name: str) -> Member:
+        mirror = self._mirror
+        for member in mirror.members:
+            if member.name == name and not member.removed:
+                return member
+        known = ", ".join(node.name for node in mirror.nodes)
+        raise NotFound(f"{mirror.name} has no member {name}; its members are {known}")
+
+    def _asked(self, name: str) -> tuple[Serving, Member]:
+        mirror = self._mirror
+        member = self._member(name)
+        if mirror.serving is None:
+            raise mirror.unavailable()
+        return mirror.serving, member
+
+    def _not_last(self, serving: Serving, member: Member, what: str) -> None:
+        mirror = self._mirror
+        configuration = serving.configuration
+        if configuration.sent & member.bit and not configuration.usable & ~member.bit:
+            raise InvalidRequest(
+                f"{member.name} has the last copy of {mirror.name} that can be reached: it cannot {what}"
+            )
+
+    async def suspend(self, name: str) -> None:
+        """See L{IAlgorithm.suspend}."""
+        mirror = self._mirror
+        serving, member = self._asked(name)
+        if member.suspended:
+            return
+        self._not_last(serving, member, "be suspended")
+        member.suspended = True
+        serving.configuration.fail(member, "suspended by hand")
+        await serving.configuration.make_stable()
+        member.become(MemberState.SUSPENDED, SUSPENDED)
+        mirror.tell_observers()
+
+    async def resume(self, name: str) -> None:
+        """See L{IAlgorithm.resume}."""
+        serving, member = self._asked(name)
+        if not member.suspended:
+            raise InvalidRequest(f"{name} is not suspended, it is {member.state.value}")
+        member.suspended = False
+        member.become(MemberState.ABSENT, "resumed" if member.ready else member.node.reason)
+        await serving.configuration.make_stable()
+        serving.returning.consider(member)
+
+    async def mark_dirty(self, name: str) -> None:
+        """See L{IAlgorithm.mark_dirty}."""
+        serving, member = self._asked(name)
+        self._not_last(serving, member, "be marked dirty")
+        member.distrusted = True
+        if (serving.configuration.sent | serving.configuration.targets) & member.bit:
+            serving.configuration.fail(member, "marked dirty by hand: it is copied again as a whole")
+            await serving.configuration.make_stable()
+        serving.returning.consider(member)
+
+    async def mark_clean(self, name: str) -> None:
+        """See L{IAlgorithm.mark_clean}."""
+        mirror = self._mirror
+        member = self._member(name)
+        if mirror.starter is not None:
+            mirror.starter.force(name)
+            return
+        serving, member = self._asked(name)
+        configuration = serving.configuration
+        if configuration.in_sync & member.bit:
+            raise InvalidRequest(f"{name} is in sync already")
+        if not configuration.targets & member.bit or member.tables is None:
+            raise InvalidRequest(
+                f"{name} is {member.state.value}: only a member that is being resynced can be marked clean"
+            )
+        source = next(members_in(mirror.members, configuration.in_sync & configuration.usable))
+        member.table.take_over(source.table)
+        for region in serving.hot.regions:
+            member.table.mark(region)
+        member.dirty = bytearray(len(member.dirty))
+        member.dirty_count = 0
+        member.copying = set()
+        # The copier finds nothing left to copy and adds it.
+        await member.tables.stabilise(range(member.table.regions))
+
+    async def replace(self, name: str, node: INode) -> None:
+        """See L{IAlgorithm.replace}."""
+        mirror = self._mirror
+        serving, member = self._asked(name)
+        self._not_last(serving, member, "be replaced")
+        await node.open()
+        member.suspended = True  # the old node must not come back while it is on its way out
+        serving.configuration.fail(member, "replaced by hand")
+        await serving.configuration.make_stable()
+        old = member.node
+        member.unobserve()
+        await old.close()
+        member.node = node
+        member.suspended = False
+        member.unobserve = node.observe(lambda _: mirror.node_changed(member))
+        member.become(MemberState.ABSENT, "replaced by hand")
+        serving.returning.consider(member)
+
+    async def add_node(self, node: INode, options: MemberOptions) -> None:
+        """See L{IAlgorithm.add_node}."""
+        mirror = self._mirror
+        if mirror.serving is None:
+            raise mirror.unavailable()
+        if any(each.name == node.name for each in mirror.nodes):
+            raise InvalidRequest(f"{mirror.name} has a member {node.name} already")
+        await node.open()
+        member = Member(len(mirror.members), node, options)
+        mirror.members.append(member)
+        member.unobserve = node.observe(lambda _: mirror.node_changed(member))
+        mirror.serving.returning.consider(member)
+
+    async def remove_node(self, name: str) -> None:
+        """See L{IAlgorithm.remove_node}."""
+        mirror = self._mirror
+        serving, member = self._asked(name)
+        self._not_last(serving, member, "be removed")
+        configuration = serving.configuration
+        member.suspended = True
+        configuration.fail(member, "removed by hand")
+        await configuration.make_stable()
+        await configuration.remove(member)
+        member.removed = True
+        member.unobserve()
+        await member.node.close()
+        mirror.tell_observers()

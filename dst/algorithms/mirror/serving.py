@@ -1,0 +1,120 @@
+"""
+The parts of a mirror that exist while it serves, put together.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from attrs import frozen
+
+from dst.algorithms.mirror.configuration import Configuration
+from dst.algorithms.mirror.copying import Copier
+from dst.algorithms.mirror.data_path import DataPath
+from dst.algorithms.mirror.hot_set import HotSet
+from dst.algorithms.mirror.member import Member
+from dst.algorithms.mirror.returning import Returning
+from dst.algorithms.mirror.starting import Started
+from dst.label.format import Label
+from dst.label.zone import REGION_BYTES_MIN
+from dst.recovery.write_order import ExtentOrder
+
+if TYPE_CHECKING:
+    from dst.algorithms.mirror.mirror import Mirror
+
+__all__ = ["MirrorOptions", "Serving"]
+
+
+@frozen
+class MirrorOptions:
+    """
+    What the topology can say of a mirror.
+
+    @ivar region_size: bytes, a power of two; 0 is the default for the media. Fixed when the storage is made.
+    @ivar hot_regions: how many regions may be hot at once.
+    @ivar on_loss: C{"freeze"} or C{"error"}: what happens to operations while no copy can be reached.
+    @ivar freeze_s: with C{"error"}: how long they wait first.
+    @ivar start_wait_s: how long a start waits for further members that have the latest data.
+    @ivar grace_s: how long a member may be interrupted before it leaves.
+    """
+
+    region_size: int = 0
+    hot_regions: int = 256
+    on_loss: str = "freeze"
+    freeze_s: float = 30.0
+    start_wait_s: float = 3.0
+    grace_s: float = 8.0
+
+    def __attrs_post_init__(self) -> None:
+        size = self.region_size
+        assert size == 0 or (size >= REGION_BYTES_MIN and size & (size - 1) == 0), size
+        assert self.hot_regions >= 1, self.hot_regions
+        assert self.on_loss in ("freeze", "error"), self.on_loss
+
+
+class Serving:
+    """The parts that exist while a mirror serves."""
+
+    def __init__(self, mirror: Mirror, started: Started) -> None:
+        options = mirror.options
+        clock, members = mirror.clock, mirror.members
+        self.label: Label = started.label
+        shift = self.label.region_size.bit_length() - 1
+        self.order = ExtentOrder()
+        self.configuration = Configuration(
+            clock, members, mirror.store, self.label, self._committed, mirror.configuration_changed
+        )
+        self.data_path = DataPath(
+            members, self.configuration, self.order, shift, self._reconcile, self._repair, self._drained
+        )
+        self.hot = HotSet(
+            clock,
+            members,
+            self.configuration,
+            self.order,
+            options.hot_regions,
+            self.data_path.enter,
+            self.data_path.go,
+        )
+        self.data_path.hot = self.hot
+        self.copier = Copier(
+            clock,
+            members,
+            self.configuration,
+            self.order,
+            self.hot,
+            self.data_path,
+            self.label.data_size,
+            mirror.tell_observers,
+        )
+        self.returning = Returning(
+            clock, members, self.configuration, self.hot, self.copier, self.label, mirror.entropy
+        )
+        self._members = members
+        for member in members:
+            member.drained = lambda member=member: self._drained(member)  # type: ignore[misc]
+        self.hot.start(sorted(started.hot))
+        if len(started.sources) > 1:
+            self.hot.unreconciled = set(started.hot)
+
+    def _reconcile(self, region: int) -> None:
+        self.copier.reconcile_soon(region)
+
+    def _repair(self, member: Member, first: int, end: int) -> None:
+        self.copier.repair(member, first, end)
+
+    def _drained(self, member: Member) -> None:
+        self.returning.consider(member)
+
+    def _committed(self, gone: int) -> None:
+        self.hot.forget(gone)
+        configuration = self.configuration
+        if configuration.in_sync & (configuration.in_sync - 1) == 0:
+            # One copy is left: there is nothing it could differ from.
+            alone, self.hot.unreconciled = self.hot.unreconciled, set()
+            for region in alone:
+                self.data_path.reconciled(region)
+        self.data_path.gone(gone)
+        self.hot.left()
+        for member in self._members:
+            self.returning.consider(member)

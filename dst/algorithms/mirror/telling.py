@@ -1,0 +1,116 @@
+"""
+How a mirror is, for people and for whoever stands above it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from attrs import evolve
+
+from dst.algorithms.mirror.member import Member, members_in
+from dst.status import Health, LinkState, MemberState, StatusTree
+
+if TYPE_CHECKING:
+    from dst.algorithms.mirror.mirror import Mirror
+    from dst.algorithms.mirror.serving import Serving
+
+__all__ = ["Telling"]
+
+
+class Telling:
+    """Makes the status tree of one mirror."""
+
+    def __init__(self, mirror: Mirror) -> None:
+        self._mirror = mirror
+
+    def tree(self) -> StatusTree:
+        """See L{dst.interfaces.IBlockDevice.status}."""
+        children = tuple(self._member_status(member) for member in self._mirror.members if not member.removed)
+        tree = StatusTree(
+            name=self._mirror.name,
+            kind=self._mirror.kind,
+            health=self._health(),
+            state=self._mirror.link.value,
+            reason=self._reason(),
+            since=self._mirror.since,
+            size=self._mirror.geometry.size,
+            children=children,
+        )
+        serving = self._mirror.serving
+        if serving is None:
+            return tree
+        configuration = serving.configuration
+        region_size = serving.label.region_size
+        detail: dict[str, object] = {
+            "region_size": region_size,
+            "hot_regions": len(serving.hot.regions),
+            "unreconciled_regions": len(serving.hot.unreconciled),
+            "claim": configuration.record.claim.number,
+            "record": configuration.record.sequence,
+        }
+        return evolve(
+            tree,
+            redundancy=max(0, configuration.usable.bit_count() - 1),
+            dirty_bytes=max((child.dirty_bytes for child in children), default=0),
+            detail=detail,
+        )
+
+    def _health(self) -> Health:
+        if self._mirror.serving is None:
+            return Health.FROZEN if self._mirror.link is not LinkState.CLOSED else Health.FAILED
+        if self._mirror.serving.configuration.frozen:
+            return Health.FAILED if self._mirror.serving.data_path.refusing is not None else Health.FROZEN
+        everybody = sum(member.bit for member in self._mirror.members if not member.removed)
+        configuration = self._mirror.serving.configuration
+        below = all(node.status().health is Health.HEALTHY for node in self._mirror.nodes)
+        whole = configuration.in_sync & ~configuration.leaving == everybody and below
+        return Health.HEALTHY if whole else Health.DEGRADED
+
+    def _reason(self) -> str:
+        serving = self._mirror.serving
+        if serving is None or serving.configuration.frozen:
+            return self._mirror.reason
+        if serving.configuration.trouble:
+            return serving.configuration.trouble
+        words = []
+        for state in (MemberState.RESYNCING, MemberState.ABSENT, MemberState.SUSPENDED, MemberState.REFUSED):
+            names = [member.name for member in self._mirror.members if member.state is state]
+            if names:
+                words.append(f"{', '.join(names)} {state.value}")
+        return "; ".join(words)
+
+    def _member_status(self, member: Member) -> StatusTree:
+        below = member.node.status()
+        serving = self._mirror.serving
+        dirty = 0
+        if serving is not None:
+            dirty = self._dirty_regions(serving, member) * serving.label.region_size
+        reason = member.reason
+        if member.state is MemberState.IN_SYNC and not member.ready:
+            reason = reason or member.node.reason
+        return evolve(
+            below,
+            state=member.state.value,
+            reason=reason,
+            since=member.since,
+            dirty_bytes=min(dirty, self._mirror.geometry.size),
+            resync=member.progress if member.state is MemberState.RESYNCING else None,
+            detail={**below.detail, "link": member.node.link.value},
+        )
+
+    def _dirty_regions(self, serving: Serving, member: Member) -> int:
+        configuration = serving.configuration
+        if configuration.in_sync & member.bit:
+            return 0
+        if configuration.targets & member.bit:
+            return member.dirty_count
+        if member.tables is None:
+            return -(-serving.label.data_size // serving.label.region_size)
+        source = next(members_in(self._mirror.members, configuration.in_sync), None)
+        if source is None or source.tables is None:
+            return 0
+        differ = member.table.differences(source.table)
+        for region in serving.hot.regions:
+            differ[region] = 1
+        return differ.count(1)
