@@ -244,7 +244,7 @@ class FileNode(ObservableNode):
             return succeed(None)
         if fua:
             return self._forced(media.write, (offset, data), length)
-        return self._crew.do(self._changes, media.write, (offset, data), length)
+        return self._crew.do(self._changes, media.write, (offset, data), length, linger=True)
 
     def flush(self) -> Deferred[None]:
         media = self._media

@@ -5,10 +5,17 @@ Time is kept in coarse ticks while anything is in flight, so that a job costs
 no timer of its own.  When the oldest has not come back within the deadline everything in flight fails,
 what no thread has begun is taken back, and the crew is I{hanging} until its last thread has
 come back.
+
+To hand a small write to a thread costs far more than the write: waking the thread, fighting with it for the
+interpreter, being woken through a pipe.  So at the end of a turn that asked an idle crew for small jobs the reactor
+I{lingers}: it lets the threads have the interpreter and waits for them a fraction of a millisecond, in which the page
+cache takes it all.  A disk that does not answer in that time is waited for as before, through the reactor, and
+not lingered for again for some turns: it costs the reactor that fraction now and then and nothing else.
 """
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -37,6 +44,17 @@ QUEUED_BYTES_MAX = 512 << 20
 
 TICKS_PER_DEADLINE = 8
 """How finely deadlines are kept: a job may take this part of the deadline longer."""
+
+LINGER_S = 0.0003
+LINGER_S_PER_JOB = 0.00002
+LINGER_S_MAX = 0.002
+"""How long the reactor lingers: several times what the page cache takes, and less than anybody notices."""
+
+LINGER_BYTES_MAX = 32 * 1024
+"""Larger jobs take their time without the interpreter, and the reactor has better to do meanwhile."""
+
+HURRIED_TURNS = 8
+"""After having lingered in vain, so many turns pass before it is tried again."""
 
 T = TypeVar("T")
 
@@ -77,6 +95,11 @@ class Crew:
         self._stuck: set[Job] = set()
         self._done: deque[Job] = deque()
         self._signalled = False
+        self._lingering: IDelayedCall | None = None
+        self._linger_jobs = 0
+        self._hurried_turns = 0
+        self._waited_for = False
+        self._gate = threading.Lock()
         self._drains: list[Deferred[None]] = []
         self._tick = 0
         self._ticking: IDelayedCall | None = None
@@ -95,9 +118,13 @@ class Crew:
         args: tuple[Any, ...] = (),
         weight_bytes: int = 0,
         then: Callable[[Job], None] | None = None,
+        *,
+        linger: bool = False,
     ) -> Deferred[T]:
         """
         Have C{work(*args)} done in C{lane}.
+
+        @param linger: it is likely to be done in no time.
 
         @return: fires with what it returned; fails with what it raised, with L{LimitReached} when too much is
             in flight, or with L{DeadlinePassed}.
@@ -108,6 +135,8 @@ class Crew:
             return fail(LimitReached(f"{self._name} has {burden}; ask again later"))
         answer: Deferred[T] = Deferred()
         job = Job(work, args, answer, weight_bytes, self._tick, then)
+        if linger:
+            self._plan_to_linger(weight_bytes)
         jobs[job] = None
         self._queued_bytes += weight_bytes
         if self._ticking is None:
@@ -129,6 +158,9 @@ class Crew:
         if self._ticking is not None:
             self._ticking.cancel()
             self._ticking = None
+        if self._lingering is not None:
+            self._lingering.cancel()
+            self._lingering = None
         for lane in self._lanes:
             lane.stop()
         if not self.hanging:
@@ -138,11 +170,43 @@ class Crew:
     # -- in threads --
 
     def _wake(self) -> None:
-        if not self._signalled:
+        if self._waited_for:
+            self._waited_for = False
+            try:
+                self._gate.release()
+            except RuntimeError:
+                pass  # another thread was faster
+        elif not self._signalled:
             self._signalled = True
             self._reactor.callFromThread(self._reap)
 
     # -- in the reactor --
+
+    def _plan_to_linger(self, weight_bytes: int) -> None:
+        """At the end of this turn, if nothing but small jobs of this turn is in flight then."""
+        if self._lingering is not None:
+            self._linger_jobs += 1
+        elif not self._jobs and weight_bytes <= LINGER_BYTES_MAX:
+            if self._hurried_turns:
+                self._hurried_turns -= 1
+                return
+            self._linger_jobs = 1
+            self._lingering = self._reactor.callLater(0, self._linger)
+
+    def _linger(self) -> None:
+        self._lingering = None
+        if len(self._jobs) == self._linger_jobs and self._queued_bytes <= self._linger_jobs * LINGER_BYTES_MAX:
+            gate = self._gate
+            gate.acquire(False)
+            self._waited_for = True
+            # A thread that looks for who waits has put its jobs among the done before: one of
+            # us sees the other, so that nothing is left lying.
+            if not self._done:
+                gate.acquire(timeout=min(LINGER_S_MAX, LINGER_S + self._linger_jobs * LINGER_S_PER_JOB))
+            self._waited_for = False
+            if not self._done:
+                self._hurried_turns = HURRIED_TURNS
+        self._reap()
 
     def _reap(self) -> None:
         self._signalled = False  # before looking: a job that ends from now on wakes again
