@@ -42,6 +42,7 @@ class Telling:
             return tree
         configuration = serving.configuration
         region_size = serving.label.region_size
+        copies = sum(m.ready for m in members_in(self._mirror.members, configuration.in_sync & configuration.usable))
         detail: dict[str, object] = {
             "region_size": region_size,
             "hot_regions": len(serving.hot.regions),
@@ -51,7 +52,7 @@ class Telling:
         }
         return evolve(
             tree,
-            redundancy=max(0, configuration.usable.bit_count() - 1),
+            redundancy=max(0, copies - 1),
             dirty_bytes=max((child.dirty_bytes for child in children), default=0),
             detail=detail,
         )
@@ -73,7 +74,9 @@ class Telling:
             return self._mirror.reason
         if serving.configuration.trouble:
             return serving.configuration.trouble
-        words = []
+        in_sync = members_in(self._mirror.members, serving.configuration.in_sync & serving.configuration.usable)
+        unreachable = [member.name for member in in_sync if not member.ready]
+        words = [f"{', '.join(unreachable)} cannot be reached at the moment"] if unreachable else []
         for state in (MemberState.RESYNCING, MemberState.ABSENT, MemberState.SUSPENDED, MemberState.REFUSED):
             names = [member.name for member in self._mirror.members if member.state is state]
             if names:
