@@ -14,8 +14,8 @@ from dst.cluster.named_exports import NamedExports
 from dst.cluster.topology import ExportSpec
 from dst.nodes.file import FileNodeProvider
 from dst.nodes.memory import MemoryDevice, MemoryNodeProvider
-from dst.nodes.nbd import NBDNodeProvider, NBDUNIXNodeProvider
-from dst.nodes.remote import RemoteNodeProvider, RemoteUNIXNodeProvider
+from dst.nodes.nbd_provider import NBDNodeProvider, NBDUNIXNodeProvider
+from dst.nodes.remote_provider import RemoteNodeProvider, RemoteUNIXNodeProvider
 from dst.testing import algorithm_provider_suite, exports_suite, node_provider_suite
 
 

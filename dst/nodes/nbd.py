@@ -19,22 +19,19 @@ from __future__ import annotations
 
 import os
 from random import Random
-from typing import TYPE_CHECKING, Any, Final, cast
-from urllib.parse import unquote, urlsplit
+from typing import TYPE_CHECKING, Final
 
 from attrs import evolve
-from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint, UNIXClientEndpoint
 from twisted.internet.interfaces import IProtocol, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from dst.errors import ConfigurationError, DSTError, NotSupported, ReadOnly
+from dst.errors import DSTError, NotSupported, ReadOnly
 from dst.geometry import TRANSFER_BYTES_MAX, BlockStatus, Geometry, StatusExtent, align_down, coalesce
-from dst.interfaces import Buffer, INode, INodeProvider
+from dst.interfaces import Buffer, INode
 from dst.nbd.client_handshake import Served
 from dst.nbd.constants import (
     CMD_BLOCK_STATUS,
@@ -51,10 +48,8 @@ from dst.nbd.constants import (
     FLAG_SEND_FLUSH,
     FLAG_SEND_FUA,
     FLAG_SEND_WRITE_ZEROES,
-    STRING_BYTES_MAX,
 )
 from dst.nodes.nbd_connection import NBDConnection
-from dst.nodes.settings import Settings
 from dst.observing import ObservableNode
 from dst.status import LinkState, StatusTree
 from dst.transport.reconnect import Reconnector
@@ -62,10 +57,7 @@ from dst.transport.reconnect import Reconnector
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
-__all__ = ["PORT", "NBDNode", "NBDNodeProvider", "NBDUNIXNodeProvider"]
-
-PORT: Final = 10809
-"""NBD's."""
+__all__ = ["NBDNode"]
 
 ZERO_BYTES_MAX: Final = 32 * 1024 * 1024
 """
@@ -398,80 +390,3 @@ class NBDNode(ObservableNode):
 
         go_on(None, offset)
         return done
-
-
-def _node(
-    reactor: IReactorTime, endpoint: IStreamClientEndpoint, export: str, address: str, settings: Settings
-) -> NBDNode:
-    deadline_s = settings.take_seconds("deadline_s", 30.0)
-    durable = settings.take_bool("durable")
-    settings.finish()
-    return NBDNode(reactor, settings.name, endpoint, export, address=address, deadline_s=deadline_s, durable=durable)
-
-
-def _export_name(name: str, uri: str, path: str) -> str:
-    """The export's name in the path of a URI: what stands behind the first slash, also if it begins with one."""
-    export = unquote(path.removeprefix("/"), errors="strict")
-    if len(export.encode()) > STRING_BYTES_MAX or "\0" in export:
-        raise ConfigurationError(f"node {name!r}: {uri}: the export's name is too long or has a NUL in it")
-    return export
-
-
-@implementer(INodeProvider)
-class NBDNodeProvider:
-    """
-    C{nbd://HOST[:PORT]/EXPORT}, where C{HOST} is a name, an IPv4 address, or an IPv6 address in brackets; without
-    C{EXPORT} the server's default export.
-
-    Settings: C{deadline_s}, C{durable}.
-    """
-
-    scheme = "nbd"
-
-    def node_from_uri(self, reactor: IReactorTime, name: str, uri: str, options: dict[str, object]) -> INode:
-        """See L{INodeProvider.node_from_uri}."""
-        expected = "expected nbd://HOST:PORT/EXPORT, as nbd://127.0.0.1:10809/vol or nbd://[::1]/vol"
-        try:
-            parts = urlsplit(uri)
-            host, port = parts.hostname, parts.port
-            export = _export_name(name, uri, parts.path)
-        except ValueError as error:
-            raise ConfigurationError(f"node {name!r}: {uri}: {error}; {expected}") from None
-        if parts.scheme != self.scheme or not host or parts.fragment or parts.username is not None or port == 0:
-            raise ConfigurationError(f"node {name!r}: {uri}: {expected}")
-        settings = Settings(name, f"nbd:?{parts.query}" if parts.query else "nbd:", options)
-        settings.uri = uri
-        port = PORT if port is None else port
-        network = cast(Any, reactor)  # the one that providers are given is a whole reactor
-        if isIPv6Address(host):
-            endpoint: IStreamClientEndpoint = TCP6ClientEndpoint(network, host, port)
-        elif isIPAddress(host):
-            endpoint = TCP4ClientEndpoint(network, host, port)
-        else:
-            endpoint = HostnameEndpoint(network, host, port)
-        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        return _node(reactor, endpoint, export, address, settings)
-
-
-@implementer(INodeProvider)
-class NBDUNIXNodeProvider:
-    """C{nbd+unix:///EXPORT?socket=PATH}: the same over a UNIX socket.  Settings as with C{nbd}."""
-
-    scheme = "nbd+unix"
-
-    def node_from_uri(self, reactor: IReactorTime, name: str, uri: str, options: dict[str, object]) -> INode:
-        """See L{INodeProvider.node_from_uri}."""
-        expected = "expected nbd+unix:///EXPORT?socket=PATH, as nbd+unix:///vol?socket=/run/nbd.sock"
-        try:
-            parts = urlsplit(uri)
-            export = _export_name(name, uri, parts.path)
-        except ValueError as error:
-            raise ConfigurationError(f"node {name!r}: {uri}: {error}; {expected}") from None
-        if parts.scheme != self.scheme or parts.netloc or parts.fragment:
-            raise ConfigurationError(f"node {name!r}: {uri}: {expected}")
-        settings = Settings(name, f"nbd:?{parts.query}" if parts.query else "nbd:", options)
-        settings.uri = uri
-        path = settings.take_text("socket")
-        if not path:
-            raise ConfigurationError(f"node {name!r}: {uri} names no socket; {expected}")
-        return _node(reactor, UNIXClientEndpoint(cast(Any, reactor), path), export, path, settings)

@@ -12,8 +12,8 @@ from dst.algorithms.mirror import MirrorProvider
 from dst.algorithms.stripe import StripeProvider
 from dst.nodes.file import FileNodeProvider
 from dst.nodes.memory import MemoryNodeProvider
-from dst.nodes.nbd import NBDNodeProvider, NBDUNIXNodeProvider
-from dst.nodes.remote import RemoteNodeProvider, RemoteUNIXNodeProvider
+from dst.nodes.nbd_provider import NBDNodeProvider, NBDUNIXNodeProvider
+from dst.nodes.remote_provider import RemoteNodeProvider, RemoteUNIXNodeProvider
 
 T = TypeVar("T")
 

@@ -26,7 +26,8 @@ from twisted.trial.unittest import SkipTest, TestCase
 from dst.exports.dst_server import DSTServerFactory, Limits
 from dst.interfaces import INode
 from dst.nodes.memory import MemoryDevice
-from dst.nodes.remote import RemoteNode, RemoteNodeProvider, RemoteUNIXNodeProvider
+from dst.nodes.remote import RemoteNode
+from dst.nodes.remote_provider import RemoteNodeProvider, RemoteUNIXNodeProvider
 from dst.status import LinkState
 from dst.testing.node_suite import node_suite
 from dst.testing.specimen import Specimen

@@ -12,8 +12,10 @@ from typing import Any
 
 from twisted.internet import reactor
 
-from dst.nodes.nbd import NBDNode, NBDNodeProvider
-from dst.nodes.remote import RemoteNode, RemoteNodeProvider
+from dst.nodes.nbd import NBDNode
+from dst.nodes.nbd_provider import NBDNodeProvider
+from dst.nodes.remote import RemoteNode
+from dst.nodes.remote_provider import RemoteNodeProvider
 from dst.testing import Specimen, node_suite
 
 __all__ = ["NBD_URI", "REMOTE_URI"]

@@ -9,10 +9,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface.verify import verifyObject
 
 from dst.errors import (
-    ConfigurationError,
     DeadlinePassed,
     DSTError,
     IncarnationChanged,
@@ -25,11 +23,10 @@ from dst.errors import (
 )
 from dst.exports.nbd_server import NBDServerFactory
 from dst.geometry import BlockStatus, StatusExtent
-from dst.interfaces import INodeProvider
 from dst.nbd import constants as nbd
 from dst.nodes import nbd_connection
 from dst.nodes.memory import MemoryDevice
-from dst.nodes.nbd import ZERO_BYTES_MAX, NBDNode, NBDNodeProvider, NBDUNIXNodeProvider
+from dst.nodes.nbd import ZERO_BYTES_MAX, NBDNode
 from dst.nodes.nbd_connection import QUEUED_MAX, REQUESTS_MAX
 from dst.status import LinkState
 from dst.testing import Specimen, node_suite
@@ -525,52 +522,3 @@ def node_ended(node: NBDNode, case: ServerTestCase) -> Deferred[None]:
     case.server.transport.abortConnection()
     case.settle()
     return node.close()
-
-
-class ProviderTests(SynchronousTestCase):
-    """URIs are read strictly."""
-
-    def test_interfaces(self) -> None:
-        """Both are providers."""
-        for provider in (NBDNodeProvider(), NBDUNIXNodeProvider()):
-            self.assertTrue(verifyObject(INodeProvider, provider))
-
-    def test_good(self) -> None:
-        """Hosts, ports, names and sockets end up where they should."""
-        tcp, unix = NBDNodeProvider(), NBDUNIXNodeProvider()
-        for provider, uri, address, export in (
-            (tcp, "nbd://127.0.0.1/vol", "127.0.0.1:10809", "vol"),
-            (tcp, "nbd://far.example:77/a%20b/c", "far.example:77", "a b/c"),
-            (tcp, "nbd://[::1]:78/", "[::1]:78", ""),
-            (tcp, "nbd://[::1]", "[::1]:10809", ""),
-            (unix, "nbd+unix:///vol?socket=/run/nbd.sock", "/run/nbd.sock", "vol"),
-            (unix, "nbd+unix:///?socket=/a%20b", "/a b", ""),
-        ):
-            detail = provider.node_from_uri(Clock(), "n", uri, {}).status().detail
-            self.assertEqual((address, export), (detail["address"], detail["export"]), uri)
-
-    def test_options(self) -> None:
-        """Options are taken from the table as well as from the URI."""
-        node = NBDNodeProvider().node_from_uri(Clock(), "n", "nbd://h/x?durable=true", {"deadline_s": 3})
-        assert isinstance(node, NBDNode)
-        self.assertEqual((True, 3.0), (node._durable, node._deadline_s))
-
-    def test_bad(self) -> None:
-        """Everything else is refused with the URI and what was expected."""
-        tcp, unix = NBDNodeProvider(), NBDUNIXNodeProvider()
-        for provider, uri in (
-            (tcp, "nbd:///vol"),
-            (tcp, "nbd://h:0/vol"),
-            (tcp, "nbd://h:99999/vol"),
-            (tcp, "nbd://h:x/vol"),
-            (tcp, "nbd://user@h/vol"),
-            (tcp, "nbd://[::1/vol"),
-            (tcp, "nbd://h/" + "x" * 4097),
-            (tcp, "nbd://h/%ff"),
-            (tcp, "nbd://h/vol?read_olny=true"),
-            (tcp, "nbd://h/vol?deadline_s=-1"),
-            (unix, "nbd+unix:///vol"),
-            (unix, "nbd+unix://host/vol?socket=/s"),
-        ):
-            error = self.assertRaises(ConfigurationError, provider.node_from_uri, Clock(), "n", uri, {})
-            self.assertIn("'n'", error.message)
