@@ -39,6 +39,9 @@ CHUNK_BYTES = 256 * 1024
 BATCH_REGIONS = 16
 """Regions that share one mark, one flush and one entry write."""
 
+ZERO_RUN_REGIONS = 256
+"""Regions that are asked about at once whether they are zero; a client's write to one of them waits that long."""
+
 WINDOW_CHUNKS = 8
 """Chunks in flight while no client asks for anything: 2 MiB keep a fast link busy."""
 
@@ -107,6 +110,8 @@ class Copier:
         member.become(MemberState.RESYNCING, cause)
         rate = _Rate(self._clock, deque([(self._clock.seconds(), 0)]))
         _log.info("{member}: {kind} resync of {total} bytes", member=member.name, kind=kind, total=total)
+        if full:
+            await self._skip_zeroes(member)
         while self._is_target(member):
             batch = await self._next_batch(member)
             if not batch:
@@ -115,7 +120,7 @@ class Copier:
                     continue
                 await self._finish(member)
                 return
-            copied = await self._copy_regions(member, batch, full)
+            copied = await self._copy_regions(member, batch)
             assert member.progress is not None
             done = member.progress.bytes_copied + copied
             left = member.dirty_count * self._region_size
@@ -148,12 +153,8 @@ class Copier:
             at = member.dirty.find(1, at + 1)
         return batch
 
-    async def _copy_regions(self, member: Member, regions: list[int], full: bool) -> int:
+    async def _copy_regions(self, member: Member, regions: list[int]) -> int:
         """@return: bytes that were sent."""
-        if full:
-            regions = [region for region in regions if not await self._skip_zero(member, region)]
-        if not regions or not self._is_target(member):
-            return 0
         assert member.tables is not None
         for region in regions:
             member.table.mark(region)
@@ -255,26 +256,37 @@ class Copier:
             finally:
                 source.reading -= 1
 
-    async def _skip_zero(self, member: Member, region: int) -> bool:
-        """Nothing is copied where both sides are proved to be zero."""
-        if region in self._hot.regions:
-            return False
-        first = region * self._region_size
-        end = min(first + self._region_size, self._data_size)
+    async def _skip_zeroes(self, member: Member) -> None:
+        """Nothing is copied where both sides are proved to be zero: a new disk of any size costs what is on it."""
+        region = member.dirty.find(1)
+        while region >= 0 and self._is_target(member):
+            run = [region]
+            while len(run) < ZERO_RUN_REGIONS and run[-1] + 1 < len(member.dirty) and member.dirty[run[-1] + 1]:
+                run.append(run[-1] + 1)
+            await self._skip_zero_run(member, run)
+            region = member.dirty.find(1, run[-1] + 1)
+
+    async def _skip_zero_run(self, member: Member, run: list[int]) -> None:
+        first = run[0] * self._region_size
+        end = min((run[-1] + 1) * self._region_size, self._data_size)
         extent = Extent(first, end, self._data_path.shift)
         await self._hold(extent)
         try:
-            if region in self._hot.regions or not self._is_target(member):
-                return False
+            if not self._is_target(member):
+                return
             source = self._age_source()
-            proofs = [_start(_is_zero, each, first, end) for each in (source, member)]
-            if not all(await _all_of([member.unless_left(proof) for proof in proofs])):
-                return False
+            asked = [_start(_zero_bytes_by_region, each, first, end, self._region_size) for each in (source, member)]
+            here, there = await _all_of([member.unless_left(source.unless_left(each)) for each in asked])
             if not self._is_target(member) or not self._configuration.usable & source.bit:
-                return False
-            # A write may have entered meanwhile: it waits for this extent, and finds the region clean.
-            self._write_entries(member, [region])
-            return True
+                return
+            zero = []
+            for region in run:
+                length = min(self._region_size, self._data_size - region * self._region_size)
+                if region not in self._hot.regions and here.get(region) == length == there.get(region):
+                    zero.append(region)
+            # A write may have come meanwhile: it waits for this extent, and finds the region clean.
+            if zero:
+                self._write_entries(member, zero)
         finally:
             self._order.leave(extent)
 
@@ -411,12 +423,17 @@ async def _all_of(work: list[Deferred[_T]]) -> list[_T]:
     return [result for _, result in ended]
 
 
-async def _is_zero(member: Member, first: int, end: int) -> object:
-    """The device promises that the extent reads as zeroes."""
+async def _zero_bytes_by_region(member: Member, first: int, end: int, region_size: int) -> dict[int, int]:
+    """How many bytes of each region the device promises to read as zeroes."""
+    found: dict[int, int] = {}
     at = first
     while at < end:
         for extent in await member.node.block_status(at, end - at):
-            if not extent.status & BlockStatus.ZERO:
-                return False
-            at += extent.length
-    return True
+            last = at + extent.length
+            while at < last:
+                region = at // region_size
+                step = min(last, (region + 1) * region_size) - at
+                if extent.status & BlockStatus.ZERO:
+                    found[region] = found.get(region, 0) + step
+                at += step
+    return found
