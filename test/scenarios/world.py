@@ -145,6 +145,7 @@ class World:
                 ):
                     request.run().addErrback(lambda _: None)
             node.link = node.inner.link = LinkState.CLOSED  # type: ignore[attr-defined]
+            node.inner.media = SimulatedMedia(0)  # type: ignore[attr-defined]
         _graves.append((self.mirror, self.nodes))
         self.mirror = None
         self.nodes = []
