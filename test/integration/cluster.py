@@ -25,7 +25,17 @@ from dst.status import StatusTree
 from test.integration.daemon_process import DaemonProcess
 from test.integration.debian_tools import ENVIRONMENT
 
-__all__ = ["MirrorOfThree", "Program", "differing_bytes", "fio", "free_ports", "in_sync", "soon", "verified"]
+__all__ = [
+    "MirrorOfThree",
+    "Program",
+    "differing_bytes",
+    "fio",
+    "free_ports",
+    "in_sync",
+    "member",
+    "soon",
+    "verified",
+]
 
 WAIT_S_MAX = 60.0
 """What has not happened by then does not happen: the longest wait in the core is some 20 s."""
