@@ -7,10 +7,11 @@ what no thread has begun is taken back, and the crew is I{hanging} until its las
 come back.
 
 To hand a small write to a thread costs far more than the write: waking the thread, fighting with it for the
-interpreter, being woken through a pipe.  So at the end of a turn that asked an idle crew for small jobs the reactor
-I{lingers}: it lets the threads have the interpreter and waits for them a fraction of a millisecond, in which the page
-cache takes it all.  A disk that does not answer in that time is waited for as before, through the reactor, and
-not lingered for again for some turns: it costs the reactor that fraction now and then and nothing else.
+interpreter, being woken through a pipe.  So when an idle crew is asked for small jobs it holds all jobs of this turn
+back, hands them over at its end, and I{lingers}: the reactor waits a fraction of a millisecond, in which the
+threads have the interpreter for themselves and the page cache takes it all.  A disk that does not answer in
+that time is waited for as before, through the reactor, and not lingered for again for some turns: it costs the
+reactor that fraction now and then and nothing else.
 """
 
 from __future__ import annotations
@@ -96,7 +97,8 @@ class Crew:
         self._done: deque[Job] = deque()
         self._signalled = False
         self._lingering: IDelayedCall | None = None
-        self._linger_jobs = 0
+        self._held: list[tuple[Lane, Job]] = []  # until the end of this turn
+        self._quick = False  # all of them are likely to be done in no time
         self._hurried_turns = 0
         self._waited_for = False
         self._gate = threading.Lock()
@@ -135,13 +137,18 @@ class Crew:
             return fail(LimitReached(f"{self._name} has {burden}; ask again later"))
         answer: Deferred[T] = Deferred()
         job = Job(work, args, answer, weight_bytes, self._tick, then)
-        if linger:
-            self._plan_to_linger(weight_bytes)
+        quick = linger and weight_bytes <= LINGER_BYTES_MAX
+        if quick and not jobs:
+            self._plan_to_linger()
         jobs[job] = None
         self._queued_bytes += weight_bytes
         if self._ticking is None:
             self._ticking = self._reactor.callLater(self._deadline_s / TICKS_PER_DEADLINE, self._on_tick)
-        lane.submit(job)
+        if self._lingering is None:
+            lane.submit(job)
+        else:
+            self._held.append((lane, job))
+            self._quick &= quick
         return answer
 
     def drain(self) -> Deferred[None]:
@@ -182,31 +189,31 @@ class Crew:
 
     # -- in the reactor --
 
-    def _plan_to_linger(self, weight_bytes: int) -> None:
-        """At the end of this turn, if nothing but small jobs of this turn is in flight then."""
-        if self._lingering is not None:
-            self._linger_jobs += 1
-        elif not self._jobs and weight_bytes <= LINGER_BYTES_MAX:
-            if self._hurried_turns:
-                self._hurried_turns -= 1
-                return
-            self._linger_jobs = 1
+    def _plan_to_linger(self) -> None:
+        """Hold back the jobs of this turn, unless it was in vain lately."""
+        if self._hurried_turns:
+            self._hurried_turns -= 1
+        else:
+            self._quick = True
             self._lingering = self._reactor.callLater(0, self._linger)
 
     def _linger(self) -> None:
+        """Hand over what was held back, and wait for it a little."""
         self._lingering = None
-        if len(self._jobs) == self._linger_jobs and self._queued_bytes <= self._linger_jobs * LINGER_BYTES_MAX:
-            gate = self._gate
-            gate.acquire(False)
-            self._waited_for = True
-            # A thread that looks for who waits has put its jobs among the done before: one of
-            # us sees the other, so that nothing is left lying.
-            if not self._done:
-                gate.acquire(timeout=min(LINGER_S_MAX, LINGER_S + self._linger_jobs * LINGER_S_PER_JOB))
+        held, self._held = self._held, []
+        gate = self._gate
+        gate.acquire(False)
+        self._waited_for = self._quick
+        for lane, job in held:
+            lane.submit(job)
+        if self._quick:
+            gate.acquire(timeout=min(LINGER_S_MAX, LINGER_S + len(held) * LINGER_S_PER_JOB))
+            # A thread puts what it has done where we look before it looks whether it is waited for: when it finds
+            # that it is not any more, we have yet to look.
             self._waited_for = False
             if not self._done:
                 self._hurried_turns = HURRIED_TURNS
-        self._reap()
+            self._reap()
 
     def _reap(self) -> None:
         self._signalled = False  # before looking: a job that ends from now on wakes again
@@ -255,6 +262,8 @@ class Crew:
         jobs, self._jobs = list(self._jobs), {}
         self._queued_bytes = 0
         taken_back = {job for lane in self._lanes for job in lane.take_back()}
+        taken_back.update(job for _, job in self._held)
+        self._held.clear()
         self._stuck = {job for job in jobs if job not in taken_back}
         self._hung()
         sentence = f"{self._name} did not answer within {self._deadline_s:g} s; its disk hangs"
