@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from attrs import frozen
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IProtocolFactory
 from zope.interface import Attribute, Interface
 
 from dst.geometry import Geometry, StatusExtent
@@ -32,6 +33,8 @@ __all__ = [
     "IAlgorithmProvider",
     "IBlockDevice",
     "IClusterAdmin",
+    "IExportProvider",
+    "IExporter",
     "IExports",
     "IFenced",
     "INode",
@@ -333,6 +336,46 @@ class IExports(Interface):
         """
         @raise NotFound: there is none of that name.
         @raise Denied: there is, but not for this identity.
+        """
+
+
+class IExporter(IProtocolFactory):
+    """
+    Serves exports over one protocol: every export, on any number of ports, to any number of clients.
+
+    It is given to each port as its factory.  Clients are strangers: one that sends nonsense, stops in the
+    middle, never reads, or goes away with requests in flight harms nobody but itself, and one
+    that says nothing is let go after a time.  Nothing is done before the first client connects, and nothing is
+    left, no timer either, when the last one is gone.
+
+    Devices are opened and closed by others, and may be away at any time: an export that is not
+    ready is not served, and says so in the words of the protocol, until it is.
+    """
+
+    def drain() -> Deferred[None]:
+        """
+        Serve nobody any more: take no new client (C{buildProtocol} returns C{None} from now on) and begin no
+        new request, answer what was begun, and close every connection.  May be asked again.
+
+        @return: fires when no connection is left.  That is within 12 seconds, whatever devices and
+            clients do: what is not answered by then is cut off.
+        """
+
+
+class IExportProvider(Interface):
+    """
+    A plugin that serves exports over one protocol; found with C{twisted.plugin.getPlugins}.
+    """
+
+    protocol: str = Attribute(
+        "Its key in the topology's C{[listeners]}, in lower case: C{'dst'}, C{'nbd'}, ...  It may not be C{'admin'}, "
+        "C{'base_dir'} or C{'state_dir'}, which are the topology's own words."
+    )
+
+    def exporter(reactor: IReactorTime, exports: IExports) -> IExporter:
+        """
+        What the ports of the protocol are given.  Called once for each start of a daemon that listens for it;
+        nothing is touched.
         """
 
 

@@ -27,16 +27,15 @@ from twisted.python.failure import Failure
 
 from dst.cluster.admin import ClusterAdmin
 from dst.cluster.building import build
+from dst.cluster.endpoints import absolute_endpoint, with_backlog
 from dst.cluster.named_exports import NamedExports
 from dst.cluster.ordered_service import OrderedService, Step
 from dst.cluster.providers import Providers
 from dst.cluster.rules import findings
 from dst.cluster.state_dir import StateDir
-from dst.cluster.topology import Topology, absolute_endpoint, as_topology
+from dst.cluster.topology import Topology, as_topology
 from dst.errors import AlreadyInUse, ConfigurationError, NotFound
-from dst.exports.dst_server import DSTServerFactory
-from dst.exports.nbd_server import NBDServerFactory
-from dst.interfaces import IClusterAdmin, INode
+from dst.interfaces import IClusterAdmin, IExporter, INode
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -74,7 +73,7 @@ class Listening:
     """
     Where something is served.
 
-    @ivar what: C{"dst"}, C{"nbd"} or C{"admin"}.
+    @ivar what: the protocol, or C{"admin"}.
     @ivar description: the endpoint string.
     """
 
@@ -127,7 +126,7 @@ class Cluster:
         self.admin: IClusterAdmin = ClusterAdmin(reactor, topology, self.devices, providers)
         self.listening: list[Listening] = []
         self._close_site: Callable[[], Deferred[None]] | None = None
-        self._exporters: list[DSTServerFactory | NBDServerFactory] = []
+        self._exporters: list[IExporter] = []
         self._opened: dict[str, list[INode]] = {"nodes": [], "storages": []}
         used = topology.used()
         standing_alone = [device for name, device in self.devices.by_name.items() if name not in used]
@@ -211,18 +210,24 @@ class Cluster:
         await gatherResults(closing)
 
     async def _listen(self) -> None:
-        listeners = self._topology.listeners
-        if listeners.dst:
-            await self._serve("dst", DSTServerFactory(self._reactor, self.exports), listeners.dst)
-        if listeners.nbd:
-            await self._serve("nbd", NBDServerFactory(self._reactor, self.exports), listeners.nbd)
+        for protocol, descriptions in self._topology.listeners.items():
+            if descriptions:
+                exporter = self._exporter(protocol)
+                self._exporters.append(exporter)
+                for description in descriptions:
+                    await self._listen_at(protocol, description, exporter)
 
-    async def _serve(
-        self, what: str, exporter: DSTServerFactory | NBDServerFactory, descriptions: Sequence[str]
-    ) -> None:
-        self._exporters.append(exporter)
-        for description in descriptions:
-            await self._listen_at(what, description, exporter)
+    def _exporter(self, protocol: str) -> IExporter:
+        try:
+            exporter: IExporter = self._providers.exports[protocol].exporter(self._reactor, self.exports)
+        except ConfigurationError:
+            raise
+        except Exception as error:
+            _log.failure("the provider of the protocol {protocol} failed", protocol=protocol)
+            raise ConfigurationError(
+                f"listeners: the plugin for {protocol} failed with {type(error).__name__}: {error}"
+            ) from error
+        return exporter
 
     async def _listen_for_admin(self) -> None:
         description = self._topology.daemon.admin
@@ -239,7 +244,7 @@ class Cluster:
     async def _listen_at(self, what: str, description: str, factory: IProtocolFactory) -> None:
         description = absolute_endpoint(description, self._topology.base_dir)
         try:
-            port = await serverFromString(self._reactor, description).listen(factory)
+            port = await serverFromString(self._reactor, with_backlog(description)).listen(factory)
         except CannotListenError as error:
             cause = error.socketError
             reason = getattr(cause, "strerror", None) or str(cause)
@@ -251,10 +256,11 @@ class Cluster:
         _log.info("{what} listens at {address}", what=what, address=_spoken(port.getHost()))
 
     async def _drain(self) -> None:
-        await self._stop_listening("dst", "nbd")
+        await self._stop_listening(*self._topology.listeners)
         draining = []
         while self._exporters:
-            draining.append(self._exporters.pop().drain().addErrback(_log_failure, "an export could not drain"))
+            exporter = self._exporters.pop()
+            draining.append(maybeDeferred(exporter.drain).addErrback(_log_failure, "an exporter could not drain"))
         await gatherResults(draining)
 
     async def _stop_listening(self, *whats: str) -> None:

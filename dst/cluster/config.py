@@ -290,11 +290,7 @@ class _Reader:
 
     def _listeners(self) -> Listeners:
         table = self._table((), self.document, "listeners")
-        self._check_keys(("listeners",), table, ("dst", "nbd"))
-        return Listeners(
-            self._texts(("listeners",), table, "dst", alone=True),
-            self._texts(("listeners",), table, "nbd", alone=True),
-        )
+        return {protocol: self._texts(("listeners",), table, protocol, alone=True) for protocol in table}
 
     def _daemon(self) -> Daemon:
         table = self._table((), self.document, "daemon")

@@ -1,5 +1,5 @@
 """
-Who makes nodes and storages: every plugin of L{dst.plugins}, DST's own and third parties'.
+Who makes nodes and storages, and who serves them: every plugin of L{dst.plugins}, DST's own and third parties'.
 
 One that cannot be loaded is named in the log and left out; the daemon, and whatever does not
 need it, goes on.
@@ -16,13 +16,16 @@ from twisted.plugin import CachedDropin, CachedPlugin, getCache
 from twisted.python.modules import getModule
 
 import dst.plugins
-from dst.interfaces import IAlgorithmProvider, INodeProvider
+from dst.interfaces import IAlgorithmProvider, IExportProvider, INodeProvider
 
 __all__ = ["Providers"]
 
 _log = Logger()
 
 T = TypeVar("T")
+
+_NO_PROTOCOLS = frozenset({"admin", "base_dir", "state_dir"})
+"""A script says them beside the protocols, and they are something else."""
 
 
 @define
@@ -32,11 +35,13 @@ class Providers:
 
     @ivar nodes: by URI scheme.
     @ivar algorithms: by the name of the algorithm.
+    @ivar exports: by protocol.
     @ivar broken: one sentence for each plugin that could not be used.
     """
 
     nodes: dict[str, INodeProvider] = field(factory=dict)
     algorithms: dict[str, IAlgorithmProvider] = field(factory=dict)
+    exports: dict[str, IExportProvider] = field(factory=dict)
     broken: list[str] = field(factory=list)
 
     @classmethod
@@ -51,14 +56,22 @@ class Providers:
             providers._add(providers.nodes, makes_nodes, "scheme", where)
         for where, makes_storages in _plugins(dropins, IAlgorithmProvider, providers.broken):
             providers._add(providers.algorithms, makes_storages, "algorithm", where)
+        for where, serves in _plugins(dropins, IExportProvider, providers.broken):
+            providers._add(providers.exports, serves, "protocol", where, _NO_PROTOCOLS)
         for sentence in providers.broken:
             _log.error("{sentence}", sentence=sentence)
         return providers
 
-    def _add(self, table: dict[str, T], plugin: T, word: str, where: str) -> None:
+    def _add(
+        self, table: dict[str, T], plugin: T, word: str, where: str, reserved: frozenset[str] = frozenset()
+    ) -> None:
         key = getattr(plugin, word, None)
         if not isinstance(key, str) or not key:
             self.broken.append(f"the plugin {where} is left out: its {word} is {key!r}, expected a name")
+        elif key in reserved:
+            self.broken.append(
+                f"the plugin {where} is left out: its {word} is {key!r}, which means something else in a topology"
+            )
         elif key in table:
             other = type(table[key])
             self.broken.append(

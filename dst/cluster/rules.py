@@ -13,9 +13,8 @@ import re
 from collections.abc import Iterable, Iterator
 
 from attrs import frozen
-from twisted.internet.endpoints import serverFromString
-from twisted.internet.task import Clock
 
+from dst.cluster.endpoints import wrong_with_endpoint
 from dst.cluster.providers import Providers
 from dst.cluster.toml_lines import Place
 from dst.cluster.topology import NodeSpec, SliceSpec, StorageSpec, Topology, absolute_uri
@@ -32,8 +31,6 @@ NAME_CHARACTERS_MAX = 64
 
 _NAME = re.compile(rf"[A-Za-z0-9._-]{{1,{NAME_CHARACTERS_MAX}}}", re.ASCII)
 _SCHEME = re.compile(r"[a-z][a-z0-9.+-]*", re.ASCII)
-_ENDPOINT_EXAMPLE = "expected a Twisted endpoint string, as tcp:7450:interface=127.0.0.1"
-_PORTS = frozenset({"tcp", "tcp6", "ssl"})
 
 
 @frozen
@@ -263,13 +260,18 @@ class _Rules:
         seen: set[str] = set()
         described: list[tuple[Place, str]] = [
             (("listeners", protocol, index), text)
-            for protocol in ("dst", "nbd")
-            for index, text in enumerate(getattr(topology.listeners, protocol))
+            for protocol, texts in topology.listeners.items()
+            for index, text in enumerate(texts)
         ]
+        known = self._providers.exports
+        for protocol in topology.listeners:
+            if protocol not in known:
+                sentence = f"no plugin serves the protocol {protocol!r}{did_you_mean(protocol, known)}"
+                yield Finding(("listeners", protocol), sentence)
         if topology.daemon.admin is not None:
             described.append((("daemon", "admin"), topology.daemon.admin))
         for place, text in described:
-            wrong = _wrong_with_endpoint(text)
+            wrong = wrong_with_endpoint(text)
             if wrong:
                 yield Finding(place, wrong)
             elif text in seen and not text.startswith("tcp:0"):
@@ -288,19 +290,3 @@ def _check_name(place: Place, name: str) -> Iterator[Finding]:
             f"{name!r} is no name; expected up to {NAME_CHARACTERS_MAX} letters, digits, "
             "dots, hyphens and underscores",
         )
-
-
-def _wrong_with_endpoint(text: str) -> str:
-    """Why nothing can listen there, or C{""}."""
-    kind, _, rest = text.partition(":")
-    if kind in _PORTS:
-        port = rest.partition(":")[0].removeprefix("port=")
-        if not (port.isascii() and port.isdigit() and int(port) <= 65535):
-            return f"{text!r} has the port {port!r}; expected one of 0 to 65535, as tcp:7450:interface=127.0.0.1"
-    if kind == "unix" and not rest.removeprefix("address=").partition(":")[0]:
-        return f"{text!r} names no socket; expected a path, as unix:nbd.sock"
-    try:
-        serverFromString(Clock(), text)
-    except Exception as error:
-        return f"{text!r} is no endpoint ({error}); {_ENDPOINT_EXAMPLE}"
-    return ""

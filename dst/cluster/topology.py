@@ -20,9 +20,10 @@ demands: L{dst.cluster.rules} does, the same for both ways.
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import PurePath
 from typing import TypeAlias
 from urllib.parse import quote, unquote
@@ -42,7 +43,6 @@ __all__ = [
     "SliceSpec",
     "StorageSpec",
     "Topology",
-    "absolute_endpoint",
     "absolute_uri",
     "as_topology",
     "export",
@@ -60,6 +60,9 @@ __all__ = [
 ]
 
 Options: TypeAlias = dict[str, object]
+
+Listeners: TypeAlias = dict[str, tuple[str, ...]]
+"""Where clients connect: Twisted's endpoint strings by protocol."""
 
 
 @frozen
@@ -111,14 +114,6 @@ class ExportSpec:
 
 
 @frozen
-class Listeners:
-    """Where clients connect: Twisted's endpoint strings, several for each protocol if need be."""
-
-    dst: tuple[str, ...] = ()
-    nbd: tuple[str, ...] = ()
-
-
-@frozen
 class Daemon:
     """
     The process itself.
@@ -143,7 +138,7 @@ class Topology:
     slices: tuple[SliceSpec, ...] = ()
     storages: tuple[StorageSpec, ...] = ()
     exports: tuple[ExportSpec, ...] = ()
-    listeners: Listeners = Listeners()
+    listeners: Listeners = field(factory=dict)
     daemon: Daemon = Daemon()
     base_dir: str = "."
 
@@ -159,6 +154,7 @@ class Topology:
         return frozenset(members | {spec.parent for spec in self.slices})
 
 
+_DAEMON_WORDS = ("admin", "base_dir", "state_dir")
 _SOCKET = re.compile(r"(?<=[?&]socket=)[^&/][^&]*")
 
 
@@ -172,16 +168,6 @@ def absolute_uri(uri: str, base_dir: str) -> str:
         if path:
             uri = f"{scheme}:{_quoted(os.path.join(base_dir, unquote(path)))}{mark}{query}"
     return _SOCKET.sub(lambda match: _quoted(os.path.join(base_dir, unquote(match[0]))), uri)
-
-
-def absolute_endpoint(description: str, base_dir: str) -> str:
-    """The endpoint string with the path of a UNIX socket absolute."""
-    kind, mark, rest = description.partition(":")
-    if kind != "unix" or not mark or rest.startswith(("/", "address=/")):
-        return description
-    prefix, path = ("address=", rest[8:]) if rest.startswith("address=") else ("", rest)
-    base = os.path.abspath(base_dir).replace("\\", "\\\\").replace(":", "\\:")
-    return f"unix:{prefix}{base}/{path}"
 
 
 def _quoted(path: str) -> str:
@@ -302,18 +288,16 @@ def topology(
     *things: Device | Export,
     state_dir: str | os.PathLike[str] | None = None,
     admin: str | None = None,
-    dst: str | tuple[str, ...] = (),
-    nbd: str | tuple[str, ...] = (),
     base_dir: str | os.PathLike[str] = ".",
+    **listeners: str | Sequence[str],
 ) -> Topology:
     """
     Everything that one daemon runs.
 
     @param things: devices and exports; what stands below them need not be named again.
-    @param dst: endpoint strings for other daemons.
-    @param nbd: endpoint strings for NBD clients.
     @param base_dir: what relative paths are relative to; of a script that a daemon runs, the script's directory.
-    @raise ConfigurationError: something is no device, or two devices would get one name.
+    @param listeners: an endpoint string or several by protocol: C{dst=} for other daemons, C{nbd=} for NBD clients.
+    @raise ConfigurationError: something is no device, two devices would get one name, or a word means nothing.
     """
     flat = _Flattening()
     exports = []
@@ -328,7 +312,7 @@ def topology(
         tuple(flat.slices),
         tuple(flat.storages),
         tuple(exports),
-        Listeners(_words(dst), _words(nbd)),
+        {protocol: _endpoints(protocol, said) for protocol, said in listeners.items()},
         Daemon(None if state_dir is None else os.fspath(state_dir), admin),
         os.fspath(base_dir),
     )
@@ -391,8 +375,14 @@ class _Flattening:
         return name
 
 
-def _words(value: str | tuple[str, ...] | list[str]) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) else tuple(value)
+def _endpoints(protocol: str, said: object) -> tuple[str, ...]:
+    meant = difflib.get_close_matches(protocol, _DAEMON_WORDS, n=1, cutoff=0.8)
+    if meant:
+        raise ConfigurationError(f"a topology has no {protocol}=; did you mean {meant[0]}=?")
+    endpoints = (said,) if isinstance(said, str) else said
+    if not isinstance(endpoints, list | tuple) or not all(isinstance(each, str) for each in endpoints):
+        raise ConfigurationError(f"a topology has {protocol}={said!r}; expected an endpoint string or several")
+    return tuple(endpoints)
 
 
 def _size(what: str, value: int | str) -> int:

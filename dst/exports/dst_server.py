@@ -13,11 +13,12 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Protocol, ServerFactory
 from twisted.logger import Logger
+from zope.interface import implementer
 
 from dst.errors import Denied, LimitReached, Unavailable
 from dst.exports.dst_limits import Limits, Memory
 from dst.exports.dst_session import DSTServerSession
-from dst.interfaces import IExports, OpenExport
+from dst.interfaces import IExporter, IExports, OpenExport
 from dst.wire.handshake import Hello, Terms
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ _REFUSALS_MAX = 16
 """Connections above the limit that are answered with the reason; the others are just closed."""
 
 
+@implementer(IExporter)
 class DSTServerFactory(ServerFactory):
     """
     Serves C{exports}.

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Final
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
+from zope.interface import implementer
 
 from dst.errors import NotFound, Unavailable
 from dst.exports.nbd_limits import Budget, NBDLimits
 from dst.exports.nbd_session import NBDSession
 from dst.geometry import align_down
-from dst.interfaces import IExports, INode, OpenExport
+from dst.interfaces import IExporter, IExports, INode, OpenExport
 from dst.nbd.constants import (
     DEFAULT_TRANSFER_BYTES_MAX,
     FLAG_CAN_MULTI_CONN,
@@ -58,6 +59,7 @@ def _nobody(transport: ITransport) -> object | None:
     return None
 
 
+@implementer(IExporter)
 class NBDServerFactory(ServerFactory):
     """
     Makes a session for each client that connects.

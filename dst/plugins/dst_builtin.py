@@ -1,5 +1,5 @@
 """
-What DST brings along: its nodes and algorithms, found in the same way as anybody else's.
+What DST brings along: its nodes, algorithms and servers, found in the same way as anybody else's.
 """
 
 from typing import TypeVar
@@ -10,6 +10,7 @@ from zope.interface import alsoProvides
 from dst.algorithms.linear import LinearProvider
 from dst.algorithms.mirror import MirrorProvider
 from dst.algorithms.stripe import StripeProvider
+from dst.exports.providers import DSTExportProvider, NBDExportProvider
 from dst.nodes.file import FileNodeProvider
 from dst.nodes.memory import MemoryNodeProvider
 from dst.nodes.nbd_provider import NBDNodeProvider, NBDUNIXNodeProvider
@@ -34,3 +35,6 @@ nbd_unix = _plugin(NBDUNIXNodeProvider())
 mirror = _plugin(MirrorProvider())
 linear = _plugin(LinearProvider())
 stripe = _plugin(StripeProvider())
+
+dst_server = _plugin(DSTExportProvider())
+nbd_server = _plugin(NBDExportProvider())

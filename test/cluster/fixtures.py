@@ -6,6 +6,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from dst.algorithms.mirror import MirrorProvider
 from dst.cluster.providers import Providers
+from dst.exports.providers import DSTExportProvider, NBDExportProvider
 from dst.nodes.file import FileNodeProvider
 from dst.nodes.memory import MemoryDevice, MemoryNodeProvider
 
@@ -29,4 +30,5 @@ def memory_providers() -> Providers:
     return Providers(
         {"memory": MemoryNodeProvider(), "noise": NoiseNodeProvider(), "file": FileNodeProvider()},
         {"mirror": MirrorProvider()},
+        {"dst": DSTExportProvider(), "nbd": NBDExportProvider()},
     )

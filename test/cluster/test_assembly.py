@@ -5,6 +5,7 @@ from __future__ import annotations
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.protocol import ServerFactory
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
@@ -24,7 +25,7 @@ from dst.cluster.topology import (
     topology,
 )
 from dst.errors import AlreadyInUse, ConfigurationError, NotFound
-from dst.interfaces import IAlgorithm, INode, INodeProvider
+from dst.interfaces import IAlgorithm, IExporter, IExportProvider, IExports, INode, INodeProvider
 from dst.nodes.memory import MemoryDevice
 from dst.status import LinkState
 from test.cluster.fixtures import memory_providers
@@ -74,6 +75,48 @@ class ScriptedNodeProvider:
         return Scripted(reactor, name, 16 << 20)
 
 
+@implementer(IExporter)
+class RollCall(ServerFactory):
+    """Serves nothing, and drains when the test says so."""
+
+    def __init__(self, exports: IExports, events: list[str]) -> None:
+        self.exports = exports
+        self.events = events
+        self.drained: Deferred[None] = Deferred()
+
+    def drain(self) -> Deferred[None]:
+        """As long as it takes."""
+        self.events.append("drain")
+        return self.drained.addCallback(lambda result: result)
+
+
+@implementer(IExportProvider)
+class ScriptedExportProvider:
+    """C{roll-call}; C{made} is what it made last."""
+
+    protocol = "roll-call"
+
+    def __init__(self, events: list[str]) -> None:
+        self.events = events
+        self.made: RollCall
+
+    def exporter(self, reactor: IReactorTime, exports: IExports) -> IExporter:
+        """One that the test can look at."""
+        self.made = RollCall(exports, self.events)
+        return self.made
+
+
+@implementer(IExportProvider)
+class BuggyExportProvider:
+    """Fails as it must not."""
+
+    protocol = "bug"
+
+    def exporter(self, reactor: IReactorTime, exports: IExports) -> IExporter:
+        """Never one."""
+        raise ZeroDivisionError("a third party's mistake")
+
+
 class BusyReactor(MemoryReactorClock):
     """A reactor on whose machine one port is taken."""
 
@@ -96,7 +139,7 @@ class AssemblyCase(SynchronousTestCase):
         self.providers: Providers = memory_providers()
         self.providers.nodes["scripted"] = self.provider
 
-    def cluster(self, *things: Device | Export, **options: str) -> Cluster:
+    def cluster(self, *things: Device | Export, **options: str | tuple[str, ...]) -> Cluster:
         """A cluster that is not started."""
         return running(topology(*things, **options), self.reactor, self.providers)
 
@@ -107,7 +150,7 @@ class AssemblyCase(SynchronousTestCase):
                 return
             self.reactor.advance(0.1)
 
-    def started(self, *things: Device | Export, **options: str) -> Cluster:
+    def started(self, *things: Device | Export, **options: str | tuple[str, ...]) -> Cluster:
         """A cluster that runs; stopped when the test ends."""
         cluster = self.cluster(*things, **options)
         starting = cluster.start()
@@ -180,11 +223,34 @@ class StartAndStopTests(AssemblyCase):
     def test_exports_before_nodes_close(self) -> None:
         """Nothing listens any more when the first device closes."""
         cluster = self.started(export(node("scripted:", name="n")), nbd="tcp:10809", dst="tcp:7450")
-        self.assertEqual(["dst", "nbd"], [listening.what for listening in cluster.listening])
-        self.assertEqual([7450, 10809], [listening.address.port for listening in cluster.listening])
+        self.assertEqual(["nbd", "dst"], [listening.what for listening in cluster.listening])
+        self.assertEqual([10809, 7450], [listening.address.port for listening in cluster.listening])
         self.wait(cluster.stop())
         self.assertEqual([], cluster.listening)
         self.assertEqual(["open n", "close n"], self.provider.events)
+
+    def test_any_protocol(self) -> None:
+        """A third party's exporter gets its ports and the exports, and is drained before the first device closes."""
+        served = ScriptedExportProvider(self.provider.events)
+        self.providers.exports["roll-call"] = served
+        listeners = {"roll-call": ("tcp:1", "unix:/run/rc")}
+        cluster = self.started(export(node("scripted:", name="n"), name="x"), memory("1M", name="m"), **listeners)
+        self.assertEqual(["roll-call"] * 2, [listening.what for listening in cluster.listening])
+        self.assertIs(self.reactor.tcpServers[0][1], served.made)
+        self.assertIs(self.reactor.unixServers[0][1], served.made)
+        self.assertEqual(["x"], served.made.exports.list_exports(None))
+        stopping = cluster.stop()
+        self.assertEqual([], cluster.listening)
+        self.assertEqual(["open n", "drain"], self.provider.events)
+        served.made.drained.callback(None)
+        self.wait(stopping)
+        self.assertEqual(["open n", "drain", "close n"], self.provider.events)
+
+    def test_backlog(self) -> None:
+        """Every listener keeps more clients waiting than Twisted's would, unless it says how many."""
+        self.started(memory("1M", name="m"), nbd=("unix:/run/a", "unix:/run/b:backlog=7", "tcp:10809"))
+        self.assertEqual([512, 7], [backlog for _, _, backlog, _, _ in self.reactor.unixServers])
+        self.assertEqual([512], [backlog for _, _, backlog, _ in self.reactor.tcpServers])
 
     def test_state_directory(self) -> None:
         """The state directory is locked while the cluster runs, and each storage has its own below it."""
@@ -279,6 +345,27 @@ class TroubleTests(AssemblyCase):
             "node 'n': the plugin for scripted: failed with ZeroDivisionError: a third party's mistake", message
         )
         self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
+
+    def test_export_provider_with_a_bug(self) -> None:
+        """So is one that cannot make its exporter, and what was opened is closed again."""
+        self.providers.exports["bug"] = BuggyExportProvider()
+        cluster = self.cluster(node("scripted:", name="n"), bug="tcp:1")
+        self.assertEqual(
+            "listeners: the plugin for bug failed with ZeroDivisionError: a third party's mistake",
+            self.failureResultOf(cluster.start(), ConfigurationError).value.message,
+        )
+        self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
+        self.assertEqual(["open n", "close n"], self.provider.events)
+
+    def test_drain_with_a_bug(self) -> None:
+        """An exporter whose C{drain} raises does not keep the devices from closing."""
+        served = ScriptedExportProvider(self.provider.events)
+        self.providers.exports["roll-call"] = served
+        cluster = self.started(node("scripted:", name="n"), **{"roll-call": "tcp:1"})
+        served.made.drained = None
+        self.wait(cluster.stop())
+        self.assertEqual(["open n", "drain", "close n"], self.provider.events)
+        self.assertEqual(1, len(self.flushLoggedErrors(AttributeError)))
 
     def test_provider_refuses(self) -> None:
         """What a provider says against an option is what the user reads."""

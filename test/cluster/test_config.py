@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from dst.cluster.config import BadTopology, Problem, check, load, load_script
-from dst.cluster.topology import Daemon, ExportSpec, Listeners, NodeSpec, SliceSpec, StorageSpec
+from dst.cluster.topology import Daemon, ExportSpec, NodeSpec, SliceSpec, StorageSpec
 from dst.status_json import STATUS_DEPTH_MAX
 from test.cluster.fixtures import memory_providers
 
@@ -92,7 +92,10 @@ class ReadTests(FileCase):
         self.assertEqual((StorageSpec("vol", "mirror", ("a", "b", "c"), {"on_loss": "error"}),), topology.storages)
         self.assertEqual((ExportSpec("vol", "vol"), ExportSpec("disk", "disk", True)), topology.exports)
         self.assertEqual(
-            Listeners(("tcp:7450:interface=127.0.0.1",), ("tcp:10809:interface=127.0.0.1", "unix:nbd.sock")),
+            {
+                "dst": ("tcp:7450:interface=127.0.0.1",),
+                "nbd": ("tcp:10809:interface=127.0.0.1", "unix:nbd.sock"),
+            },
             topology.listeners,
         )
         self.assertEqual(Daemon("state", "tcp:7480:interface=127.0.0.1"), topology.daemon)
@@ -254,6 +257,14 @@ class MistakeTests(FileCase):
             "unix:a.sock:mode=600",
         ):
             self.assert_said(f'[listeners]\nnbd = "{text}"\n')
+
+    def test_protocols(self) -> None:
+        """A protocol that nobody serves is an error at its line, with the one that was meant or those there are."""
+        self.assert_said(
+            '[listeners]\nnbd = "tcp:1"\ndts = "tcp:2"\niscsi = ["tcp:3"]\n',
+            (3, "no plugin serves the protocol 'dts'; did you mean 'dst'?"),
+            (4, "no plugin serves the protocol 'iscsi'; known are dst, nbd"),
+        )
 
     def test_same_address_twice(self) -> None:
         """One address serves one protocol."""

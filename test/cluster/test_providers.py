@@ -23,6 +23,19 @@ tape = Tape()
 """
 
 
+EXPORT_PROVIDER = """\
+from twisted.plugin import IPlugin
+from zope.interface import implementer
+from dst.interfaces import IExportProvider
+
+@implementer(IPlugin, IExportProvider)
+class Serving:
+    protocol = {protocol!r}
+
+serving = Serving()
+"""
+
+
 class FoundTests(SynchronousTestCase):
     """What is installed."""
 
@@ -39,10 +52,11 @@ class FoundTests(SynchronousTestCase):
         self.addCleanup(sys.modules.pop, f"dst.plugins.{name}", None)
 
     def test_own(self) -> None:
-        """DST's own nodes and algorithms are found as anybody else's."""
+        """DST's own nodes, algorithms and servers are found as anybody else's."""
         found = Providers.found()
         self.assertTrue({"memory", "file", "dst"} <= set(found.nodes), found.nodes)
         self.assertTrue({"mirror", "linear", "stripe"} <= set(found.algorithms), found.algorithms)
+        self.assertEqual({"dst", "nbd"}, set(found.exports))
         self.assertEqual([], found.broken)
 
     def test_third_party(self) -> None:
@@ -91,3 +105,21 @@ class FoundTests(SynchronousTestCase):
         """A provider that does not say what it provides is left out."""
         self.add("tape_nameless", BROKEN_LATER.format(scheme=None))
         self.assertIn("its scheme is None, expected a name", Providers.found().broken[0])
+
+    def test_words_of_a_topology(self) -> None:
+        """A protocol cannot be called as something else that stands beside the protocols in a topology."""
+        self.add("tape_admin", EXPORT_PROVIDER.format(protocol="admin"))
+        found = Providers.found()
+        self.assertNotIn("admin", found.exports)
+        self.assertEqual(
+            [
+                "the plugin dst.plugins.tape_admin.serving is left out: "
+                "its protocol is 'admin', which means something else in a topology"
+            ],
+            found.broken,
+        )
+
+    def test_third_party_protocol(self) -> None:
+        """Servers of third parties are found as their nodes are."""
+        self.add("tape_serving", EXPORT_PROVIDER.format(protocol="tape"))
+        self.assertEqual({"dst", "nbd", "tape"}, set(Providers.found().exports))
