@@ -30,7 +30,7 @@ class NBDLimits:
     @ivar negotiation_s: the handshake takes some round trips; a client that takes longer is not serious.
     @ivar stall_s: a client that does not read its replies, or stops in the middle of a request, keeps memory from
         others. It may have been suspended, so it is given time.
-    @ivar drain_s: what has begun may take so long when the server stops.
+    @ivar drain_s: what has begun may take so long when the server stops; a daemon that stops waits little longer.
     """
 
     connections_max: int = 1024
@@ -40,7 +40,7 @@ class NBDLimits:
     turn_requests_max: int = 512
     negotiation_s: float = 30.0
     stall_s: float = 120.0
-    drain_s: float = 30.0
+    drain_s: float = 10.0
 
 
 @define

@@ -975,7 +975,7 @@ class StopTests(ServerTestCase):
         client = self.agree()
         self.send(client, request(nbd.CMD_FLUSH, 1))
         drained = self.server.drain()
-        self.clock.advance(29)
+        self.clock.advance(self.server.limits.drain_s - 1)
         self.assertNoResult(drained)
         self.clock.advance(2)
         self.settle()
