@@ -25,13 +25,25 @@ from dst.interfaces import (
     IAlgorithmProvider,
     IBlockDevice,
     IClusterAdmin,
+    IExporter,
+    IExportProvider,
     IExports,
     INode,
     INodeProvider,
 )
 from dst.testing import conformance_tests
 
-INTERFACES = (IAlgorithm, IAlgorithmProvider, IBlockDevice, IClusterAdmin, IExports, INode, INodeProvider)
+INTERFACES = (
+    IAlgorithm,
+    IAlgorithmProvider,
+    IBlockDevice,
+    IClusterAdmin,
+    IExporter,
+    IExportProvider,
+    IExports,
+    INode,
+    INodeProvider,
+)
 
 EXAMPLES = Path(dst.__file__).parent.parent / "examples"
 
@@ -81,7 +93,17 @@ class CoverageTests(SynchronousTestCase):
         providers = {provider for module in modules_below(dst) for provider in providers_in(module)}
         names = {provider.__name__ for provider in providers}
         self.assertLessEqual(
-            {"MemoryDevice", "FileNode", "FaultyDevice", "Mirror", "HTTPAdmin", "NamedExports"}, names
+            {
+                "FaultyDevice",
+                "FileNode",
+                "HTTPAdmin",
+                "MemoryDevice",
+                "Mirror",
+                "NBDExportProvider",
+                "NBDServerFactory",
+                "NamedExports",
+            },
+            names,
         )
         self.assertEqual([], uncovered(providers))
 

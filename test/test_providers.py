@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from random import Random
 
+from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from twisted.internet.task import Clock
 
 import test.examples.test_twin  # noqa: F401 - it imports the example, which is not on the path
@@ -12,11 +14,23 @@ from dst.algorithms.mirror import MirrorProvider
 from dst.algorithms.stripe import StripeProvider
 from dst.cluster.named_exports import NamedExports
 from dst.cluster.topology import ExportSpec
+from dst.exports.dst_server import DSTServerFactory
+from dst.exports.nbd_server import NBDServerFactory
+from dst.exports.providers import DSTExportProvider, NBDExportProvider
 from dst.nodes.file import FileNodeProvider
 from dst.nodes.memory import MemoryDevice, MemoryNodeProvider
+from dst.nodes.nbd import NBDNode
 from dst.nodes.nbd_provider import NBDNodeProvider, NBDUNIXNodeProvider
+from dst.nodes.remote import RemoteNode
 from dst.nodes.remote_provider import RemoteNodeProvider, RemoteUNIXNodeProvider
-from dst.testing import algorithm_provider_suite, exports_suite, node_provider_suite
+from dst.testing import (
+    DeviceExports,
+    algorithm_provider_suite,
+    export_provider_suite,
+    exports_suite,
+    faulty_disk,
+    node_provider_suite,
+)
 
 
 class MemoryNodeProviderTests(
@@ -87,6 +101,24 @@ class StripeProviderTests(algorithm_provider_suite(StripeProvider)):
     """C{stripe}."""
 
 
+def dst_client(clock: IReactorTime, name: str, endpoint: IStreamClientEndpoint, export: str) -> RemoteNode:
+    """Who speaks the DST protocol."""
+    return RemoteNode(clock, name, endpoint, export, random=Random(1))
+
+
+class DSTExportProviderTests(export_provider_suite(DSTExportProvider, DSTServerFactory, dst_client)):
+    """C{dst}, the server."""
+
+
+def nbd_client(clock: IReactorTime, name: str, endpoint: IStreamClientEndpoint, export: str) -> NBDNode:
+    """Who speaks NBD."""
+    return NBDNode(clock, name, endpoint, export, random=Random(1))
+
+
+class NBDExportProviderTests(export_provider_suite(NBDExportProvider, NBDServerFactory, nbd_client)):
+    """C{nbd}, the server."""
+
+
 def make_exports() -> tuple[NamedExports, None]:
     """Two exports of one device."""
     devices = {"m": MemoryDevice(Clock(), "m", 1 << 20)}
@@ -95,3 +127,14 @@ def make_exports() -> tuple[NamedExports, None]:
 
 class NamedExportsTests(exports_suite(NamedExports, make_exports)):
     """The exports of a topology."""
+
+
+def make_device_exports() -> tuple[DeviceExports, None]:
+    """Two devices, one of which nobody may change."""
+    clock = Clock()
+    devices = [faulty_disk(clock, name, 1 << 20) for name in ("b", "a")]
+    return DeviceExports(*devices, read_only=frozenset("b")), None
+
+
+class DeviceExportsTests(exports_suite(DeviceExports, make_device_exports)):
+    """The exports that servers are tested with."""

@@ -3,6 +3,7 @@
 from dst.testing.algorithm_suite import algorithm_suite
 from dst.testing.device_suite import block_device_suite
 from dst.testing.disk import SimulatedDisk
+from dst.testing.exporter_suite import DeviceExports, export_provider_suite
 from dst.testing.faulty import FaultyDevice, Operation, faulty_disk
 from dst.testing.media import CachedWrite, SimulatedMedia
 from dst.testing.node_suite import node_suite
@@ -11,6 +12,7 @@ from dst.testing.specimen import Specimen, conformance_tests
 
 __all__ = [
     "CachedWrite",
+    "DeviceExports",
     "FaultyDevice",
     "Operation",
     "SimulatedDisk",
@@ -20,6 +22,7 @@ __all__ = [
     "algorithm_suite",
     "block_device_suite",
     "conformance_tests",
+    "export_provider_suite",
     "exports_suite",
     "faulty_disk",
     "node_provider_suite",
