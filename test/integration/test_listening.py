@@ -22,7 +22,7 @@ class CrowdTests(TestCase):
     timeout = 60
 
     async def test_sixty_four_at_once(self) -> None:
-        """A UNIX listener refuses none of sixty-four clients that connect before it has had a turn, and greets all."""
+        """A UNIX listener refuses none of sixty-four that connect before it has had a turn, and greets them all."""
         directory = tempfile.mkdtemp(prefix="dst-")  # a socket's path is short
         self.addCleanup(shutil.rmtree, directory)
         described = topology(export(memory("1M", name="vol")), nbd="unix:nbd.sock", base_dir=directory)
