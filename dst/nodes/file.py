@@ -298,7 +298,7 @@ class FileNode(ObservableNode):
         """In the thread of the changes: let the same job wait for the next C{fdatasync}."""
         media = self._media
         assert media is not None  # it is kept as long as a job is in flight
-        job.work, job.args, job.started = media.sync, (), False
+        job.work, job.args = media.sync, ()
         self._syncs.submit(job)
 
     def _not_synced(self, failure: Failure) -> Failure:

@@ -97,7 +97,7 @@ class Crew:
         self._done: deque[Job] = deque()
         self._signalled = False
         self._lingering: IDelayedCall | None = None
-        self._held: list[tuple[Lane, Job]] = []  # until the end of this turn
+        self._held: dict[Lane, list[Job]] = {}  # until the end of this turn
         self._quick = False  # all of them are likely to be done in no time
         self._hurried_turns = 0
         self._waited_for = False
@@ -147,7 +147,7 @@ class Crew:
         if self._lingering is None:
             lane.submit(job)
         else:
-            self._held.append((lane, job))
+            self._held.setdefault(lane, []).append(job)
             self._quick &= quick
         return answer
 
@@ -200,14 +200,15 @@ class Crew:
     def _linger(self) -> None:
         """Hand over what was held back, and wait for it a little."""
         self._lingering = None
-        held, self._held = self._held, []
+        held, self._held = self._held, {}
+        count = sum(map(len, held.values()))
         gate = self._gate
         gate.acquire(False)
         self._waited_for = self._quick
-        for lane, job in held:
-            lane.submit(job)
+        for lane, jobs in held.items():
+            lane.submit_all(jobs)
         if self._quick:
-            gate.acquire(timeout=min(LINGER_S_MAX, LINGER_S + len(held) * LINGER_S_PER_JOB))
+            gate.acquire(timeout=min(LINGER_S_MAX, LINGER_S + count * LINGER_S_PER_JOB))
             # A thread puts what it has done where we look before it looks whether it is waited for: when it finds
             # that it is not any more, we have yet to look.
             self._waited_for = False
@@ -262,7 +263,7 @@ class Crew:
         jobs, self._jobs = list(self._jobs), {}
         self._queued_bytes = 0
         taken_back = {job for lane in self._lanes for job in lane.take_back()}
-        taken_back.update(job for _, job in self._held)
+        taken_back.update(job for jobs in self._held.values() for job in jobs)
         self._held.clear()
         self._stuck = {job for job in jobs if job not in taken_back}
         self._hung()

@@ -15,8 +15,9 @@ L{dst.nodes.file_crew} keeps count of the jobs and of their time.
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import Any
 
 from attrs import define
@@ -42,7 +43,6 @@ class Job:
     @ivar tick: when it was asked for, in ticks of the crew.
     @ivar then: called in the thread when the work went well, instead of telling the reactor: it hands
         the job on to another lane (C{fdatasync} after a forced write).
-    @ivar started: it is with a thread, or has been.
     """
 
     work: Callable[..., Any]
@@ -51,7 +51,6 @@ class Job:
     weight_bytes: int = 0
     tick: int = 0
     then: Callable[[Job], None] | None = None
-    started: bool = False
     result: Any = None
     error: BaseException | None = None
 
@@ -81,15 +80,30 @@ class Lane:
         self._wake = wake
         self._threads_max = threads_max
         self._together = together
-        self._queue: SimpleQueue[Job | None] = SimpleQueue()
+        self._jobs: deque[Job] = deque()
+        self._calls: SimpleQueue[bool] = SimpleQueue()  # to a thread that waits: look at the jobs, or end as well
         self._threads: list[threading.Thread] = []
         self._starting = threading.Lock()
 
     def submit(self, job: Job) -> None:
         """Have C{job} done; from any thread."""
-        self._queue.put(job)
-        if len(self._threads) < self._threads_max and (not self._threads or self._queue.qsize() > 1):
+        jobs = self._jobs
+        jobs.append(job)
+        self._calls.put(True)
+        if len(self._threads) < self._threads_max and (not self._threads or len(jobs) > 1):
             self._start_thread()
+
+    def submit_all(self, jobs: list[Job]) -> None:
+        """
+        The same for many, and as the last thing before who asks gives up the interpreter: to wake a thread costs a
+        system call, and one that is awake wants the interpreter.
+        """
+        for job in jobs[: self._threads_max - len(self._threads)]:
+            self.submit(job)
+            jobs = jobs[1:]
+        self._jobs.extend(jobs)
+        for _ in jobs[: self._threads_max]:
+            self._calls.put(True)
 
     def _start_thread(self) -> None:
         with self._starting:
@@ -101,19 +115,12 @@ class Lane:
 
     def take_back(self) -> list[Job]:
         """The jobs that no thread has begun; they will not be done."""
-        jobs: list[Job] = []
-        try:
-            while True:
-                job = self._queue.get_nowait()
-                if job is not None:
-                    jobs.append(job)
-        except Empty:
-            return jobs
+        return self._companions()
 
     def stop(self) -> None:
         """Let the threads end when they have done what was submitted before."""
         for _ in self._threads:
-            self._queue.put(None)
+            self._calls.put(False)
 
     def join(self) -> None:
         """Wait for threads that were stopped and have nothing more to do."""
@@ -123,54 +130,50 @@ class Lane:
 
     def _run(self) -> None:
         """What a thread does."""
-        queue = self._queue
-        untold = 0
-        while True:
-            try:
-                job = queue.get_nowait()
-            except Empty:
-                if untold:
+        jobs, calls = self._jobs, self._calls
+        more = True
+        while more:
+            more = calls.get()
+            untold = 0
+            while True:
+                try:
+                    job = jobs.popleft()
+                except IndexError:
+                    break
+                untold += self._do(job)
+                if untold >= WAKE_EVERY:
                     untold = 0
                     self._wake()
-                job = queue.get()
-            if job is None:
-                if untold:
-                    self._wake()
-                return
-            untold += self._do(job)
-            if untold >= WAKE_EVERY:
-                untold = 0
+            if untold:
                 self._wake()
 
     def _do(self, job: Job) -> int:
         """Do one job and those that are done with it; return how many the reactor should hear of."""
-        job.started = True
-        jobs = [job, *self._companions()] if self._together else [job]
+        together = self._companions() if self._together else None
         try:
             job.result = job.work(*job.args)
         except BaseException as error:  # whatever it is belongs to who asked
             job.error = error
-        told = 0
-        for each in jobs:
+        if not together:
+            return self._did(job)
+        for each in together:
             each.error = job.error
-            then, each.then = each.then, None
-            if then is not None and each.error is None:
-                then(each)
-            else:
-                self._done(each)
-                told += 1
-        return told
+        return self._did(job) + sum([self._did(each) for each in together])
+
+    def _did(self, job: Job) -> int:
+        """Tell of a job, or hand it on."""
+        then, job.then = job.then, None
+        if then is not None and job.error is None:
+            then(job)
+            return 0
+        self._done(job)
+        return 1
 
     def _companions(self) -> list[Job]:
-        """Everything that waits at this moment."""
+        """Everything that waits at this moment; each job is taken by one alone."""
         jobs: list[Job] = []
         try:
             while True:
-                job = self._queue.get_nowait()
-                if job is None:
-                    self._queue.put(None)
-                    return jobs
-                job.started = True
-                jobs.append(job)
-        except Empty:
+                jobs.append(self._jobs.popleft())
+        except IndexError:
             return jobs
