@@ -35,10 +35,17 @@ if TYPE_CHECKING:
 
 __all__ = ["IStreamUser", "Stream", "keep_freed_memory", "stream_over"]
 
-RECEIVE_BYTES: Final = 128 * 1024
+RECEIVE_BYTES: Final = 256 * 1024
 """
-Received at once: 32 blocks of 4 KiB.  More would make large writes be received twice as often into a chunk
-that they then have to be copied out of.
+Received at once: 32 blocks of 4 KiB, or 4 of 64 KiB.  What is handed out of it keeps
+all of it in memory, so it is not more.
+"""
+
+LARGE_HOLE_BYTES: Final = 128 * 1024
+RECEIVE_BYTES_AFTER_LARGE_HOLE: Final = 16 * 1024
+"""
+After one large write there comes another, as a rule.  Then only its beginning is received, which has to be copied
+out, and the rest to its place.
 """
 
 GATHERED_BUFFERS_MAX: Final = 512
@@ -67,7 +74,7 @@ def keep_freed_memory() -> bool:
     except (OSError, AttributeError):
         return False
     wanted = ((_M_TRIM_THRESHOLD, KEPT_BYTES), (_M_MMAP_THRESHOLD, _MMAP_THRESHOLD_BYTES))
-    return all([mallopt(parameter, value) == 1 for parameter, value in wanted])
+    return all([mallopt(parameter, value) == 1 for parameter, value in wanted])  # noqa: C419 - both are asked
 
 
 class IStreamUser(Protocol):
@@ -129,6 +136,7 @@ class _SocketStream:
         self._user = user
         self._socket = transport.socket
         self._receive_bytes = receive_bytes
+        self._after_large_hole = False
         self._unsent: deque[memoryview] = deque()
         transport.doRead = self._do_read  # type: ignore[method-assign, assignment]
         transport.doWrite = self._do_write  # type: ignore[method-assign]
@@ -167,11 +175,17 @@ class _SocketStream:
         hole = user.hole
         try:
             if hole is None:
-                data = self._socket.recv(self._receive_bytes)
+                if self._after_large_hole:
+                    self._after_large_hole = False
+                    data = self._socket.recv(RECEIVE_BYTES_AFTER_LARGE_HOLE)
+                else:
+                    data = self._socket.recv(self._receive_bytes)
                 if data:
                     user.dataReceived(data)
                     return None
             else:
+                if len(hole) >= LARGE_HOLE_BYTES:
+                    self._after_large_hole = True
                 count = self._socket.recv_into(hole)
                 if count:
                     user.hole_filled(count)
