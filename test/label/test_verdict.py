@@ -206,7 +206,7 @@ ASSEMBLY_CASES = (
         "waiting for c",
     ),
     AssemblyCase(
-        "latest-data-away", WAIT, "all-sources-retained", assembly(STALE, kept=ONLY_A, waited=True), "only on a"
+        "latest-data-away", WAIT, "sources-lost-cache", assembly(STALE, kept=ONLY_A, waited=True), "only on a"
     ),
     AssemblyCase(
         "latest-data-away",
