@@ -16,6 +16,14 @@ from benchmarks.processes import Failed
 __all__ = ["ROWS", "Cell", "Row", "check_fio", "fill", "measure"]
 
 
+READ_WARM_UP_S = 0.3
+WRITE_WARM_UP_S = 2.0
+"""
+Load before what is counted.  For writes so long that a mirror of ours has marked the regions that it
+writes to: it unmarks them while the other servers have their turn, and marks each again before the first write to it.
+"""
+
+
 @frozen
 class Row:
     """One kind of load: random offsets, one connection."""
@@ -91,7 +99,8 @@ def fill(directory: Path, uri: str, size: int) -> None:
 
 
 def measure(directory: Path, uri: str, size: int, row: Row, seconds: float) -> Cell:
-    """Put the load of C{row} on a server for so long."""
+    """Put the load of C{row} on a server for so long, after a warm-up that is no longer."""
+    warm_up_s = min(seconds, WRITE_WARM_UP_S if row.write else READ_WARM_UP_S)
     job = _run(
         directory,
         uri,
@@ -101,10 +110,10 @@ def measure(directory: Path, uri: str, size: int, row: Row, seconds: float) -> C
         f"--iodepth={row.depth}",
         "--time_based",
         f"--runtime={seconds:g}",
-        "--ramp_time=0.3",
+        f"--ramp_time={warm_up_s:g}",
         "--randrepeat=0",
         "--norandommap",
-        timeout_s=seconds + 60,
+        timeout_s=warm_up_s + seconds + 60,
     )
     side = job["write" if row.write else "read"]
     assert isinstance(side, dict)
