@@ -208,12 +208,11 @@ class Crew:
         for lane, jobs in held.items():
             lane.submit_all(jobs)
         if self._quick:
-            gate.acquire(timeout=min(LINGER_S_MAX, LINGER_S + count * LINGER_S_PER_JOB))
+            if not gate.acquire(timeout=min(LINGER_S_MAX, LINGER_S + count * LINGER_S_PER_JOB)):
+                self._hurried_turns = HURRIED_TURNS
             # A thread puts what it has done where we look before it looks whether it is waited for: when it finds
             # that it is not any more, we have yet to look.
             self._waited_for = False
-            if not self._done:
-                self._hurried_turns = HURRIED_TURNS
             self._reap()
 
     def _reap(self) -> None:
