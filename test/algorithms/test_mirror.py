@@ -685,6 +685,21 @@ class HotSetTests(MirrorCase):
             marks = [o for o in list(node.history)[:data] if o.kind == "write" and o.fua]
             self.assertEqual(1, len(marks))
 
+    def test_marked_ahead_only(self) -> None:
+        """A region that was marked ahead of a writer who never came is not copied to a member that was away."""
+        world = self.served(hot_regions=16)
+        world.nodes[1].pull()
+        world.advance(0.1)
+        self.write(world, 0)
+        self.write(world, 128)
+        assert world.mirror is not None
+        self.assertGreater(int(world.mirror.status().detail["hot_regions"]), 2)  # type: ignore[call-overload]
+        world.advance(10)
+        self.assertEqual(2 * REGION_BYTES, self.member(world, 1).dirty_bytes)
+        world.nodes[1].plug_in()
+        self.until_in_sync(world)
+        world.check_convergence()
+
     def test_one_mark_for_many_writes(self) -> None:
         """The cost is paid per region, not per write."""
         world = self.served()

@@ -46,9 +46,11 @@ class HotRegion:
     @ivar parked: operations that wait until it is cleared.
     @ivar waiters: operations that wait for a mark.
     @ivar tick: when an operation last entered.
+    @ivar written: an operation has entered since it became hot; else it was marked ahead of one, and no member's
+        content has changed.
     """
 
-    __slots__ = ("held", "marked", "marking", "parked", "tick", "waiters")
+    __slots__ = ("held", "marked", "marking", "parked", "tick", "waiters", "written")
 
     def __init__(self, marked: int, tick: int) -> None:
         self.marked = marked
@@ -57,6 +59,7 @@ class HotRegion:
         self.parked: list[Extent] = []
         self.waiters: list[Extent] = []
         self.tick = tick
+        self.written = True
 
 
 class HotSet:
@@ -138,6 +141,7 @@ class HotSet:
                 return False
             else:
                 hot.tick = self._tick
+                hot.written = True
                 regions.move_to_end(region)
         if missing:
             if len(regions) + missing > self._regions_max and not self._fits(extent):
@@ -217,6 +221,7 @@ class HotSet:
             hot = self.regions.get(region)
             if hot is None and len(self.regions) < self._regions_max // 2:
                 hot = self.regions[region] = HotRegion(self._marked_by_copy(region), self._tick)
+                hot.written = False
             if hot is not None and not hot.held and not (hot.marked | hot.marking) & members:
                 ahead.append((region, hot))
         return ahead
@@ -358,8 +363,10 @@ class HotSet:
             if configuration.targets & member.bit:
                 theirs = [region for region in regions if not member.dirty[region]]
             for region in theirs:
-                member.table.clear(region, epoch)
-                self.regions[region].marked &= ~member.bit
+                hot = self.regions[region]
+                # What was only marked keeps its age: a member that is away has missed nothing there.
+                member.table.clear(region, epoch if hot.written else member.table.age(region))
+                hot.marked &= ~member.bit
             assert member.tables is not None
             writes.append((member, _outcome(member.unless_left(member.tables.write_behind(theirs)))))
         for member, written in writes:
