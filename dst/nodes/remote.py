@@ -138,13 +138,12 @@ class RemoteNode(ObservableNode):
             return fail(error)
         if self.geometry.read_only:
             return fail(self._read_only())
-        result = self._ask(_WRITE, offset, length, flags=Flag.FUA if fua else 0, data=data, cost_bytes=length)
-        return result.addCallback(_nothing)
+        return self._ask(_WRITE, offset, length, flags=Flag.FUA if fua else 0, data=data, cost_bytes=length)
 
     def flush(self) -> Deferred[None]:
         if not self.usable:
             return fail(self.unavailable())
-        return self._ask(Operation.FLUSH).addCallback(_nothing)
+        return self._ask(Operation.FLUSH)
 
     def trim(self, offset: int, length: int) -> Deferred[None]:
         return self._change(Operation.TRIM, offset, length, 0)
@@ -173,7 +172,7 @@ class RemoteNode(ObservableNode):
             return fail(error)
         if self.geometry.read_only:
             return fail(self._read_only())
-        return self._ask(operation, offset, length, flags=flags).addCallback(_nothing)
+        return self._ask(operation, offset, length, flags=flags)
 
     def _read_only(self) -> ReadOnly:
         return ReadOnly(f"{self.name} may not be changed: its server exports {self._export!r} read-only")

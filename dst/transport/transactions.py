@@ -29,6 +29,9 @@ __all__ = ["Link", "Transaction", "TransactionTable"]
 _READ_ANSWER = Operation.READ | ANSWER
 _CORRUPT = Status.CORRUPT
 
+_ONLY_DONE = frozenset({*CHANGES, int(Operation.FLUSH)})
+"""Their answers say that it was done, and nothing else."""
+
 
 class Link(Protocol):
     """What a table sends through."""
@@ -125,8 +128,8 @@ class TransactionTable:
         """
         Begin a transaction.
 
-        @return: the data of the answer; fails with the error the server answered, C{DeadlinePassed},
-            C{LimitReached}, or whatever L{fail_all} is given.
+        @return: the data of the answer, C{None} for changes and flushes; fails with the error the server answered,
+            C{DeadlinePassed}, C{LimitReached}, or whatever L{fail_all} is given.
         """
         count = len(self._in_flight) + len(self._waiting)
         if count >= self._requests_max or (self._bytes + cost_bytes > self._bytes_max and count):
@@ -207,7 +210,7 @@ class TransactionTable:
             raise PeerError(f"{transaction.length} bytes were asked for and {len(frame.data)} answered")
         else:
             self._end(transaction)
-            transaction.result.callback(frame.data)
+            transaction.result.callback(None if transaction.operation in _ONLY_DONE else frame.data)
 
     def pump(self) -> None:
         """Send what waits, as far as it may be sent now."""
