@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from attrs import evolve
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.logger import Logger
 
 from dst.algorithms.mirror.member import Member, members_in
@@ -82,6 +82,7 @@ class Configuration:
         self._epoch_number = 1
         self.epoch = Epoch(self.record.claim.tag, self._epoch_number)
         self._wanted: list[Deferred[None]] = []
+        self._carried: list[Deferred[None]] = []  # what the record under way is written for
         self._rewrite = False
         self._writing = False
         self._retry: IDelayedCall | None = None
@@ -129,11 +130,17 @@ class Configuration:
         """A resync target leaves at once: what it has been told was clean must not look equal later (R3)."""
         _log.warn("{member} leaves in the middle of its resync: {reason}", member=member.name, reason=reason)
         self.targets &= ~member.bit
+        self._adding &= ~member.bit  # its record has not been sent: no later one may name it
         member.become(MemberState.ABSENT, reason)
         member.left()
         self._new_epoch()
         self._committed(member.bit)
         self._changed()
+
+    def drop_targets(self, reason: str) -> None:
+        """No resync goes on: the storage stops."""
+        for member in members_in(self._members, self.targets & ~self.sent):
+            self.fail(member, reason)
 
     def _new_epoch(self) -> None:
         self._epoch_number += 1
@@ -150,6 +157,9 @@ class Configuration:
         if not self.stalled & member.bit:
             # Another one was last and is still away. Whatever was acknowledged is on both: go on without it.
             self.leaving = (self.leaving | self.stalled) & ~member.bit
+            # One that was being added has missed what this one is about to do.
+            self._adding &= ~self.leaving
+            self.targets &= ~self.leaving
             for other in members_in(self._members, self.leaving):
                 other.become(MemberState.ABSENT, other.reason)
                 other.left()
@@ -185,6 +195,8 @@ class Configuration:
 
     def make_stable(self) -> Deferred[None]:
         """Write a record that says how the members are now; fires when it is stable."""
+        if self.stopped:
+            return fail(_stopped())
         done: Deferred[None] = Deferred()
         self._wanted.append(done)
         self._rewrite = True
@@ -219,9 +231,10 @@ class Configuration:
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None
-        wanted, self._wanted = self._wanted, []
+        wanted = self._carried + self._wanted
+        self._carried, self._wanted = [], []
         for done in wanted:
-            done.errback(Unavailable("the storage is being stopped"))
+            done.errback(_stopped())
 
     def release(self) -> Deferred[None]:
         """Say in a last record that everything is stable and no region is hot."""
@@ -275,17 +288,18 @@ class Configuration:
         """Propose the record that names C{want}; whether it became stable."""
         record = self.next_record(want)
         self._rewrite = False
-        wanted, self._wanted = self._wanted, []
+        self._carried, self._wanted = self._wanted, []
         # The sequence is used up whether or not anybody got it: no two records may share it.
         self.record = evolve(self.record, sequence=record.sequence)
         self.sent |= want
         if await self._write_everywhere(record, want) and not self.stopped:
             self._commit(record, want)
-            for done in wanted:
+            carried, self._carried = self._carried, []
+            for done in carried:
                 done.callback(None)
             return True
-        self._wanted = wanted + self._wanted
-        self._rewrite = self._rewrite or bool(wanted)
+        self._rewrite = self._rewrite or bool(self._carried)
+        self._wanted, self._carried = self._carried + self._wanted, []
         return False
 
     async def _write_everywhere(self, record: Record, want: int) -> bool:
@@ -342,3 +356,7 @@ class Configuration:
             member.progress = None
         self._committed(gone)
         self._changed()
+
+
+def _stopped() -> Unavailable:
+    return Unavailable("the storage is being stopped")
