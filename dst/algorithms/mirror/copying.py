@@ -10,16 +10,17 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import define
-from twisted.internet.defer import Deferred, DeferredList, DeferredSemaphore
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, DeferredSemaphore
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from dst.algorithms.mirror.configuration import Configuration
 from dst.algorithms.mirror.data_path import DataPath
 from dst.algorithms.mirror.hot_set import HotSet
 from dst.algorithms.mirror.member import Member, members_in
 from dst.errors import CorruptData, DSTError, MediaError, Unavailable
-from dst.geometry import BlockStatus
+from dst.geometry import BlockStatus, align_down
 from dst.interfaces import Buffer
 from dst.recovery.write_order import Extent, ExtentOrder
 from dst.status import MemberState, ResyncProgress
@@ -98,7 +99,25 @@ class Copier:
         self._changed = changed
         self._reconciling: set[int] = set()
         self._repairing: set[tuple[int, int, int]] = set()
+        self._background: set[Deferred[None]] = set()
         self.reconciled_bytes = 0
+
+    def stop(self) -> None:
+        """Nothing goes on in the background any more. A resync belongs to who asked for it."""
+        for work in list(self._background):
+            work.cancel()
+
+    def _in_background(self, work: Coroutine[Any, Any, None], what: str) -> Deferred[None]:
+        done = Deferred.fromCoroutine(work)
+        self._background.add(done)
+
+        def ended(result: object) -> None:
+            self._background.discard(done)
+            stopping = self._configuration.stopped
+            if isinstance(result, Failure) and not stopping and not result.check(CancelledError):
+                _log.failure("{what} failed", result, what=what)
+
+        return done.addBoth(ended)
 
     # -- to a resync target
 
@@ -178,7 +197,13 @@ class Copier:
     def _chunks(self, region: int) -> list[tuple[int, int]]:
         first = region * self._region_size
         end = min(first + self._region_size, self._data_size)
-        return [(at, min(at + CHUNK_BYTES, end)) for at in range(first, end, CHUNK_BYTES)]
+        step = min(self._transfer_bytes(), CHUNK_BYTES)
+        return [(at, min(at + step, end)) for at in range(first, end, step)]
+
+    def _transfer_bytes(self) -> int:
+        """What every member can be asked for at once."""
+        least = min(each.node.geometry.transfer_bytes_max for each in self._members)
+        return max(COMPARE_BYTES, align_down(least, COMPARE_BYTES))
 
     def _write_entries(self, member: Member, regions: list[int]) -> None:
         """In one turn: from here on the target has these regions."""
@@ -227,7 +252,7 @@ class Copier:
             await turn
 
     async def _read_source(self, offset: int, length: int, avoid: int = 0) -> Buffer:
-        """From any member that is in sync; a failing one is not asked again."""
+        """From any member that is in sync, and lost nothing; a failing one is not asked again."""
         configuration = self._configuration
         tried = avoid
         failure: DSTError | None = None
@@ -235,7 +260,7 @@ class Copier:
             ready = [
                 member
                 for member in members_in(self._members, configuration.in_sync & configuration.usable & ~tried)
-                if member.ready
+                if member.ready and member.node.incarnation == member.incarnation
             ]
             if not ready:
                 if failure is not None:
@@ -247,12 +272,15 @@ class Copier:
             source = min(ready, key=lambda each: each.reading)
             source.reading += 1
             try:
-                return await source.unless_left(source.node.read(offset, length))
-            except (MediaError, CorruptData) as error:
-                tried |= source.bit
-                failure = error
+                data = await source.unless_left(source.node.read(offset, length))
+                if source.node.incarnation == source.incarnation:
+                    return data
+                configuration.fail(source, "it restarted and may have lost what it had not flushed")
             except Unavailable as error:
                 configuration.fail(source, f"a read was not answered: {error}")
+            except DSTError as error:
+                tried |= source.bit
+                failure = error
             finally:
                 source.reading -= 1
 
@@ -279,6 +307,8 @@ class Copier:
             here, there = await _all_of([member.unless_left(source.unless_left(each)) for each in asked])
             if not self._is_target(member) or not self._configuration.usable & source.bit:
                 return
+            if source.node.incarnation != source.incarnation or member.node.incarnation != member.incarnation:
+                return  # it may have lost what was there before it spoke of zeroes
             zero = []
             for region in run:
                 length = min(self._region_size, self._data_size - region * self._region_size)
@@ -299,16 +329,12 @@ class Copier:
             while self._hot.unreconciled and not self._configuration.stopped:
                 await self.reconcile(min(self._hot.unreconciled))
 
-        Deferred.fromCoroutine(work()).addErrback(
-            lambda failure: None if self._configuration.stopped else _log.failure("reconciling failed", failure)
-        )
+        self._in_background(work(), "reconciling")
 
     def reconcile_soon(self, region: int) -> None:
         """Somebody waits for this region."""
         if region not in self._reconciling:
-            Deferred.fromCoroutine(self.reconcile(region)).addErrback(
-                lambda failure: None if self._configuration.stopped else _log.failure("reconciling failed", failure)
-            )
+            self._in_background(self.reconcile(region), "reconciling")
 
     async def reconcile(self, region: int) -> None:
         """Make the copies of one region equal (R6)."""
@@ -323,7 +349,7 @@ class Copier:
             await self._mark(extent)
             await self._hold(extent)
             try:
-                await self._make_equal(region)
+                await self._make_equal_on_all(region)
             finally:
                 self._order.leave(extent)
         finally:
@@ -334,12 +360,27 @@ class Copier:
 
     async def _mark(self, extent: Extent) -> None:
         """All who are in sync have the region's flag, stable."""
-        while True:
+        while not self._configuration.stopped:
             again: Deferred[None] = Deferred()
             extent.start = lambda again=again: again.callback(None)  # type: ignore[misc]
             if self._hot.marked(extent, self._configuration.usable):
                 return
             await again
+        raise Unavailable("the storage is being stopped")
+
+    async def _make_equal_on_all(self, region: int) -> None:
+        """
+        One that leaves while this goes on was not made equal, and may still be the one that serves in the end: so
+        nothing is read from the others before a record without it is stable.
+        """
+        configuration = self._configuration
+        await self._make_equal(region)
+        while configuration.leaving or configuration.stalled:
+            await deferLater(self._clock, _HELD_RETRY_S)
+            if configuration.stopped:
+                raise Unavailable("the storage is being stopped")
+            if not (configuration.leaving or configuration.stalled):
+                await self._make_equal(region)
 
     async def _make_equal(self, region: int) -> None:
         for first, end in self._chunks(region):
@@ -380,9 +421,9 @@ class Copier:
         if key in self._repairing or self._configuration.stopped:
             return
         self._repairing.add(key)
-        done = Deferred.fromCoroutine(self._repair(member, first, end))
-        done.addErrback(lambda failure: _log.failure("a repair failed", failure))
-        done.addBoth(lambda _: self._repairing.discard(key))
+        self._in_background(self._repair(member, first, end), "a repair").addBoth(
+            lambda _: self._repairing.discard(key)
+        )
 
     async def _repair(self, member: Member, first: int, end: int) -> None:
         extent = Extent(first, end, self._data_path.shift)

@@ -233,6 +233,7 @@ class Returning:
             if member.retry is not None:
                 member.retry.cancel()
                 member.retry = None
+        self._copier.stop()
         running = list(self._running)
         for run in running:
             run.cancel()
