@@ -61,7 +61,8 @@ class ByHand:
         member.suspended = True
         serving.configuration.fail(member, "suspended by hand")
         await serving.configuration.make_stable()
-        member.become(MemberState.SUSPENDED, SUSPENDED)
+        if member.suspended:  # nobody resumed it meanwhile
+            member.become(MemberState.SUSPENDED, SUSPENDED)
         mirror.tell_observers()
 
     async def resume(self, name: str) -> None:
