@@ -12,6 +12,7 @@ import tempfile
 from textwrap import dedent
 
 from twisted.internet import reactor
+from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from dst.cluster.assembly import running
@@ -75,6 +76,8 @@ class DaemonTests(TestCase):
                 volume = await until_ready(cluster["vol"])
                 if turn == 0:
                     await volume.write(1 << 20, data)
+                    while "becomes in sync" not in daemon.output:  # the second leg, of a storage that is new
+                        await deferLater(reactor, 0.05)
                 else:
                     self.assertEqual(data, bytes(await volume.read(1 << 20, len(data))))
             await daemon.stop()
