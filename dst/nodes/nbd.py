@@ -97,7 +97,7 @@ class NBDNode(ObservableNode):
         durable: bool = False,
         random: Random | None = None,
         delay_s_first: float = 0.1,
-        delay_s_max: float = 10.0,
+        delay_s_max: float = 5.0,
     ) -> None:
         """
         @param export: its name there; C{""} is the server's default export.

@@ -72,7 +72,7 @@ class RemoteNode(ObservableNode):
         deadline_s: float = 30.0,
         keepalive_s: float = 1.5,
         status_s: float = 2.0,
-        delay_s_max: float = 10.0,
+        delay_s_max: float = 5.0,
         token: bytes | None = None,
         client: str = "",
     ) -> None:

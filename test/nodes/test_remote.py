@@ -351,7 +351,7 @@ class AwayTests(SynchronousTestCase):
         node = serving.open_node()
         self.assertIn("the most it takes", node.reason)
         serving.wait(120, step_s=0.1)
-        self.assertLess(len(serving.endpoint.pipes), 30)
+        self.assertLess(len(serving.endpoint.pipes), 45)
         self.assertGreater(len(serving.endpoint.pipes), 8)
 
 
