@@ -1,19 +1,25 @@
 """
-Corners of the mirror where two things happen at once: a stop, a leave or a restart between two steps of another thing.
+Corners of the mirror where two things happen at once: a stop, a leave or a restart between two steps of another.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.task import Clock
 
+from dst.algorithms.mirror import Mirror, MirrorOptions, copying
 from dst.algorithms.mirror.serving import Serving
-from dst.errors import MediaError, Unavailable
+from dst.errors import DSTError, InternalError, MediaError, Unavailable
+from dst.interfaces import MemberOptions
 from dst.label.format import Label, encode_slot
-from dst.status import LinkState
+from dst.label.zone import LABELS_BYTES, PAGE_BYTES
+from dst.status import Health, LinkState
+from dst.testing.disk import SimulatedDisk
+from dst.testing.media import SimulatedMedia
 from test.algorithms.test_mirror import MirrorCase
-from test.scenarios.world import REGION_BYTES, MemoryRecordStore, World
+from test.scenarios.world import MEDIA_BYTES, REGION_BYTES, MemoryRecordStore, World
 
 SECTORS = REGION_BYTES // 512
 """Sectors of a region."""
@@ -189,3 +195,176 @@ class StoppingTests(ReviewCase):
         world.wait_for(world.mirror.close())
         world.clock.advance(0)  # what observes the storage here is told
         self.assertEqual([], world.clock.getDelayedCalls())
+
+
+class SourceTests(ReviewCase):
+    """Who a copy or a read is taken from."""
+
+    def test_source_that_has_just_restarted(self) -> None:
+        """A copy is not taken from a member that lost what it had not flushed, however soon it is back."""
+        world = self.served(3)
+        world.nodes[2].pull()
+        world.advance(0.1)
+        self.write(world, 0)
+        world.nodes[0].hold("read")
+        world.nodes[1].hold("read")
+        world.nodes[2].plug_in()
+        world.until("copying", lambda: bool(world.nodes[0].held or world.nodes[1].held))
+        for node in world.nodes[:2]:
+            node.pull(LinkState.INTERRUPTED)
+        world.advance(0.1)  # the copier looks for a source again and again
+        world.nodes[0].power_cut("none")
+        world.nodes[0].hold("")
+        world.clock.callLater(0.001, world.nodes[0].plug_in)
+        world.advance(0.2)
+        world.nodes[1].release()
+        world.nodes[1].plug_in()
+        self.until_in_sync(world)
+        world.check_convergence()
+
+    def test_dearer_member_reads_what_the_cheap_one_cannot(self) -> None:
+        """A read that fails on the member of the lowest cost is answered by another one."""
+        world = self.served(2)
+        self.write(world, 0)
+        assert world.mirror is not None
+        world.mirror.members[1].options = MemberOptions(cost=5)
+        self.serving(world).data_path.choose_readers()
+        world.nodes[0].fail_next("read", MediaError("latent"), extent=(0, 4096))
+        done = world.read(0, 8)
+        assert done is not None
+        self.assertTrue(world.wait_for(done, 5))
+        world.check_convergence()
+
+    def test_a_read_error_of_any_kind_is_tried_elsewhere(self) -> None:
+        """The client hears of an error only when nobody is left who could know."""
+        world = self.served(2)
+        self.write(world, 0)
+        for node in world.nodes:
+            node.fail_next("read", InternalError("a fault of that daemon"), times=None)
+            for _ in range(4):
+                done = world.read(0, 8)
+                assert done is not None
+                self.assertTrue(world.wait_for(done, 5))
+            node.heal()
+
+
+class DistrustTests(ReviewCase):
+    """A copy that is not trusted is copied as a whole, whatever comes between."""
+
+    def test_fails_in_the_middle(self) -> None:
+        """It fails once while it is copied: nothing of the old content is trusted afterwards either."""
+        world = self.served(2)
+        for region in range(5):
+            self.write(world, region * SECTORS)
+        self.settle(world)
+        world.media[1].rot(4 * REGION_BYTES + 100)
+        world.nodes[1].fail_next("write", MediaError("bad"), extent=(0, 4096))
+        assert world.mirror is not None
+        world.wait_for(world.mirror.mark_dirty("n1"))
+        self.until_in_sync(world)
+        world.check_convergence()
+
+    def test_owner_dies_in_the_middle(self) -> None:
+        """The owner dies while it is copied: the next one does not trust it either."""
+        world = self.served(2)
+        for region in range(5):
+            self.write(world, region * SECTORS)
+        self.settle(world)
+        world.media[1].rot(4 * REGION_BYTES + 100)
+        world.nodes[0].hold("read")
+        assert world.mirror is not None
+        world.wait_for(world.mirror.mark_dirty("n1"))
+        world.until("resyncing", lambda: self.member(world, 1).state == "resyncing")
+        world.advance(0.1)
+        world.crash_owner()
+        world.start_owner()
+        self.until_in_sync(world)
+        world.check_convergence()
+
+    def test_a_full_resync_goes_on_where_it_was(self) -> None:
+        """What new media has been given it is not given again after an interruption."""
+        world = self.served(2)
+        for region in range(6):
+            for sector in range(0, SECTORS, 16):
+                if region * SECTORS + sector + 16 <= world.data_sectors:
+                    self.write(world, region * SECTORS + sector, 16)
+        self.settle(world)
+        world.nodes[1].pull()
+        world.advance(0.1)
+        world.media[1] = world.nodes[1].inner.media = SimulatedMedia(MEDIA_BYTES, seed=77)  # type: ignore[attr-defined]
+        with_one = copying.BATCH_REGIONS
+        self.patch(copying, "BATCH_REGIONS", 1)
+        self.assertGreater(with_one, 1)
+        world.nodes[1].history.clear()
+        world.nodes[1].fail_next("write", MediaError("bad"), extent=(4 * REGION_BYTES, 4096))
+        world.nodes[1].plug_in()
+        self.until_in_sync(world)
+        self.assertLess(self.copied(world, 1), 8 * REGION_BYTES)
+        world.check_convergence()
+
+
+class StartingTests(ReviewCase):
+    """The start meets the same troubles as everything else."""
+
+    def test_state_directory_full(self) -> None:
+        """While the owner's record cannot be written a storage does not start; then it does, by itself."""
+        world = self.served(2)
+        world.stop_owner()
+        store = world.store.store
+        world.store.store = lambda label: fail(OSError(28, "No space left on device"))  # type: ignore[method-assign]
+        world.start_owner()
+        world.advance(3)
+        assert world.mirror is not None
+        self.assertIn("No space left on device", world.mirror.status().reason)
+        world.store.store = store  # type: ignore[method-assign]
+        self.until_in_sync(world)
+
+    def test_command_that_the_stop_overtakes(self) -> None:
+        """A command that is not obeyed before the stop is answered."""
+        world = self.world(2)
+        world.media[0].write(100_000, b"somebody's data")
+        world.start_owner()
+        world.advance(1)
+        assert world.mirror is not None
+        world.nodes[1].hold("write write_zeroes")
+        done = world.mirror.initialise("n0")
+        done.addErrback(lambda failure: failure.trap(DSTError))
+        world.advance(0.1)
+        self.assertNoResult(done)
+        again = world.mirror.initialise("n0")
+        again.addErrback(lambda failure: failure.trap(DSTError))
+        world.wait_for(world.mirror.close())
+        self.successResultOf(done)
+        self.successResultOf(again)
+
+    def test_media_too_small_for_its_table(self) -> None:
+        """Media that has room for a label and not for a table is refused with its size, whatever the regions."""
+        for size in (LABELS_BYTES + PAGE_BYTES, LABELS_BYTES + 2 * PAGE_BYTES, LABELS_BYTES + 2 * PAGE_BYTES + 512):
+            world = self.world(2, region_size=0)
+            world.media[0] = SimulatedMedia(size)
+            world.start_owner()
+            world.advance(1)
+            assert world.mirror is not None
+            self.assertEqual("refused", self.member(world, 0).state)
+            self.assertIn(str(size), self.member(world, 0).reason)
+
+    def test_members_that_carry_little_at_once(self) -> None:
+        """Members that carry no more than 64 KiB in one request are made, resynced and made equal."""
+        world = self.world(2)
+        for media in world.media:
+            media.size = 512 * REGION_BYTES
+        clock = Clock()
+        nodes = [SimulatedDisk(clock, f"n{n}", m, transfer_bytes_max=LABELS_BYTES) for n, m in enumerate(world.media)]
+        mirror = Mirror(clock, "vol", nodes, MirrorOptions(region_size=512 * 1024))
+        mirror.open()
+        clock.advance(1)
+        self.assertIs(LinkState.READY, mirror.link)
+        self.assertEqual(LABELS_BYTES, mirror.geometry.transfer_bytes_max)
+        self.successResultOf(mirror.write(0, b"something"))
+        mirror.mark_dirty("n1")
+        for _ in range(100):
+            clock.advance(0.1)
+        self.assertIs(Health.HEALTHY, mirror.status().health)
+        self.assertEqual(b"something", world.media[1].read(0, 9))
+        mirror.close()
+        clock.advance(20)

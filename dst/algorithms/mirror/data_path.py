@@ -22,7 +22,7 @@ from dst.algorithms.mirror.configuration import Configuration
 from dst.algorithms.mirror.hot_set import HotSet
 from dst.algorithms.mirror.member import Member, members_in
 from dst.algorithms.mirror.operation import Operation
-from dst.errors import CorruptData, DSTError, IncarnationChanged, MediaError, Unavailable
+from dst.errors import DSTError, IncarnationChanged, MediaError, Unavailable
 from dst.interfaces import Buffer
 from dst.label.region_table import RegionTable
 from dst.recovery.write_order import Extent, ExtentOrder
@@ -156,6 +156,8 @@ class DataPath:
             return
         readers = [member for member in self._readers if not wait.tried & member.bit]
         if not readers:
+            readers = self._dearer_readers(wait)
+        if not readers:
             if wait.failure is not None and not self._configuration.usable & ~wait.tried:
                 wait.done.errback(wait.failure)
             else:
@@ -166,6 +168,12 @@ class DataPath:
         member.node.read(wait.offset, wait.end - wait.offset).addCallbacks(
             self._waited_read_done, self._waited_read_failed, (wait, member), {}, (wait, member), {}
         )
+
+    def _dearer_readers(self, wait: ReadWait) -> list[Member]:
+        """Those that are only asked when the ones of the lowest cost could not answer."""
+        configuration = self._configuration
+        able = configuration.in_sync & configuration.usable & ~wait.tried
+        return [member for member in members_in(self._members, able) if member.ready] if wait.tried else []
 
     def _waited_read_done(self, data: Buffer, wait: ReadWait, member: Member) -> None:
         member.reading -= 1
@@ -191,12 +199,9 @@ class DataPath:
             if self._configuration.stalled & member.bit or member in self._readers:
                 self._waiting_for_member.append(wait)
                 return
-        elif isinstance(error, (MediaError, CorruptData)):
+        else:
             wait.tried |= member.bit
             wait.failure = failure
-        else:
-            wait.done.errback(failure)
-            return
         self._enter_read(wait)
 
     # -- changes
