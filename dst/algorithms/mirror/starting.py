@@ -16,7 +16,7 @@ from twisted.logger import Logger
 
 from dst.algorithms.mirror.member import Member
 from dst.algorithms.zero_scan import all_zero
-from dst.errors import BadMedia, DSTError, InvalidRequest
+from dst.errors import BadMedia, DSTError, InvalidRequest, MediaError
 from dst.geometry import align_down
 from dst.label.format import Claim, Epoch, FoundLabel, Label, MemberEntry, Record
 from dst.label.region_table import RegionTable
@@ -145,12 +145,22 @@ class Starter:
 
     async def run(self) -> Started | None:
         """Until the storage can be served; C{None} when stopped."""
+        try:
+            return await self._run()
+        finally:
+            command, self._command = self._command, None
+            if command is not None:
+                command.done.errback(
+                    InvalidRequest("the storage was not initialised: it exists already, or it stops")
+                )
+
+    async def _run(self) -> Started | None:
         self._timer = self._clock.callLater(self._wait_s, self._time_is_up)
         while not self._stopped:
             self._woken = False
             try:
                 started = await self._step()
-            except DSTError as error:
+            except (DSTError, OSError) as error:
                 _log.warn("the start failed and is tried again: {error}", error=error)
                 self._said(str(error), False)
                 self._forget_members()
@@ -220,6 +230,9 @@ class Starter:
         except DSTError as error:
             command.done.errback(error)
             return None
+        except OSError as error:
+            command.done.errback(MediaError(f"the storage's record cannot be written: {error}"))
+            return None
         command.done.callback(None)
         return started
 
@@ -240,8 +253,10 @@ class Starter:
         others = [other.labels.label for other in self._members if other.labels is not None]
         sizes = [label.media_size for label in [kept, *others] if label is not None]
         try:
-            if Zone.at_end_of(member.node.geometry.size, self._region_size).capacity < PAGE_BYTES:
-                raise BadMedia(f"{member.node.geometry.size} bytes are too few for a member")
+            size = member.node.geometry.size
+            region_size = self._region_size or default_region_size(size)
+            if Zone.at_end_of(size, region_size).capacity < PAGE_BYTES:
+                raise BadMedia(f"{size} bytes are too few for a member")
             if member.node.geometry.block_size > PAGE_BYTES:
                 raise BadMedia(f"blocks of {member.node.geometry.block_size} bytes are too large; 4096 is the most")
             if member.node.geometry.read_only:
