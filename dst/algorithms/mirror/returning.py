@@ -143,11 +143,11 @@ class Returning:
             await self._load_old_media(member, found)
         never = found.label is None or found.label.since == Epoch()
         full = never or verdict.step is MemberStep.NEW_MEDIA or member.distrusted
+        member.distrusted = False
         if not self._still_wanted(member):
             return
-        self._register(member, full)
+        self._register(member)
         await self._copier.run(member, full, verdict.reason)
-        member.distrusted = False
 
     def _still_wanted(self, member: Member) -> bool:
         """It may have gone, or been suspended, while its media was read."""
@@ -208,15 +208,19 @@ class Returning:
         bad = await member.tables.load()
         if bad:
             _log.warn("{member}: {bad} pages of the region table were unusable", member=member.name, bad=bad)
+        if member.distrusted:
+            # Ages that equal nothing say so for as long as it takes, whoever owns the storage then.
+            table.fill(Epoch())
+            await member.tables.stabilise(range(table.regions))
         # "Target since" stays what it was: a member that never was consistent still is one.
         new = self._configuration.label_for(member, self._configuration.record, consistent=False)
         await member.labels.write(new.evolve(since=label.since if not label.consistent else new.since))
 
-    def _register(self, member: Member, full: bool) -> None:
+    def _register(self, member: Member) -> None:
         """Compare and become a receiver, in one turn (R5)."""
         configuration = self._configuration
         source = next(members_in(self._members, configuration.in_sync & ~configuration.leaving))
-        dirty = bytearray([1]) * member.table.regions if full else member.table.differences(source.table)
+        dirty = member.table.differences(source.table)  # of new media all: its ages equal nothing
         for region in self._hot.regions:
             dirty[region] = 1
         member.dirty = dirty
