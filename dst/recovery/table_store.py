@@ -10,7 +10,6 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from dst.errors import IncarnationChanged
-from dst.geometry import align_down
 from dst.interfaces import IBlockDevice
 from dst.label.region_table import PageImage, RegionTable
 from dst.label.zone import PAGE_BYTES, Zone
@@ -49,7 +48,7 @@ class TableStore:
         self._incarnation = self._device.incarnation
         pages = self.table.pages
         images = [self.table.next_image(page) for page in range(pages)]
-        per_write = _LOAD_BYTES // PAGE_BYTES
+        per_write = self._pages_at_once()
         await self._device.write_zeroes(self._zone.page_offset(0, 1), pages * PAGE_BYTES)
         for first in range(0, pages, per_write):
             run = images[first : first + per_write]
@@ -66,7 +65,7 @@ class TableStore:
         """
         self._incarnation = self._device.incarnation
         pages, bad = self.table.pages, 0
-        per_read = min(_LOAD_BYTES, align_down(self._device.geometry.transfer_bytes_max, PAGE_BYTES)) // PAGE_BYTES
+        per_read = self._pages_at_once()
         for first in range(0, pages, per_read):
             count = min(per_read, pages - first)
             length = count * PAGE_BYTES
@@ -78,6 +77,9 @@ class TableStore:
         await self._device.flush()
         self._check_incarnation()
         return bad
+
+    def _pages_at_once(self) -> int:
+        return max(1, min(_LOAD_BYTES, self._device.geometry.transfer_bytes_max) // PAGE_BYTES)
 
     async def flush(self) -> None:
         """Flush the member; what had been written of the table is stable then, too."""
