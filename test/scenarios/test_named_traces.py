@@ -536,6 +536,22 @@ class TakeoverTests(TraceCase):
         self.assertEqual([], world.in_sync)
         self.assertIn("n0", world.mirror.status().reason)
 
+    def test_ack_before_record(self) -> None:
+        """n1 cannot be reached and no record without it is stable: nothing is acknowledged that it has not done."""
+        world = self.served()
+        self.write(0)
+        store, slow = world.store.store, Deferred[None]()
+        world.store.store = lambda label: slow  # type: ignore[method-assign]
+        world.nodes[1].pull()
+        world.advance(0.05)
+        done = self.started(world.write(0, 8))
+        world.advance(0.5)
+        self.assertNoResult(done)
+        world.store.store = store  # type: ignore[method-assign]
+        self.owner_dies(1)
+        self.read_when_served(0)
+        self.all_is_well()
+
     def test_abandoned_add(self) -> None:
         """A record that names n1 reached n1 only, and n1 is gone: nothing is acknowledged before another record."""
         world = self.served()
