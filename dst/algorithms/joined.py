@@ -51,7 +51,8 @@ class JoinedStorage(PlacedStorage):
                 call(member.node).addCallbacks(answer.callback, failed)
 
         def failed(failure: Any) -> None:
-            if failure.check(Unavailable) and self.options.on_loss == "freeze" and not self._closing:
+            waits = self.options.on_loss == "freeze" or self.options.freeze_s
+            if failure.check(Unavailable) and waits and not self._closing:
                 if member.present:
                     member.found = None
                     member.say(failure.getErrorMessage())

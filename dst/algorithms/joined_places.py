@@ -45,7 +45,7 @@ _RETRY_S = 1.0
 class JoinedOptions:
     """
     @ivar on_loss: C{"freeze"} or C{"error"}: what happens to operations while a member is away.
-    @ivar freeze_s: how long they wait at most with C{"freeze"}; 0 for as long as it takes.
+    @ivar freeze_s: with C{"error"}: how long they wait first.
     @ivar unit: a stripe's chunk size, else 0.
     """
 
@@ -166,6 +166,7 @@ class PlacedStorage(ObservableNode):
         self._cancel_timers()
         self.changed(LinkState.CLOSED, "closed")
         self._fail_parked()
+        self._answer_discard(self.unavailable())
         await DeferredList([place.node.flush() for place in self._places if place.present], consumeErrors=True)
         await DeferredList([node.close() for node in self._given], consumeErrors=True)
 
@@ -199,6 +200,10 @@ class PlacedStorage(ObservableNode):
                     await self._look_once()
                 except DSTError as error:
                     self.changed(LinkState.AWAY, str(error))
+                    self._answer_discard(error)
+                    if self._label is None:
+                        for place in self._places:
+                            place.found = None  # what was being made may stand there by now
                     self._look_later()
                 if not self._look_again:
                     break
@@ -227,6 +232,7 @@ class PlacedStorage(ObservableNode):
         if self._label is None:
             await self._assemble()
         if self._label is not None:
+            await self._complete_labels()
             self._judge_members(self._label)
             self._take_stock(self._label)
 
@@ -250,14 +256,16 @@ class PlacedStorage(ObservableNode):
         ids = {label.storage_id for label in labels}
         if len(ids) > 1:
             self.changed(LinkState.AWAY, "the members belong to different storages; correct the topology")
-        elif labels:
+        elif any(label.consistent for label in labels):
             self._adopt(max(labels, key=lambda label: label.record.order))
+            await self._complete_labels()
         elif any(place.found is None for place in self._places):
             missing = ", ".join(place.node.name for place in self._places if place.found is None)
             self.changed(LinkState.AWAY, f"a new storage is made when all members are present; waiting for {missing}")
-        elif damaged := [p.node.name for p in self._places if p.found is not None and not p.found.unlabelled]:
+        elif damaged := [p.node.name for p in self._places if p.found and p.found.label is None and p.found.damage]:
             self.changed(LinkState.AWAY, f"the labels of {', '.join(damaged)} are damaged; nothing is overwritten")
-        elif self._discard is not None or await all_zero([place.node for place in self._places]):
+        elif labels or self._discard is not None or await all_zero([place.node for place in self._places]):
+            # With labels none of which is consistent: the storage was being made, what for is decided already.
             await self._initialise()
         else:
             self._holds_data = True
@@ -266,6 +274,25 @@ class PlacedStorage(ObservableNode):
                 "the members are unlabelled and hold something; "
                 f"`dst init {self.name} --discard` makes a new storage and loses it",
             )
+
+    async def _complete_labels(self) -> None:
+        """Every member has its label, so the storage exists: let each label say so."""
+        assert self._label is not None
+        for place in self._places:
+            own = place.found.label if place.found is not None else None
+            if own is not None and own.storage_id == self._label.storage_id and not own.consistent:
+                await place.labels.write(own.evolve(consistent=True))
+                place.found = FoundLabel(place.labels.label)
+
+    def _answer_discard(self, error: Exception | None) -> None:
+        """Tell who asked for a new storage how it went."""
+        done, self._discard = self._discard, None
+        if done is None:
+            return
+        if error is None:
+            done.callback(None)
+        else:
+            done.errback(error)
 
     def _adopt(self, label: Label) -> None:
         """The storage is known: put the members at the places that their media says."""
@@ -299,6 +326,10 @@ class PlacedStorage(ObservableNode):
         self._label = label
 
     async def _initialise(self) -> None:
+        """
+        First a label on every member that says that it is being made, then on every member that it is: interrupted
+        in the first round there is no storage yet, in the second there is.
+        """
         capacities = [Zone.at_end_of(place.node.geometry.size, 0).capacity for place in self._places]
         sizes = [self.member_size(capacity, capacities) for capacity in capacities]
         if min(sizes) <= 0:
@@ -318,7 +349,7 @@ class PlacedStorage(ObservableNode):
                 ids[n],
                 self.kind,
                 n,
-                True,
+                False,
                 Epoch(claim.tag, 1),
                 media_size,
                 Zone.at_end_of(media_size, 0).offset,
@@ -330,10 +361,9 @@ class PlacedStorage(ObservableNode):
             await place.labels.write(label)
             place.found = FoundLabel(place.labels.label)
         _log.info("{name}: a new {kind} on {n} members", name=self.name, kind=self.kind, n=len(ids))
-        done, self._discard = self._discard, None
         self._adopt(place.found.label)  # type: ignore[arg-type, union-attr]
-        if done is not None:
-            done.callback(None)
+        await self._complete_labels()
+        self._answer_discard(None)
 
     def _judge_members(self, storage: Label) -> None:
         """Is what stands at each place what should stand there?"""
@@ -368,9 +398,13 @@ class PlacedStorage(ObservableNode):
         missing = [place for place in self._places if not place.present]
         if missing:
             reason = "; ".join(f"{place.node.name}: {place.reason}" for place in missing)
-            if self._sizes and self.options.on_loss == "freeze" and self.link is not LinkState.AWAY:
+            if (
+                self._sizes
+                and self.link is not LinkState.AWAY
+                and (self.options.on_loss == "freeze" or self.options.freeze_s)
+            ):
                 self.changed(LinkState.INTERRUPTED, f"waiting for a member that no other can stand in for ({reason})")
-                if self.options.freeze_s and self._freeze is None:
+                if self.options.on_loss == "error" and self._freeze is None:
                     self._freeze = self.clock.callLater(self.options.freeze_s, self._freeze_over)
             else:
                 self._lose(f"a member is away that no other can stand in for ({reason})")

@@ -70,7 +70,9 @@ class LinearProvider:
     ) -> IAlgorithm:
         """See L{IAlgorithmProvider.storage}."""
         given = Options(f"storage {name}", options)
-        chosen = JoinedOptions(given.choice("on_loss", "freeze", ("freeze", "error")), given.seconds("freeze_s", 0.0))
+        chosen = JoinedOptions(
+            given.choice("on_loss", "freeze", ("freeze", "error")), given.seconds("freeze_s", 30.0)
+        )
         given.done()
         given.count(len(nodes), 1, MEMBERS_MAX)
         return Linear(reactor, name, nodes, chosen)

@@ -95,7 +95,7 @@ class StripeProvider:
         given = Options(f"storage {name}", options)
         chosen = JoinedOptions(
             given.choice("on_loss", "freeze", ("freeze", "error")),
-            given.seconds("freeze_s", 0.0),
+            given.seconds("freeze_s", 30.0),
             given.power_of_two("chunk_size", CHUNK_BYTES_DEFAULT, 4096, 1 << 26),
         )
         given.done()

@@ -57,8 +57,9 @@ class LabelStore:
         zone = Zone.at_end_of(label.media_size, label.region_size)
         sequence = self.label.sequence if self.label is not None else 0
         for _ in range(2):
-            self._slot = 1 - self._slot
+            slot = 1 - self._slot
             sequence += 1
             stamped = label.evolve(sequence=sequence)
-            await self._device.write(zone.slot_offset(self._slot), encode_slot(stamped), fua=True)
-            self.label = stamped
+            await self._device.write(zone.slot_offset(slot), encode_slot(stamped), fua=True)
+            # Only now: after a failed write the same slot is written again, the other one is the whole one.
+            self._slot, self.label = slot, stamped

@@ -5,13 +5,14 @@ owner knows which members its last stable record named.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 from twisted.internet.defer import Deferred, succeed
 
-from dst.errors import BadMedia, ConfigurationError
+from dst.errors import BadMedia, ConfigurationError, MediaError, NoSpace
 from dst.label.format import Label, decode_slot, encode_slot
 
 __all__ = ["FileRecordStore", "IRecordStore", "NoRecordStore", "RunInThread"]
@@ -84,6 +85,13 @@ class FileRecordStore:
         return self._run(lambda: self._store(slot))
 
     def _store(self, slot: bytes) -> None:
+        try:
+            self._replace(slot)
+        except OSError as error:
+            kind = NoSpace if error.errno in (errno.ENOSPC, errno.EDQUOT) else MediaError
+            raise kind(f"the storage's record {self.path} cannot be written: {error.strerror}") from error
+
+    def _replace(self, slot: bytes) -> None:
         directory = os.path.dirname(self.path)
         os.makedirs(directory, mode=0o700, exist_ok=True)
         temporary = self.path + ".new"

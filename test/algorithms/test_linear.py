@@ -261,9 +261,9 @@ class AwayTests(LinearCase):
         self.assertEqual(bytes([19]) * 100, self.result(storage.read(at - 50, 100)))
 
     def test_freeze_ends(self) -> None:
-        """With a limit they wait that long and then fail, and later ones at once, until the member is back."""
+        """With C{error} they wait as long as is set, then fail, and later ones at once, until the member is back."""
         self.made()
-        storage = self.opened(options=JoinedOptions("freeze", 30.0))
+        storage = self.opened(options=JoinedOptions("error", 30.0))
         self.disks[1].pull()
         self.pass_time(1)
         write = storage.write(self.second(storage), b"new")
@@ -351,7 +351,7 @@ class LinearProviderTests(SynchronousTestCase):
 
     def test_options(self) -> None:
         """Each option reaches the storage, and each has its default."""
-        self.assertEqual(JoinedOptions("freeze", 0.0, 0), self.made().options)
+        self.assertEqual(JoinedOptions("freeze", 30.0, 0), self.made().options)
         self.assertEqual(JoinedOptions("error", 1.5, 0), self.made(on_loss="error", freeze_s=1.5).options)
 
     def test_wrong(self) -> None:

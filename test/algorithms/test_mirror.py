@@ -49,7 +49,9 @@ class MirrorCase(SynchronousTestCase):
 
     def world(self, members: int = 3, **options: Any) -> World:
         """One whose owner is not started."""
-        return World(members, **options)
+        world = World(members, **options)
+        self.addCleanup(world.end)
+        return world
 
     def served(self, members: int = 3, **options: Any) -> World:
         """One that serves, everything in sync."""
@@ -137,6 +139,33 @@ class FirstStartTests(MirrorCase):
         for media in world.media:
             self.assertEqual(b"somebody's data", media.read(100_000, 15))
             self.assertEqual(bytes(13), media.read(5000, 13))
+
+    def test_keep_interrupted(self) -> None:
+        """Whenever the owner dies while it adopts a node's data, that data is what the storage has in the end."""
+        for steps in range(12):
+            world = self.world(seed=steps)
+            world.media[0].write(5000, b"worth nothing")
+            world.media[2].write(100_000, b"somebody's data")
+            world.start_owner()
+            world.advance(1)
+            assert world.mirror is not None
+            for node in world.nodes:
+                node.hold("write write_zeroes flush")
+            world.mirror.initialise("n2").addErrback(lambda failure: failure.trap(DSTError))
+            for _ in range(steps):
+                for node in world.nodes:
+                    node.release(1)
+                world.clock.advance(0)
+            world.crash_owner()
+            world.start_owner()
+            world.advance(5)
+            assert world.mirror is not None
+            if world.mirror.link is not LinkState.READY:
+                world.wait_for(world.mirror.initialise("n2"))
+            self.until_in_sync(world)
+            for media in world.media:
+                self.assertEqual(b"somebody's data", media.read(100_000, 15), steps)
+                self.assertEqual(bytes(13), media.read(5000, 13), steps)
 
     def test_discard(self) -> None:
         """With C{discard} a storage is made of what is there; all copies are equal."""

@@ -326,7 +326,7 @@ class StartingTests(ReviewCase):
         world.start_owner()
         world.advance(1)
         assert world.mirror is not None
-        world.nodes[1].hold("write write_zeroes")
+        world.nodes[0].hold("write write_zeroes")
         done = world.mirror.initialise("n0")
         done.addErrback(lambda failure: failure.trap(DSTError))
         world.advance(0.1)

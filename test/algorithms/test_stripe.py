@@ -9,9 +9,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dst.algorithms.joined_places import JoinedOptions
 from dst.algorithms.stripe import CHUNK_BYTES_DEFAULT, Stripe, StripeProvider
-from dst.errors import ConfigurationError
+from dst.errors import ConfigurationError, Unavailable
 from dst.status import LinkState
-from dst.testing import SimulatedDisk, SimulatedMedia
+from dst.testing import FaultyDevice, SimulatedDisk, SimulatedMedia
 from test.algorithms.joined_media import JoinedCase, check_pieces, members_bytes
 
 UNIT = 4096
@@ -118,6 +118,61 @@ class StripeTests(JoinedCase):
         self.assertEqual(before, self.everything())
 
 
+class FirstStartTests(SynchronousTestCase):
+    """A storage that is being made when something fails."""
+
+    def world(self) -> tuple[Clock, list[FaultyDevice], Stripe]:
+        """Three blank members."""
+        clock = Clock()
+        disks = [
+            FaultyDevice(clock, SimulatedDisk(clock, f"d{n}", SimulatedMedia(1 << 20, seed=n))) for n in range(3)
+        ]
+        return clock, disks, Stripe(clock, "vol", disks, JoinedOptions(unit=4096))
+
+    def test_interrupted_at_every_write(self) -> None:
+        """Whichever write of a label fails, the storage is made in the end, by itself."""
+        for which in range(3):
+            for skip in range(4):
+                clock, disks, storage = self.world()
+                disks[which].fail_next("write", Unavailable("blip"), skip=skip)
+                storage.open()
+                clock.pump([1] * 20)
+                self.assertIs(LinkState.READY, storage.link, storage.reason)
+
+    def test_owner_dies_at_every_write(self) -> None:
+        """Wherever the owner dies, the next one finishes it, and the members are in sync."""
+        for steps in range(13):
+            clock, disks, storage = self.world()
+            for disk in disks:
+                disk.hold("write")
+            storage.open()
+            for step in range(steps):
+                disks[step // 2 % 3].release(1)
+            again = [FaultyDevice(clock, SimulatedDisk(clock, disk.name, disk.media)) for disk in disks]
+            second = Stripe(clock, "vol", again, JoinedOptions(unit=4096))
+            second.open()
+            clock.pump([1] * 5)
+            self.assertIs(LinkState.READY, second.link, second.reason)
+            self.assertEqual({"in-sync"}, {child.state for child in second.status().children})
+            for disk in disks:
+                disk.drop_held(Unavailable("the first owner is dead"))
+            storage.close()
+            clock.advance(1)
+
+    def test_command_that_fails(self) -> None:
+        """A command is answered, whatever happens."""
+        clock, disks, storage = self.world()
+        disks[0].media.write(0, b"data")
+        storage.open()
+        clock.advance(1)
+        disks[1].fail_next("write", Unavailable("blip"))
+        done = storage.initialise(discard=True)
+        clock.advance(1)
+        self.failureResultOf(done, Unavailable)
+        clock.pump([1] * 5)
+        self.assertIs(LinkState.READY, storage.link, storage.reason)
+
+
 class StripeProviderTests(SynchronousTestCase):
     """What a topology may say."""
 
@@ -130,7 +185,7 @@ class StripeProviderTests(SynchronousTestCase):
 
     def test_options(self) -> None:
         """Each option reaches the storage, and each has its default."""
-        self.assertEqual(JoinedOptions("freeze", 0.0, CHUNK_BYTES_DEFAULT), self.made().options)
+        self.assertEqual(JoinedOptions("freeze", 30.0, CHUNK_BYTES_DEFAULT), self.made().options)
         chosen = self.made(on_loss="error", freeze_s=7, chunk_size="128K").options
         self.assertEqual(JoinedOptions("error", 7.0, 128 * 1024), chosen)
 

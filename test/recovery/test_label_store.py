@@ -119,6 +119,22 @@ class LabelStoreTests(LabelStoreCase):
         self.failureResultOf(Deferred.fromCoroutine(self.store.read()), MediaError)
 
 
+class FailedWriteTests(LabelStoreCase):
+    """A write that failed left its slot unknown."""
+
+    def test_same_slot_again(self) -> None:
+        """It is the one that is written again: the other is the only whole one."""
+        for skip in (0, 1):
+            self.setUp()
+            self.write(OLD)
+            self.device.fail_next("write", Unavailable("blip"), skip=skip)
+            self.failureResultOf(self.begin(NEW), Unavailable)
+            failed = self.device.history[-1].offset
+            self.device.history.clear()
+            self.write(NEW)
+            self.assertEqual(failed, self.device.history[0].offset, skip)
+
+
 class GrownMediaTests(LabelStoreCase):
     """Media that has grown since its label was written."""
 

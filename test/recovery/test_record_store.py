@@ -13,7 +13,7 @@ from attrs import evolve
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from dst.errors import BadMedia, ConfigurationError
+from dst.errors import BadMedia, ConfigurationError, MediaError
 from dst.label.format import Label
 from dst.recovery.record_store import FileRecordStore, NoRecordStore
 from test.label.examples import LABEL
@@ -169,6 +169,19 @@ class FileRecordStoreTests(SynchronousTestCase):
         self.patch(builtins, "open", refuse)
         loading = self.store.load()
         self.assertIn("Permission denied", self.failureResultOf(loading, ConfigurationError).value.message)
+
+
+class UnwritableTests(SynchronousTestCase):
+    """The directory cannot be written."""
+
+    def test_error(self) -> None:
+        """It is told with the path and what the system said."""
+        path = self.mktemp()
+        with open(path, "w"):
+            pass
+        store = FileRecordStore(os.path.join(path, "below", "record"), lambda work: maybeDeferred(work))
+        error = self.failureResultOf(store.store(LABEL), MediaError).value
+        self.assertIn(path, str(error))
 
 
 class NoRecordStoreTests(SynchronousTestCase):

@@ -257,6 +257,7 @@ def walk(seed: int, members: int, steps: int = STEPS) -> Walk:
         for n in range(members):
             world.mirror.resume(f"n{n}").addErrback(lambda failure: failure.trap(DSTError))
     world.check_convergence()
+    world.end()
     return run
 
 

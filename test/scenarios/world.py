@@ -153,6 +153,11 @@ class World:
         self.in_flight.clear()
         self.flushes.clear()
 
+    def end(self) -> None:
+        """The test is over: what still waits is not let go by the collector of garbage."""
+        if self.mirror is not None:
+            self.crash_owner()
+
     def stop_owner(self) -> None:
         """An orderly stop."""
         assert self.mirror is not None

@@ -31,7 +31,7 @@ __all__ = ["HotRegion", "HotSet"]
 _log = Logger()
 
 _TICK_S = 1.0
-_IDLE_TICKS = 2
+_IDLE_TICKS = 5
 """A region that saw no operation for so long is cleared, so that an idle storage has nothing to look at."""
 
 _RUN_AHEAD = 3

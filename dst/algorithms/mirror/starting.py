@@ -34,6 +34,9 @@ __all__ = ["Started", "Starter"]
 
 _log = Logger()
 
+_FIRST_AGE = 1 << 31
+"""The number of the age that a new storage's first member gets: no epoch that is counted up comes near it."""
+
 _RETRY_S = 1.0
 
 
@@ -214,7 +217,7 @@ class Starter:
         if verdict.step is AssemblyStep.SERVE:
             return await self._take_over(verdict, kept)
         if verdict.step is AssemblyStep.INITIALISE:
-            return await self._initialise(self._members[0], adopt=False)
+            return await self._initialise(self._members[0])
         return await self._obey(verdict)
 
     async def _obey(self, verdict: AssemblyVerdict) -> Started | None:
@@ -226,7 +229,7 @@ class Starter:
             if verdict.record is not None or verdict.row != "first-start-holds-data":
                 raise InvalidRequest(f"the storage cannot be initialised: {verdict.reason}")
             first = next((m for m in self._members if m.name == command.keep), self._members[0])
-            started = await self._initialise(first, adopt=True)
+            started = await self._initialise(first)
         except DSTError as error:
             command.done.errback(error)
             return None
@@ -289,9 +292,10 @@ class Starter:
 
     # -- a new storage
 
-    async def _initialise(self, first: Member, adopt: bool) -> Started:
+    async def _initialise(self, first: Member) -> Started:
         """
-        Labels and tables on every member; then a record that names C{first} alone as in sync.
+        A storage of C{first} alone, with its label as the one step that makes it; the others then come as new media.
+        Whenever this is interrupted there is no storage yet, or there is one whose only source is known.
 
         C{first}'s regions get an age at once: nobody else can have it, so it says no more than the record does,
         and a member that missed nothing since needs no copying later.
@@ -306,25 +310,18 @@ class Starter:
         data_size = align_down(capacity, PAGE_BYTES)
         claim = Claim(1, int.from_bytes(self._entropy(8), "little") | 1, self._owner)
         for member in self._members:
-            member.node_id = self._entropy(16)
-            member.incarnation = member.node.incarnation
-        record = Record(
-            claim, 1, self._entropy(16), tuple(self._entry(member, member is first) for member in self._members)
-        )
+            member.node_id = self._entropy(16) if member is first else b""
+        first.incarnation = first.node.incarnation
+        entry = MemberEntry(first.node_id, first.incarnation, first.index, first.name)
+        record = Record(claim, 1, self._entropy(16), (entry,))
         storage_id = self._entropy(16)
         label = Label(0, storage_id, b"", self._algorithm, 0, True, Epoch(), 0, 0, data_size, region_size, 0, record)
         _log.info("a new storage of {size} bytes on {n} members", size=data_size, n=len(self._members))
-        # The kept member last: until its label is written none of the others is a source.
-        for member in sorted(self._members, key=lambda each: each is first):
-            age = Epoch(claim.tag, 0x80000000) if member is first else Epoch()
-            await self._label(member, label, age, consistent=member is first)
+        await self._label(first, label, Epoch(claim.tag, _FIRST_AGE))
         await self._store.store(label.evolve(node_id=claim.owner))
         return Started(label, frozenset(), (first,))
 
-    def _entry(self, member: Member, in_sync: bool) -> MemberEntry:
-        return MemberEntry(member.node_id, member.incarnation, member.index, member.name, in_sync=in_sync)
-
-    async def _label(self, member: Member, label: Label, age: Epoch, *, consistent: bool) -> None:
+    async def _label(self, member: Member, label: Label, age: Epoch) -> None:
         assert member.labels is not None
         size = member.node.geometry.size
         zone = Zone.at_end_of(size, label.region_size)
@@ -335,7 +332,6 @@ class Starter:
         own = label.evolve(
             node_id=member.node_id,
             place=member.index,
-            consistent=consistent,
             media_size=size,
             zone_offset=zone.offset,
         )
