@@ -265,6 +265,8 @@ class Copier:
             if not ready:
                 if failure is not None:
                     raise failure
+                if not configuration.in_sync & ~tried:
+                    raise Unavailable("no other member has it")
                 if configuration.stopped:
                     raise Unavailable("the storage is being stopped")
                 await deferLater(self._clock, _HELD_RETRY_S)  # a blip, or everything is away: wait for it

@@ -157,6 +157,11 @@ class HotSet:
         """An operation over more regions than the whole set has room for goes alone, or it would never go."""
         return self._is_wide(extent) and not self._order.by_region
 
+    def _has_room(self, extent: Extent) -> bool:
+        """Others may have made room: a clear of what was idle, or an end of the storage's own."""
+        missing = sum(region not in self.regions for region in range(extent.first, extent.last + 1))
+        return len(self.regions) + missing <= self._regions_max
+
     def _is_wide(self, extent: Extent) -> bool:
         return extent.last - extent.first >= self._regions_max
 
@@ -275,12 +280,13 @@ class HotSet:
     async def _evict_while_waiting(self) -> None:
         try:
             while self._queue and not self._stopped:
-                regions = self._oldest_clearable(max(1, self._regions_max // 4))
-                if regions:
-                    if not await self.clear(regions):
-                        return  # tried again when the configuration has changed, or after a tick
-                elif self._order.by_region or not self._is_wide(self._queue[0]):
-                    return  # tried again when an operation ends
+                if not self._has_room(self._queue[0]):
+                    regions = self._oldest_clearable(max(1, self._regions_max // 4))
+                    if regions:
+                        if not await self.clear(regions):
+                            return  # tried again when the configuration has changed, or after a tick
+                    elif self._order.by_region or not self._is_wide(self._queue[0]):
+                        return  # tried again when an operation ends
                 self._release_queue()
         finally:
             self._evicting = False
