@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from dst.errors import IncarnationChanged
+from dst.errors import IncarnationChanged, Unavailable
 from dst.interfaces import IBlockDevice
 from dst.label.region_table import PageImage, RegionTable
 from dst.label.zone import PAGE_BYTES, Zone
@@ -40,6 +40,7 @@ class TableStore:
         self._stable_wanted = False
         self._busy = False
         self._incarnation = b""
+        self._abandoned = False
 
     # -- the whole table
 
@@ -118,7 +119,19 @@ class TableStore:
             self._next_batch()
         return done
 
+    def abandon(self) -> None:
+        """The member has left: nothing is written any more, when it is back its table is read again."""
+        self._abandoned = True
+
+    def go_on(self) -> None:
+        """The member was leaving and stays after all, with what it had: pages that failed are written again."""
+        self._abandoned = False
+
     def _next_batch(self) -> None:
+        if self._abandoned and self._waiting:
+            waiting, self._waiting = self._waiting, []
+            for done in waiting:
+                done.errback(Unavailable("the member has left"))
         if not self._waiting:
             self._busy = False
             return

@@ -156,6 +156,55 @@ class StoppingTests(ReviewCase):
         world.wait_for(world.mirror.close())
         self.failureResultOf(configuration.make_stable(), Unavailable)
 
+    def test_target_and_a_write_during_the_stop(self) -> None:
+        """A resync target that a stop lets go does not look equal to copies that went on without it."""
+        world = self.served(2)
+        world.nodes[1].pull()
+        world.advance(0.1)
+        self.write(world, 3 * SECTORS)
+        self.settle(world)
+        world.nodes[1].fail_next("write", MediaError("bad"), times=None, extent=(3 * REGION_BYTES, REGION_BYTES))
+        world.nodes[0].hold("read")
+        world.nodes[1].plug_in()
+        world.until("resyncing", lambda: self.member(world, 1).state == "resyncing")
+        self.write(world, 0)
+        self.settle(world)
+        world.check_invariant()
+        world.nodes[0].hold("read write")
+        hung = world.write(SECTORS, 8)  # the stop waits for this one
+        assert world.mirror is not None
+        closing = world.mirror.close()
+        late = world.write(0, 8)
+        world.advance(0.05)
+        world.nodes[0].release()
+        world.wait_for(closing)
+        assert hung is not None and late is not None
+        self.assertTrue(self.successResultOf(late))
+        world.check_invariant()
+        world.mirror = None
+        world.nodes = []
+        world.in_flight.clear()
+        world.plugged = [True, True]
+        world.start_owner()
+        self.until_in_sync(world)
+        world.check_convergence()
+
+    def test_stop_while_the_nodes_open(self) -> None:
+        """A stop before the nodes are open leaves nothing that starts later."""
+        clock = Clock()
+        disk = SimulatedDisk(clock, "n0", SimulatedMedia(MEDIA_BYTES))
+        opened: Deferred[None] = Deferred()
+        opens = disk.open
+        disk.open = lambda: opened.addCallback(lambda _: opens())  # type: ignore[method-assign]
+        mirror = Mirror(clock, "vol", [disk])
+        mirror.open().addErrback(lambda _: None)
+        self.successResultOf(mirror.close())
+        opened.callback(None)
+        clock.advance(0)
+        self.assertIs(LinkState.CLOSED, mirror.link)
+        self.assertEqual(bytes(MEDIA_BYTES), disk.media.read(0, MEDIA_BYTES))
+        self.assertEqual([], clock.getDelayedCalls())
+
     def test_mark_of_a_reconciled_region(self) -> None:
         """A stop while a region is being marked, to be made equal, ends: the mark is not tried for ever."""
         world = self.served(2)

@@ -7,8 +7,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dst.algorithms.mirror.member import Member, members_in
-from dst.errors import InvalidRequest, NotFound
+from dst.errors import DSTError, InvalidRequest, NotFound, Unavailable
 from dst.interfaces import INode, MemberOptions
+from dst.label.format import MEMBERS_MAX
 from dst.status import MemberState
 
 if TYPE_CHECKING:
@@ -100,15 +101,19 @@ class ByHand:
             raise InvalidRequest(
                 f"{name} is {member.state.value}: only a member that is being resynced can be marked clean"
             )
-        source = next(members_in(mirror.members, configuration.in_sync & configuration.usable))
-        member.table.take_over(source.table)
+        member.table.take_over(self._source(serving).table)
+        await member.unless_left(member.tables.stabilise(range(member.table.regions)))
+        dirty = member.table.differences(self._source(serving).table)
         for region in serving.hot.regions:
-            member.table.mark(region)
-        member.dirty = bytearray(len(member.dirty))
-        member.dirty_count = 0
-        member.copying = set()
-        # The copier finds nothing left to copy and adds it.
-        await member.tables.stabilise(range(member.table.regions))
+            dirty[region] = 1
+        member.dirty = dirty
+        member.dirty_count = dirty.count(1)
+        # The copier finds what was written meanwhile, copies that, and adds it.
+
+    def _source(self, serving: Serving) -> Member:
+        for member in members_in(self._mirror.members, serving.configuration.in_sync & serving.configuration.usable):
+            return member
+        raise Unavailable(f"no copy of {self._mirror.name} can be reached to compare with")
 
     async def replace(self, name: str, node: INode) -> None:
         """See L{IAlgorithm.replace}."""
@@ -116,9 +121,15 @@ class ByHand:
         serving, member = self._asked(name)
         self._not_last(serving, member, "be replaced")
         await node.open()
+        suspended = member.suspended
         member.suspended = True  # the old node must not come back while it is on its way out
-        serving.configuration.fail(member, "replaced by hand")
-        await serving.configuration.make_stable()
+        try:
+            serving.configuration.fail(member, "replaced by hand")
+            await serving.configuration.make_stable()
+        except DSTError:
+            member.suspended = suspended
+            await node.close()
+            raise
         old = member.node
         member.unobserve()
         await old.close()
@@ -135,8 +146,11 @@ class ByHand:
             raise mirror.unavailable()
         if any(each.name == node.name for each in mirror.nodes):
             raise InvalidRequest(f"{mirror.name} has a member {node.name} already")
+        if len(mirror.members) >= MEMBERS_MAX:
+            raise InvalidRequest(f"{mirror.name} has had {MEMBERS_MAX} members, the most there can be")
         await node.open()
         member = Member(len(mirror.members), node, options)
+        member.drained = lambda: mirror.serving.returning.consider(member) if mirror.serving is not None else None
         mirror.members.append(member)
         member.unobserve = node.observe(lambda _: mirror.node_changed(member))
         mirror.serving.returning.consider(member)

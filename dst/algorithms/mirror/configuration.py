@@ -164,6 +164,8 @@ class Configuration:
                 other.become(MemberState.ABSENT, other.reason)
                 other.left()
         self.stalled = 0
+        assert member.tables is not None
+        member.tables.go_on()
         member.become(MemberState.IN_SYNC)
         self._changed()
         self._write_records()

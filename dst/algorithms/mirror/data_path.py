@@ -449,7 +449,7 @@ class DataPath:
     def refuse(self, error: Exception) -> None:
         """As L{abandon}, until L{accept}: a storage that answers with errors while it is frozen."""
         self.refusing = error
-        self._fail_waiting(error, [])
+        self._fail_waiting(error, self.hot.take_waiting())
 
     def accept(self) -> None:
         """Operations are welcome again."""

@@ -115,6 +115,10 @@ class HotSet:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        return self.take_waiting()
+
+    def take_waiting(self) -> list[Extent]:
+        """The operations that wait for room or for a clear: they are the caller's now."""
         waiting = list(self._queue)
         self._queue.clear()
         for hot in self.regions.values():

@@ -55,14 +55,17 @@ class CountedDevice:
     def _counted(self, done: Deferred[_T]) -> Deferred[_T]:
         member = self._member
         member.outstanding += 1
+        answer: Deferred[_T] = Deferred()
 
-        def ended(result: _T) -> _T:
+        def ended(result: Any) -> None:
+            # Whoever waits goes on first and may send more because of this answer: then it is not drained.
+            answer.callback(result)
             member.outstanding -= 1
             if not member.outstanding:
                 member.drained()
-            return result
 
-        return done.addBoth(ended)
+        done.addBoth(ended)
+        return answer
 
     def read(self, offset: int, length: int) -> Deferred[Buffer]:
         """See L{dst.interfaces.IBlockDevice}."""
@@ -162,6 +165,8 @@ class Member:
 
     def left(self) -> None:
         """It does not count any more."""
+        if self.tables is not None:
+            self.tables.abandon()
         waits, self._waits = self._waits, {}
         for wait in waits:
             wait.errback(Unavailable(f"{self.name} has left"))

@@ -112,6 +112,10 @@ class Mirror(ObservableNode):
                 member.unobserve()
             await DeferredList([member.node.close() for member in self.members], consumeErrors=True)
             raise failures[0]
+        if self._closing:
+            # The stop came first; what it closed may have opened after that.
+            await DeferredList([member.node.close() for member in self.members], consumeErrors=True)
+            raise Unavailable(f"{self.name} was closed")
         ready = self._ready = Deferred()
         self._start()
         await ready
@@ -130,6 +134,8 @@ class Mirror(ObservableNode):
             self._said,
             self.entropy,
         )
+        for member in self.members:
+            member.drained = starter.drained
         run = Deferred.fromCoroutine(starter.run())
         run.addCallback(self._started).addErrback(
             lambda failure: self._said(f"the start failed: {failure.getErrorMessage()}", True)
@@ -242,7 +248,7 @@ class Mirror(ObservableNode):
     async def _release(self, serving: Serving) -> None:
         """Stop cleanly: everything stable, nothing hot, and a record that says so."""
         serving.returning.stopped = True
-        serving.configuration.targets = 0
+        serving.configuration.drop_targets("the storage stops")
         end = self.clock.seconds() + _CLOSE_S_MAX
         while serving.data_path.busy and self.clock.seconds() < end:
             await deferLater(self.clock, 0.01)

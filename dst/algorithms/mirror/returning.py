@@ -20,7 +20,7 @@ from dst.algorithms.mirror.configuration import Configuration
 from dst.algorithms.mirror.copying import Copier
 from dst.algorithms.mirror.hot_set import HotSet
 from dst.algorithms.mirror.member import Member, members_in
-from dst.errors import DSTError
+from dst.errors import BadMedia, DSTError
 from dst.label.format import Epoch, FoundLabel, Label
 from dst.label.region_table import RegionTable
 from dst.label.verdict import MemberInputs, MemberStep, MemberVerdict, judge_member
@@ -93,6 +93,7 @@ class Returning:
             or member.outstanding
             or (configuration.sent | configuration.targets) & member.bit
             or configuration.frozen
+            or not configuration.in_sync & ~configuration.leaving
         ):
             return
         member.returning = True
@@ -190,6 +191,8 @@ class Returning:
         member.node_id = self._entropy(16)
         # The record names it before its own label does: a label that no record names would be refused.
         await self._configuration.make_stable()
+        if not (await member.labels.read()).unlabelled:
+            raise BadMedia("the media was exchanged while it was being labelled")  # and is judged again
         zone = Zone.at_end_of(member.node.geometry.size, self._storage.region_size)
         regions = zone.regions_of(self._storage.data_size)
         member.tables = TableStore(member.device, zone, RegionTable(regions, self._storage.storage_id))

@@ -106,6 +106,7 @@ class Starter:
         self._woken = False
         self._zero: bool | None = None
         self._stopped = False
+        self._undrained = False
 
     # -- from outside
 
@@ -115,6 +116,12 @@ class Starter:
         if self._wake is not None:
             wake, self._wake = self._wake, None
             wake.callback(None)
+
+    def drained(self) -> None:
+        """A member has ended what was sent to it: look again if that was waited for."""
+        if self._undrained:
+            self._undrained = False
+            self.wake()
 
     def initialise(self, keep: str | None, discard: bool) -> Deferred[None]:
         """A person's word on members that hold something."""
@@ -244,9 +251,12 @@ class Starter:
     async def _look(self, kept: Label | None) -> None:
         """Read the labels of all members that can be read and were not yet."""
         for member in self._members:
-            if not member.ready:
+            if not member.ready or member.outstanding:
+                # What an earlier service has sent must have ended, or it would land on newer data.
                 member.found = None
-                member.become(MemberState.ABSENT, member.node.reason)
+                self._undrained = self._undrained or bool(member.outstanding)
+                reason = member.node.reason or "waiting for what was sent to it before"
+                member.become(MemberState.ABSENT, reason)
             elif member.found is None or member.incarnation != member.node.incarnation:
                 await self._look_at(member, kept)
 
