@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
 
-from dst.errors import Unavailable
+from dst.errors import DSTError, ReadOnly, Unavailable
 from dst.geometry import Geometry
 from dst.interfaces import INodeObserver, StopObserving
 from dst.status import Health, LinkState, StatusTree
@@ -52,6 +52,19 @@ class ObservableNode:
     def unavailable(self) -> Unavailable:
         """The error for an operation on a node that is not L{usable}."""
         return Unavailable(f"{self.name} is {self.link.value}: {self.reason}")
+
+    def _refusal(self, offset: int, length: int, *, transfer: bool = False, change: bool = False) -> DSTError | None:
+        """Why an operation on this extent cannot be done, if it cannot."""
+        if not self.usable:
+            return self.unavailable()
+        try:
+            if transfer:
+                self.geometry.check_transfer(offset, length)
+            else:
+                self.geometry.check_extent(offset, length)
+        except DSTError as error:
+            return error
+        return ReadOnly(f"{self.name} is read-only") if change and self.geometry.read_only else None
 
     def changed(
         self,

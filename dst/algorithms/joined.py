@@ -17,7 +17,7 @@ from attrs import evolve
 from twisted.internet.defer import Deferred, DeferredList, fail
 
 from dst.algorithms.joined_places import JoinedOptions, Piece, Place, PlacedStorage
-from dst.errors import DSTError, InvalidRequest, NotFound, NotSupported, ReadOnly, Unavailable
+from dst.errors import InvalidRequest, NotFound, NotSupported, Unavailable
 from dst.geometry import StatusExtent, coalesce
 from dst.interfaces import Buffer, INode, MemberOptions
 from dst.recovery.write_order import Extent
@@ -64,18 +64,6 @@ class JoinedStorage(PlacedStorage):
 
         go()
         return answer
-
-    def _refusal(self, offset: int, length: int, *, transfer: bool = False) -> DSTError | None:
-        if not self.usable:
-            return self.unavailable()
-        try:
-            if transfer:
-                self.geometry.check_transfer(offset, length)
-            else:
-                self.geometry.check_extent(offset, length)
-        except DSTError as error:
-            return error
-        return None
 
     def read(self, offset: int, length: int) -> Deferred[Buffer]:
         """See L{dst.interfaces.IBlockDevice.read}."""
@@ -125,7 +113,7 @@ class JoinedStorage(PlacedStorage):
     def write(self, offset: int, data: Buffer, *, fua: bool = False) -> Deferred[None]:
         """See L{dst.interfaces.IBlockDevice.write}."""
         length = len(data)
-        refusal = self._refusal(offset, length, transfer=True) or self._unless_writable()
+        refusal = self._refusal(offset, length, transfer=True, change=True)
         if refusal is not None:
             return fail(refusal)
         view = memoryview(data)
@@ -136,9 +124,6 @@ class JoinedStorage(PlacedStorage):
             lambda node, each: node.write(each.offset, view[each.start : each.start + each.length], fua=fua),
         )
 
-    def _unless_writable(self) -> DSTError | None:
-        return ReadOnly(f"{self.name} is read-only") if self.geometry.read_only else None
-
     def flush(self) -> Deferred[None]:
         """See L{dst.interfaces.IBlockDevice.flush}."""
         if not self.usable:
@@ -147,7 +132,7 @@ class JoinedStorage(PlacedStorage):
 
     def trim(self, offset: int, length: int) -> Deferred[None]:
         """See L{dst.interfaces.IBlockDevice.trim}."""
-        refusal = self._refusal(offset, length) or self._unless_writable()
+        refusal = self._refusal(offset, length, change=True)
         if refusal is not None:
             return fail(refusal)
         return self._change(
@@ -158,7 +143,7 @@ class JoinedStorage(PlacedStorage):
         self, offset: int, length: int, *, fua: bool = False, no_hole: bool = False, fast_only: bool = False
     ) -> Deferred[None]:
         """See L{dst.interfaces.IBlockDevice.write_zeroes}."""
-        refusal = self._refusal(offset, length) or self._unless_writable()
+        refusal = self._refusal(offset, length, change=True)
         if refusal is not None:
             return fail(refusal)
         runs = self.runs(offset, length)

@@ -24,7 +24,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from dst.errors import AlreadyInUse, ConfigurationError, DSTError, ReadOnly
+from dst.errors import AlreadyInUse, ConfigurationError, DSTError
 from dst.geometry import Geometry, StatusExtent
 from dst.interfaces import Buffer, INode, INodeProvider
 from dst.nodes.file_calls import FileCalls
@@ -237,7 +237,7 @@ class FileNode(ObservableNode):
     def write(self, offset: int, data: Buffer, *, fua: bool = False) -> Deferred[None]:
         media = self._media
         length = len(data)
-        refusal = self._refusal(offset, length, transfer=True)
+        refusal = self._refusal(offset, length, transfer=True, change=True)
         if media is None or refusal is not None:
             return fail(refusal or self.unavailable())
         if not fua and media.write_now(offset, data):
@@ -259,7 +259,7 @@ class FileNode(ObservableNode):
         self, offset: int, length: int, *, fua: bool = False, no_hole: bool = False, fast_only: bool = False
     ) -> Deferred[None]:
         media = self._media
-        refusal = self._refusal(offset, length)
+        refusal = self._refusal(offset, length, change=True)
         if media is None or refusal is not None:
             return fail(refusal or self.unavailable())
         if fua:
@@ -275,20 +275,6 @@ class FileNode(ObservableNode):
         except DSTError as error:
             return fail(error)
         return self._crew.do(self._reads, media.extents, (offset, length))
-
-    def _refusal(self, offset: int, length: int, *, transfer: bool = False) -> DSTError | None:
-        """Why a change of this extent cannot be made, if it cannot."""
-        if self.link is not LinkState.READY:
-            return self.unavailable()
-        geometry = self.geometry
-        try:
-            if transfer:
-                geometry.check_transfer(offset, length)
-            else:
-                geometry.check_extent(offset, length)
-        except DSTError as error:
-            return error
-        return ReadOnly(f"{self.name} is read-only") if geometry.read_only else None
 
     def _forced(self, work: Callable[..., None], args: tuple[object, ...], weight_bytes: int) -> Deferred[None]:
         """A change, and the flush that makes it durable."""

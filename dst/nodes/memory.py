@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
-from dst.errors import ConfigurationError, DSTError, NoSpace, ReadOnly
+from dst.errors import ConfigurationError, DSTError, NoSpace
 from dst.geometry import TRANSFER_BYTES_MAX, BlockStatus, Geometry, StatusExtent
 from dst.interfaces import Buffer, INode, INodeProvider
 from dst.nodes.settings import Settings
@@ -115,7 +115,7 @@ class MemoryDevice(ObservableNode):
 
     def write(self, offset: int, data: Buffer, *, fua: bool = False) -> Deferred[None]:
         length = len(data)
-        refusal = self._refusal(offset, length, transfer=True)
+        refusal = self._refusal(offset, length, transfer=True, change=True)
         if refusal is not None:
             return fail(refusal)
         try:
@@ -140,7 +140,7 @@ class MemoryDevice(ObservableNode):
         return succeed(None) if self.link is LinkState.READY else fail(self.unavailable())
 
     def trim(self, offset: int, length: int) -> Deferred[None]:
-        refusal = self._refusal(offset, length)
+        refusal = self._refusal(offset, length, change=True)
         if refusal is not None:
             return fail(refusal)
         for index in self._touched(offset, length):
@@ -156,7 +156,7 @@ class MemoryDevice(ObservableNode):
     ) -> Deferred[None]:
         if not no_hole:
             return self.trim(offset, length)
-        refusal = self._refusal(offset, length)
+        refusal = self._refusal(offset, length, change=True)
         if refusal is not None:
             return fail(refusal)
         try:
@@ -190,19 +190,6 @@ class MemoryDevice(ObservableNode):
                     break
             data_to = begin if index is None else min(end, (index + 1) * CHUNK_BYTES)
         return succeed(extents)
-
-    def _refusal(self, offset: int, length: int, *, transfer: bool = False) -> DSTError | None:
-        """Why a change of this extent cannot be made, if it cannot."""
-        if self.link is not LinkState.READY:
-            return self.unavailable()
-        try:
-            if transfer:
-                self.geometry.check_transfer(offset, length)
-            else:
-                self.geometry.check_extent(offset, length)
-        except DSTError as error:
-            return error
-        return ReadOnly(f"{self.name} is read-only") if self.geometry.read_only else None
 
     def _allocate(self, offset: int, length: int) -> None:
         """Give every chunk of the extent memory, or raise L{NoSpace} before any has it."""

@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from dst.errors import ConfigurationError, DSTError, ReadOnly
+from dst.errors import ConfigurationError, DSTError
 from dst.geometry import StatusExtent
 from dst.interfaces import Buffer, INode, StopObserving
 from dst.observing import ObservableNode
@@ -217,19 +217,6 @@ class SliceNode(ObservableNode):
 
     def status(self) -> StatusTree:
         return evolve(super().status(), children=(self.parent.status(),))
-
-    def _refusal(self, offset: int, length: int, *, transfer: bool = False, change: bool = False) -> DSTError | None:
-        """Why this cannot be done, if it cannot."""
-        if not self.usable:
-            return self.unavailable()
-        try:
-            if transfer:
-                self.geometry.check_transfer(offset, length)
-            else:
-                self.geometry.check_extent(offset, length)
-        except DSTError as error:
-            return error
-        return ReadOnly(f"{self.name} is read-only") if change and self.geometry.read_only else None
 
     def _count(self, operation: Deferred[T]) -> Deferred[T]:
         """Know of what is in flight, so that C{close} can wait for it while others use the parent."""

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
-from dst.errors import DSTError, ReadOnly
 from dst.geometry import TRANSFER_BYTES_MAX, BlockStatus, Geometry, StatusExtent
 from dst.interfaces import Buffer, INode
 from dst.observing import ObservableNode
@@ -111,16 +110,3 @@ class SimulatedDisk(ObservableNode):
         length = min(length, STATUS_BYTES_MAX)
         told = {True: BlockStatus.HOLE | BlockStatus.ZERO, False: BlockStatus.DATA}
         return succeed([StatusExtent(part, told[hole]) for part, hole in self.media.holes(offset, length)])
-
-    def _refusal(self, offset: int, length: int, *, transfer: bool = False, change: bool = False) -> DSTError | None:
-        """Why this cannot be done, if it cannot."""
-        if self.link is not LinkState.READY:
-            return self.unavailable()
-        try:
-            if transfer:
-                self.geometry.check_transfer(offset, length)
-            else:
-                self.geometry.check_extent(offset, length)
-        except DSTError as error:
-            return error
-        return ReadOnly(f"{self.name} is read-only") if change and self.geometry.read_only else None
