@@ -66,3 +66,7 @@ class FoundByWalksTests(SynchronousTestCase):
     def test_last_copy_came_back_changed(self) -> None:
         """The last copy, back with another incarnation while it was ready, starts the storage again."""
         walk(21, 3)
+
+    def test_drained_while_it_starts_again(self) -> None:
+        """A member that ends what an earlier service had sent to it comes back to the present one."""
+        walk(101890, 3)

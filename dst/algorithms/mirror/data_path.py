@@ -68,13 +68,11 @@ class DataPath:
         shift: int,
         reconcile: Callable[[int], None],
         repair: Callable[[Member, int, int], None],
-        drained: Callable[[Member], None],
     ) -> None:
         """
         @param shift: log2 of the region size.
         @param reconcile: asked to make a region equal; C{reconciled} is called when it is.
         @param repair: told of an extent that one member could not read and another could.
-        @param drained: told when a member that left has ended all that was sent to it.
         """
         self._members = members
         self._configuration = configuration
@@ -82,7 +80,6 @@ class DataPath:
         self.shift = shift
         self._reconcile = reconcile
         self._repair = repair
-        self._drained = drained
         self.hot: HotSet
         self._in_flight: dict[Operation, None] = {}
         self._unsent: list[Operation] = []
@@ -290,7 +287,7 @@ class DataPath:
             if not operation.pending:
                 self._finish(operation)
         elif not member.outstanding:
-            self._drained(member)
+            member.drained()
 
     def _did_not(self, failure: Failure, operation: Operation, member: Member) -> None:
         member.outstanding -= 1
@@ -312,7 +309,7 @@ class DataPath:
                 operation.failed |= member.bit
                 self._configuration.fail(member, f"a {operation.change.value} failed: {error}")
         if not member.outstanding:
-            self._drained(member)
+            member.drained()
 
     def _finish(self, operation: Operation) -> None:
         if operation.ended:
@@ -364,7 +361,7 @@ class DataPath:
             flush.pending ^= member.bit
             self._flush_may_end(flush)
         if not member.outstanding:
-            self._drained(member)
+            member.drained()
 
     def _not_flushed(self, failure: Failure, flush: _Flush, member: Member) -> None:
         member.outstanding -= 1
@@ -376,7 +373,7 @@ class DataPath:
             else:
                 self._configuration.fail(member, f"a flush failed: {failure.getErrorMessage()}")
         if not member.outstanding:
-            self._drained(member)
+            member.drained()
 
     def _flush_may_end(self, flush: _Flush) -> None:
         if not flush.pending and flush in self._flushes:

@@ -64,9 +64,7 @@ class Serving:
         self.configuration = Configuration(
             clock, members, mirror.store, self.label, self._committed, mirror.configuration_changed
         )
-        self.data_path = DataPath(
-            members, self.configuration, self.order, shift, self._reconcile, self._repair, self._drained
-        )
+        self.data_path = DataPath(members, self.configuration, self.order, shift, self._reconcile, self._repair)
         self.hot = HotSet(
             clock,
             members,
@@ -92,7 +90,7 @@ class Serving:
         )
         self._members = members
         for member in members:
-            member.drained = lambda member=member: self._drained(member)  # type: ignore[misc]
+            member.drained = lambda member=member: self.returning.consider(member)  # type: ignore[misc]
         self.hot.start(sorted(started.hot))
         if len(started.sources) > 1:
             self.hot.unreconciled = set(started.hot)
@@ -102,9 +100,6 @@ class Serving:
 
     def _repair(self, member: Member, first: int, end: int) -> None:
         self.copier.repair(member, first, end)
-
-    def _drained(self, member: Member) -> None:
-        self.returning.consider(member)
 
     def _committed(self, gone: int) -> None:
         self.hot.forget(gone)
