@@ -105,10 +105,13 @@ def stop(run: Path, name: str, process: subprocess.Popen[bytes] | None) -> None:
     pid = running_pid(run, name)
     if pid is not None:
         os.kill(pid, signal.SIGTERM)
+    elif process is not None and process.poll() is None:
+        pid = process.pid  # it is so young that it has not written its pid file
+        process.terminate()
     for _ in range(int(STOP_S_MAX * 10)):
-        if process is not None:
-            process.poll()
-        if running_pid(run, name) is None:
+        if (process is None or process.poll() is not None) and running_pid(run, name) is None:
+            # One that was told to end before it could listen to signals leaves its pid file behind.
+            (run / f"{name}.pid").unlink(missing_ok=True)
             return
         time.sleep(0.1)
     print(f"make run: {name} (process {pid}) does not end; see {run / name}.log", file=sys.stderr)
