@@ -21,7 +21,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocolFactory
 from zope.interface import Attribute, Interface
 
+from dst.explaining import Explanation, ResyncRecord
 from dst.geometry import Geometry, StatusExtent
+from dst.ownership import Claim, Promise
 from dst.status import LinkState, StatusTree
 
 if TYPE_CHECKING:
@@ -200,14 +202,45 @@ class INode(IBlockDevice):
 
 class IFenced(Interface):
     """
-    A node that refuses every request of an older claim, durably.  Optional; only nodes that fence vote.
+    A node that refuses what an older owner asks for, durably.  Optional; only nodes that fence vote.
+
+    Whoever wants to own a storage claims its nodes.  A node grants a claim that is above every one granted before,
+    if nobody else can still be counting on the older one: it is the same owner's, or it was released, or
+    its lease is over.  A grant is durable before it is answered, and by then nothing that was asked for under an
+    older claim, or none, is being executed or ever will be: old requests are drained or refused with C{Fenced}, when they
+    would be executed, not when they arrive.
+
+    Everything that is asked of this node object goes under the claim that was granted to it last.  A node that
+    has promised nothing takes requests under no claim.
     """
 
-    def claim(epoch: bytes) -> Deferred[None]:
+    fence: bytes = Attribute(
         """
-        Grant C{epoch} if it is above every claim granted before; from then on requests of older ones
-        fail with C{Fenced} when they would be executed, not when they arrive.
+        16 bytes, the identity of the node's memory of promises; C{b""} while it is not known, and when the node
+        cannot fence (then every method fails with C{NotSupported}).
         """
+    )
+
+    def ask() -> Deferred[Promise]:
+        """What it has promised, to whom, and for how long.  Changes nothing."""
+
+    def claim(claim: Claim, lease_s: float, name: str) -> Deferred[Promise]:
+        """
+        Grant C{claim} if that may be; at once, or not at all.
+
+        @param lease_s: for how long after each claim or renewal nobody else is granted one.
+        @param name: of the owner, for people.
+        @return: what the node has promised now: C{claim} itself, or why not.
+        """
+
+    def renew() -> Deferred[Promise]:
+        """Count the lease from now on, if the last claim granted through this object still stands."""
+
+    def release() -> Deferred[Promise]:
+        """Give the claim back: whoever claims next need not wait.  What is asked for under it later is refused."""
+
+    def want(name: str) -> Deferred[Promise]:
+        """Ask whoever has it to hand the storage over to the daemon C{name}; forgotten after 15 s."""
 
 
 @frozen
@@ -270,6 +303,34 @@ class IAlgorithm(INode):
 
     def mark_dirty(name: str) -> Deferred[None]:
         """ "I do not trust this copy": leave and resync it fully.  Never the last in-sync member."""
+
+    def take_over() -> Deferred[None]:
+        """
+        Own the storage here: ask the daemon that owns it to hand it over, and wait for that, or for the end of its lease.
+
+        @return: fires when it is served here.
+        @raise NotSupported: the algorithm has one configured owner only.
+        """
+
+    def resolve(keep: str) -> Deferred[None]:
+        """
+        A person's choice between diverged histories: C{keep} names a member that has the one to go on with; what only the
+        others have is lost.
+
+        @raise InvalidRequest: nothing has diverged.
+        """
+
+    def pause_resync(name: str | None = None) -> Deferred[None]:
+        """Copy nothing more to that member, or to any, until L{resume_resync}; what it has got stays."""
+
+    def resume_resync(name: str | None = None) -> Deferred[None]:
+        """Go on."""
+
+    def explain() -> Explanation:
+        """Why it is as it is, down to the leaves.  Cheap; never waits."""
+
+    def resyncs() -> Sequence[ResyncRecord]:
+        """The last resyncs that have ended, the oldest first; a bounded number."""
 
 
 class INodeProvider(Interface):
@@ -405,3 +466,21 @@ class IClusterAdmin(Interface):
 
     def mark_dirty(storage: str, node: str) -> Deferred[None]:
         """L{IAlgorithm.mark_dirty}."""
+
+    def take_over(storage: str) -> Deferred[None]:
+        """L{IAlgorithm.take_over}."""
+
+    def resolve(storage: str, keep: str) -> Deferred[None]:
+        """L{IAlgorithm.resolve}."""
+
+    def pause_resync(storage: str, node: str | None = None) -> Deferred[None]:
+        """L{IAlgorithm.pause_resync}."""
+
+    def resume_resync(storage: str, node: str | None = None) -> Deferred[None]:
+        """L{IAlgorithm.resume_resync}."""
+
+    def explain(name: str | None = None) -> Deferred[list[Explanation]]:
+        """Why things are as they are: of one storage or node, or of everything L{status} has at the top."""
+
+    def resyncs(storage: str) -> Deferred[list[ResyncRecord]]:
+        """L{IAlgorithm.resyncs}."""

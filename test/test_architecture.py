@@ -22,9 +22,11 @@ CHECKOUT = PACKAGE.parent
 VOCABULARY = (
     "dst",
     "dst.errors",
+    "dst.explaining",
     "dst.geometry",
     "dst.interfaces",
     "dst.observing",
+    "dst.ownership",
     "dst.status",
     "dst.status_json",
 )

@@ -24,53 +24,47 @@ from crc32c import crc32c
 
 from dst.errors import BadMedia
 from dst.label.zone import LABELS_BYTES, SLOT_BYTES
+from dst.ownership import FENCE_BYTES, Claim
 
 __all__ = [
     "MAGIC",
     "MEMBERS_MAX",
     "NAME_BYTES_MAX",
     "VERSION",
+    "VOTES_MAX",
     "Claim",
     "Epoch",
+    "Fork",
     "FoundLabel",
     "Label",
     "MemberEntry",
     "Record",
+    "Vote",
     "decode_slot",
     "encode_slot",
     "find_label",
 ]
 
 MAGIC = b"DSTLABEL"
-VERSION = 1
+VERSION = 2
+"""1 was never released."""
 MEMBERS_MAX = 256
 NAME_BYTES_MAX = 64
 _ANCESTRY_MAX = 16
+VOTES_MAX = 32
+"""With the most members the slot is full; more would only make every record slower."""
 
 _HEADER = struct.Struct("<8sHHIIIQI28x")
 _BODY = struct.Struct("<16s16s16sIB3xQQQQQQI4x")
 _RECORD = struct.Struct("<QQ16sQ16sIBBH")
 _ENTRY = struct.Struct("<16s16sIHB")
-_ANCESTOR = struct.Struct("<QQ16sQ")
+_ANCESTOR = struct.Struct("<QQ16sQQ")
+_VOTE = struct.Struct("<16s16sB")
+_COUNT = struct.Struct("<H")
 assert _HEADER.size == 64
 
 _RELEASED = 1
-_IN_SYNC, _VOTE, _SUSPENDED = 1, 2, 4
-
-
-@frozen(order=True)
-class Claim:
-    """
-    One ownership of a storage.  Totally ordered, and no two owners ever make equal ones.
-
-    @ivar number: one above the highest that was seen when it was made.
-    @ivar tag: random; what makes the epochs of two owners who never met differ.
-    @ivar owner: 16 bytes, who made it.
-    """
-
-    number: int = 0
-    tag: int = 0
-    owner: bytes = bytes(16)
+_IN_SYNC, _SUSPENDED = 1, 4
 
 
 @frozen
@@ -102,8 +96,40 @@ class MemberEntry:
     place: int
     name: str
     in_sync: bool = True
-    vote: bool = True
     suspended: bool = False
+
+
+@frozen
+class Vote:
+    """
+    One vote in a record: a medium that keeps labels, and the memory of promises that fences it.
+
+    If either has been lost it is not this vote any more, but may become a new one (R11).
+
+    @ivar node_id: that of the label on the medium: a member's, a witness's, or the owner's for its own store.
+    @ivar fence: the identity of the node's memory of promises; zero for the owner's own store, which only one
+        daemon can have.
+    @ivar name: in the topology when the record was written, for people.
+    """
+
+    node_id: bytes
+    fence: bytes
+    name: str
+
+
+@frozen
+class Fork:
+    """
+    Where a person forced a storage to go on from an older copy.
+
+    @ivar claim: of the record that was forced.
+    @ivar sequence: of that record.
+    @ivar tag: of the claim under which the storage went on from there: two forks from the same record differ by it.
+    """
+
+    claim: Claim
+    sequence: int
+    tag: int
 
 
 @frozen
@@ -114,7 +140,8 @@ class Record:
     @ivar incarnation: 16 bytes, the storage's own: changes when acknowledged unflushed data may be lost on
         all copies.
     @ivar released: the owner stopped cleanly; no region is hot.
-    @ivar ancestry: claims of records that a person forced, with the sequence each was forced at.
+    @ivar ancestry: where a person forced it to go on from an older copy, the oldest first.
+    @ivar votes: whose majority makes a record stable and grants a claim; with none, every member is needed.
     """
 
     claim: Claim
@@ -122,7 +149,8 @@ class Record:
     incarnation: bytes
     members: tuple[MemberEntry, ...]
     released: bool = False
-    ancestry: tuple[tuple[Claim, int], ...] = ()
+    ancestry: tuple[Fork, ...] = ()
+    votes: tuple[Vote, ...] = ()
 
     @property
     def order(self) -> tuple[Claim, int]:
@@ -208,12 +236,21 @@ def encode_slot(label: Label) -> bytes:
             len(record.members),
         ),
     ]
-    parts.extend(_ANCESTOR.pack(c.number, c.tag, c.owner, sequence) for c, sequence in record.ancestry)
+    parts.extend(
+        _ANCESTOR.pack(fork.claim.number, fork.claim.tag, fork.claim.owner, fork.sequence, fork.tag)
+        for fork in record.ancestry
+    )
     for entry in record.members:
         name = entry.name.encode("utf-8")
         assert len(name) <= NAME_BYTES_MAX, entry.name
-        flags = _IN_SYNC * entry.in_sync | _VOTE * entry.vote | _SUSPENDED * entry.suspended
+        flags = _IN_SYNC * entry.in_sync | _SUSPENDED * entry.suspended
         parts.append(_ENTRY.pack(entry.node_id, entry.incarnation, entry.place, flags, len(name)) + name)
+    assert len(record.votes) <= VOTES_MAX, len(record.votes)
+    parts.append(_COUNT.pack(len(record.votes)))
+    for vote in record.votes:
+        name = vote.name.encode("utf-8")
+        assert len(name) <= NAME_BYTES_MAX and len(vote.fence) == FENCE_BYTES, vote
+        parts.append(_VOTE.pack(vote.node_id, vote.fence, len(name)) + name)
     body = b"".join(parts)
     head = _HEADER.pack(MAGIC, VERSION, 0, 0, 0, len(body), label.sequence, 0)
     checksum = crc32c(body, crc32c(head))
@@ -275,8 +312,8 @@ def _decode_body(sequence: int, body: _Body) -> Label:
         raise BadMedia(f"the label names {count} members and {ancestors} ancestors, more than there can be")
     ancestry = []
     for _ in range(ancestors):
-        a_number, a_tag, a_owner, a_sequence = body.take(_ANCESTOR)
-        ancestry.append((Claim(a_number, a_tag, a_owner), a_sequence))  # type: ignore[arg-type]
+        a_number, a_tag, a_owner, a_sequence, forced = body.take(_ANCESTOR)
+        ancestry.append(Fork(Claim(a_number, a_tag, a_owner), a_sequence, forced))  # type: ignore[arg-type]
     members = []
     for _ in range(count):
         entry_id, entry_incarnation, entry_place, entry_flags, name_length = body.take(_ENTRY)
@@ -288,17 +325,26 @@ def _decode_body(sequence: int, body: _Body) -> Label:
                 entry_place,  # type: ignore[arg-type]
                 body.take_bytes(name_length).decode("utf-8"),
                 bool(entry_flags & _IN_SYNC),
-                bool(entry_flags & _VOTE),
                 bool(entry_flags & _SUSPENDED),
             )
         )
+    votes = []
+    (vote_count,) = body.take(_COUNT)
+    assert isinstance(vote_count, int)
+    if vote_count > VOTES_MAX:
+        raise BadMedia(f"the label names {vote_count} votes, more than there can be")
+    for _ in range(vote_count):
+        vote_id, fence, name_length = body.take(_VOTE)
+        assert isinstance(name_length, int)
+        votes.append(Vote(vote_id, fence, body.take_bytes(name_length).decode("utf-8")))  # type: ignore[arg-type]
     record = Record(
         Claim(claim_number, claim_tag, owner),  # type: ignore[arg-type]
         record_sequence,  # type: ignore[arg-type]
         incarnation,  # type: ignore[arg-type]
         tuple(members),
         bool(flags & _RELEASED),
-        tuple(ancestry),  # type: ignore[arg-type]
+        tuple(ancestry),
+        tuple(votes),
     )
     return Label(
         sequence,

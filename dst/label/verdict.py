@@ -311,7 +311,7 @@ def _unseen_votes(inputs: AssemblyInputs) -> tuple[str, ...]:
     if record is None or inputs.kept is not None:
         return ()
     seen = {label.node_id for label in inputs.data.labels.values()}
-    return tuple(entry.name for entry in record.members if entry.vote and entry.node_id not in seen)
+    return tuple(entry.name for entry in record.members if entry.node_id not in seen)
 
 
 ASSEMBLY_ROWS: tuple[_AssemblyRow, ...] = (

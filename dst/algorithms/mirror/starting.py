@@ -18,7 +18,7 @@ from dst.algorithms.mirror.member import Member
 from dst.algorithms.zero_scan import all_zero
 from dst.errors import BadMedia, DSTError, InvalidRequest, MediaError
 from dst.geometry import align_down
-from dst.label.format import Claim, Epoch, FoundLabel, Label, MemberEntry, Record
+from dst.label.format import Claim, Epoch, Fork, FoundLabel, Label, MemberEntry, Record
 from dst.label.region_table import RegionTable
 from dst.label.verdict import AssemblyInputs, AssemblyStep, AssemblyVerdict, judge_assembly
 from dst.label.zone import PAGE_BYTES, REGIONS_MAX, Zone, default_region_size
@@ -361,10 +361,10 @@ class Starter:
         hot: set[int] = set()
         for member in sources:
             hot.update(await self._load(member))
+        claim = Claim(record.claim.number + 1, int.from_bytes(self._entropy(8), "little") | 1, self._owner)
         ancestry = record.ancestry
         if verdict.row == "forced":
-            ancestry = (*ancestry[-8:], (record.claim, record.sequence))
-        claim = Claim(record.claim.number + 1, int.from_bytes(self._entropy(8), "little") | 1, self._owner)
+            ancestry = (*ancestry[-15:], Fork(record.claim, record.sequence, claim.tag))
         incarnation = self._entropy(16) if verdict.lost_cache else record.incarnation
         entries = []
         for entry in record.members:
