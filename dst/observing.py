@@ -4,7 +4,6 @@ What every node does the same way: keep its link state and tell its observers.
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
@@ -13,6 +12,7 @@ from dst.errors import DSTError, ReadOnly, Unavailable
 from dst.geometry import Geometry
 from dst.interfaces import INodeObserver, StopObserving
 from dst.status import Health, LinkState, StatusTree
+from dst.surroundings import surroundings_of
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -40,7 +40,8 @@ class ObservableNode:
         self.incarnation = b""
         self.link = LinkState.CONNECTING
         self.reason = "not opened yet"
-        self.since = time.time()
+        self._wall_clock_s = surroundings_of(clock).wall_clock_s
+        self.since = self._wall_clock_s()
         self._observers: list[INodeObserver] = []
         self._telling: IDelayedCall | None = None
 
@@ -77,7 +78,7 @@ class ObservableNode:
         """Take over what is given, and tell the observers if anything is different."""
         different = False
         if link is not None and link is not self.link:
-            self.link, self.since, different = link, time.time(), True
+            self.link, self.since, different = link, self._wall_clock_s(), True
         if geometry is not None and geometry != self.geometry:
             self.geometry, different = geometry, True
         if incarnation is not None and incarnation != self.incarnation:

@@ -23,12 +23,15 @@ VOCABULARY = (
     "dst",
     "dst.errors",
     "dst.explaining",
+    "dst.explaining_trees",
     "dst.geometry",
     "dst.interfaces",
     "dst.observing",
     "dst.ownership",
     "dst.status",
     "dst.status_json",
+    "dst.words",
+    "dst.surroundings",
 )
 
 LAYERS: list[tuple[str, tuple[str, ...]]] = [

@@ -9,8 +9,6 @@ its media, or makes it, and judges who is there; C{joined} maps operations.
 from __future__ import annotations
 
 import hashlib
-import os
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -30,6 +28,7 @@ from dst.observing import ObservableNode
 from dst.recovery.label_store import LabelStore
 from dst.recovery.write_order import ExtentOrder
 from dst.status import LinkState
+from dst.surroundings import surroundings_of
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -67,7 +66,7 @@ class Piece:
 class Place:
     """One member."""
 
-    def __init__(self, index: int, node: INode) -> None:
+    def __init__(self, index: int, node: INode, wall_clock_s: Callable[[], float]) -> None:
         self.index = index
         self.node = node
         self.labels = LabelStore(node)
@@ -76,12 +75,13 @@ class Place:
         self.present = False
         self.refused = False
         self.reason = "not seen yet"
-        self.since = time.time()
+        self._wall_clock_s = wall_clock_s
+        self.since = wall_clock_s()
         self.parked: deque[Callable[[], None]] = deque()
 
     def say(self, reason: str, *, present: bool = False, refused: bool = False) -> None:
         if (present, refused) != (self.present, self.refused):
-            self.since = time.time()
+            self.since = self._wall_clock_s()
         self.present, self.refused, self.reason = present, refused, reason
 
 
@@ -97,7 +97,7 @@ class PlacedStorage(ObservableNode):
         assert nodes, name
         self.options = options
         self._given = list(nodes)
-        self._places = [Place(index, node) for index, node in enumerate(nodes)]
+        self._places = [Place(index, node, self._wall_clock_s) for index, node in enumerate(nodes)]
         self._by_node = {id(place.node): place for place in self._places}
         self._label: Label | None = None
         self._sizes: list[int] = []
@@ -334,13 +334,14 @@ class PlacedStorage(ObservableNode):
         sizes = [self.member_size(capacity, capacities) for capacity in capacities]
         if min(sizes) <= 0:
             raise BadMedia("a member is too small for a label and any data")
-        claim = Claim(1, int.from_bytes(os.urandom(8), "little") | 1, os.urandom(16))
-        ids = [os.urandom(16) for _ in self._places]
+        entropy = surroundings_of(self.clock).entropy
+        claim = Claim(1, int.from_bytes(entropy(8), "little") | 1, entropy(16))
+        ids = [entropy(16) for _ in self._places]
         entries = tuple(
             MemberEntry(ids[n], place.incarnation, n, place.node.name) for n, place in enumerate(self._places)
         )
-        record = Record(claim, 1, os.urandom(16), entries)
-        storage_id = os.urandom(16)
+        record = Record(claim, 1, entropy(16), entries)
+        storage_id = entropy(16)
         for n, place in enumerate(self._places):
             media_size = place.node.geometry.size
             label = Label(

@@ -19,6 +19,7 @@ from dst.interfaces import Buffer, INode, INodeProvider
 from dst.nodes.settings import Settings
 from dst.observing import ObservableNode
 from dst.status import LinkState
+from dst.surroundings import surroundings_of
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -242,4 +243,11 @@ class MemoryNodeProvider:
         if size is None:
             raise ConfigurationError(f"node {name!r}: {uri} has no size; expected memory:?size=64M")
         assert allocated_bytes_max is not None
-        return MemoryDevice(reactor, name, size, allocated_bytes_max=allocated_bytes_max, read_only=read_only)
+        return MemoryDevice(
+            reactor,
+            name,
+            size,
+            allocated_bytes_max=allocated_bytes_max,
+            read_only=read_only,
+            incarnation=surroundings_of(reactor).entropy(16),
+        )

@@ -5,7 +5,6 @@ What a topology says of a node that is an export of another daemon: C{dst://} an
 from __future__ import annotations
 
 import os
-from random import Random
 from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import urlsplit
 
@@ -18,6 +17,7 @@ from dst.interfaces import INode, INodeProvider
 from dst.nodes.addresses import network_endpoint
 from dst.nodes.remote import RemoteNode
 from dst.nodes.settings import Settings
+from dst.surroundings import surroundings_of
 from dst.wire.messages import NAME_BYTES_MAX
 
 if TYPE_CHECKING:
@@ -35,12 +35,14 @@ _UNIX_PATH_BYTES_MAX: Final = 107
 def _node(
     reactor: IReactorTime, endpoint: IStreamClientEndpoint, export: str, address: str, settings: Settings
 ) -> RemoteNode:
+    around = surroundings_of(reactor)
     node = RemoteNode(
         reactor,
         settings.name,
         endpoint,
         export,
-        random=Random(),
+        random=around.random(),
+        token=around.entropy(16),
         address=address,
         resend_s_max=settings.take_seconds("resend_s_max", 5.0),
         deadline_s=settings.take_seconds("deadline_s", 30.0),

@@ -11,6 +11,7 @@ from dst.errors import DSTError, InvalidRequest, NotFound, Unavailable
 from dst.interfaces import INode, MemberOptions
 from dst.label.format import MEMBERS_MAX
 from dst.status import MemberState
+from dst.surroundings import surroundings_of
 
 if TYPE_CHECKING:
     from dst.algorithms.mirror.mirror import Mirror
@@ -149,7 +150,7 @@ class ByHand:
         if len(mirror.members) >= MEMBERS_MAX:
             raise InvalidRequest(f"{mirror.name} has had {MEMBERS_MAX} members, the most there can be")
         await node.open()
-        member = Member(len(mirror.members), node, options)
+        member = Member(len(mirror.members), node, options, surroundings_of(mirror.clock).wall_clock_s)
         member.drained = lambda: mirror.serving.returning.consider(member) if mirror.serving is not None else None
         mirror.members.append(member)
         member.unobserve = node.observe(lambda _: mirror.node_changed(member))

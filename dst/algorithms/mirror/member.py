@@ -116,7 +116,9 @@ class Member:
     @ivar reading: reads sent to its node that have not ended.
     """
 
-    def __init__(self, index: int, node: INode, options: MemberOptions) -> None:
+    def __init__(
+        self, index: int, node: INode, options: MemberOptions, wall_clock_s: Callable[[], float] = time.time
+    ) -> None:
         self.index = index
         self.bit = 1 << index
         self.node = node
@@ -124,7 +126,8 @@ class Member:
         self.node_id = b""
         self.state = MemberState.ABSENT
         self.reason = "not seen yet"
-        self.since = time.time()
+        self._wall_clock_s = wall_clock_s
+        self.since = wall_clock_s()
         self.found: FoundLabel | None = None
         self.labels: LabelStore | None = None
         self.tables: TableStore | None = None
@@ -190,7 +193,7 @@ class Member:
     def become(self, state: MemberState, reason: str = "") -> None:
         """Take a state, with the reason people are shown."""
         if state is not self.state:
-            self.state, self.since = state, time.time()
+            self.state, self.since = state, self._wall_clock_s()
         self.reason = reason
 
     def zone_of(self, label: Label) -> Zone:

@@ -77,7 +77,8 @@ class Mirror(ObservableNode):
         self.options = options or MirrorOptions()
         self.store: IRecordStore = store or NoRecordStore()
         self.members = [
-            Member(index, node, each) for index, (node, each) in enumerate(zip(nodes, given, strict=True))
+            Member(index, node, each, self._wall_clock_s)
+            for index, (node, each) in enumerate(zip(nodes, given, strict=True))
         ]
         self.entropy = entropy
         self._by_hand = ByHand(self)

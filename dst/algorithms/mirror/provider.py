@@ -19,6 +19,7 @@ from dst.interfaces import IAlgorithm, IAlgorithmProvider, INode
 from dst.label.format import MEMBERS_MAX
 from dst.label.zone import REGION_BYTES_MIN
 from dst.recovery.record_store import FileRecordStore, IRecordStore, NoRecordStore
+from dst.surroundings import surroundings_of
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
@@ -66,4 +67,5 @@ class MirrorProvider:
         )
         given.done()
         given.count(len(nodes), 1, MEMBERS_MAX)
-        return Mirror(reactor, name, nodes, chosen, record_store(reactor, state_dir))
+        entropy = surroundings_of(reactor).entropy
+        return Mirror(reactor, name, nodes, chosen, record_store(reactor, state_dir), entropy=entropy)
