@@ -26,9 +26,9 @@ from dst import __version__
 from dst.admin.following import follow
 from dst.admin.schema import correction_for, envelope
 from dst.admin.tools import Tools, Work, fail
-from dst.admin.words import printable
 from dst.errors import DSTError, InvalidRequest, NotFound, Unavailable
 from dst.status import Health, StatusTree
+from dst.words import printable
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -24,8 +24,10 @@ from twisted.web.iweb import UNKNOWN_LENGTH, IAgent, IBodyProducer, IResponse
 from zope.interface import implementer
 
 from dst.admin.schema import error_from_json, load_json, trees_from_envelope
+from dst.admin.schema_explained import explanations_from_envelope, resyncs_from_envelope
 from dst.admin.sse import EventParser
 from dst.errors import DeadlinePassed, DSTError, InvalidRequest, PeerError, Unavailable
+from dst.explaining import Explanation, ResyncRecord
 from dst.interfaces import IClusterAdmin
 from dst.status import StatusTree
 
@@ -179,10 +181,34 @@ class HTTPAdmin:
         """See L{IClusterAdmin.mark_dirty}."""
         return self._operate(storage, "mark-dirty", {"node": node})
 
+    def take_over(self, storage: str) -> Deferred[None]:
+        """See L{IClusterAdmin.take_over}."""
+        return self._operate(storage, "take-over", {})
+
+    def resolve(self, storage: str, keep: str) -> Deferred[None]:
+        """See L{IClusterAdmin.resolve}."""
+        return self._operate(storage, "resolve", {"keep": keep})
+
+    def pause_resync(self, storage: str, node: str | None = None) -> Deferred[None]:
+        """See L{IClusterAdmin.pause_resync}."""
+        return self._operate(storage, "pause-resync", {} if node is None else {"node": node})
+
+    def resume_resync(self, storage: str, node: str | None = None) -> Deferred[None]:
+        """See L{IClusterAdmin.resume_resync}."""
+        return self._operate(storage, "resume-resync", {} if node is None else {"node": node})
+
+    def explain(self, name: str | None = None) -> Deferred[list[Explanation]]:
+        """See L{IClusterAdmin.explain}."""
+        path = "/v1/explain" if name is None else f"/v1/explain/{_segment(name)}"
+        return self._ask("GET", path, None, STATUS_S_MAX).addCallback(explanations_from_envelope)
+
+    def resyncs(self, storage: str) -> Deferred[list[ResyncRecord]]:
+        """See L{IClusterAdmin.resyncs}."""
+        asked = self._ask("GET", f"/v1/storages/{_segment(storage)}/resyncs", None, STATUS_S_MAX)
+        return asked.addCallback(resyncs_from_envelope)
+
     def _operate(self, storage: str, operation: str, body: dict[str, object]) -> Deferred[None]:
-        # A name that is a step in a path (".", "..") would be taken as one on the way, quoted or not.
-        name = quote(storage, safe="").replace(".", "%2E")
-        asked = self._ask("POST", f"/v1/storages/{name}/{operation}", body, OPERATION_S_MAX)
+        asked = self._ask("POST", f"/v1/storages/{_segment(storage)}/{operation}", body, OPERATION_S_MAX)
         return asked.addCallback(lambda _: None)
 
     # -- what changes -------------------------------------------------------------
@@ -329,6 +355,11 @@ class HTTPAdmin:
             f"the connection to the daemon at {self.url} was lost before it had answered "
             f"({str(reason).rstrip('.') or type(reason).__name__}); what was asked for may or may not have been done"
         )
+
+
+def _segment(name: str) -> str:
+    """C{name} in a path. A step in one (".", "..") would be taken as that on the way, quoted or not."""
+    return quote(name, safe="").replace(".", "%2E")
 
 
 def _nobody(url: str, why: str) -> Unavailable:

@@ -13,8 +13,8 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from dst.admin.schema import is_storage
-from dst.admin.words import duration_in_words, percent_in_words, printable, rate_in_words, size_in_words
 from dst.status import Health, MemberState, ResyncProgress, StatusTree
+from dst.words import duration_in_words, percent_in_words, printable, rate_in_words, size_in_words
 
 __all__ = ["changes", "status_lines"]
 

@@ -9,7 +9,11 @@ The routes::
     GET  /                                   the web page (and its files)
     GET  /v1/status                          everything
     GET  /v1/events                          everything, again whenever it changes
+    GET  /v1/explain                         why everything is as it is
+    GET  /v1/explain/NAME                    why one storage or node is
+    GET  /v1/storages/NAME/resyncs           the resyncs that have ended
     POST /v1/storages/NAME/OPERATION         initialise suspend resume replace mark-clean mark-dirty
+                                             take-over resolve pause-resync resume-resync
 """
 
 from __future__ import annotations
@@ -40,6 +44,7 @@ from dst.admin.schema import (
     error_to_json,
     operation_arguments,
 )
+from dst.admin.schema_explained import explanations_to_envelope, resyncs_to_envelope
 from dst.errors import DeadlinePassed, DSTError, InternalError, InvalidRequest, LimitReached, NotFound, NotSupported
 
 if TYPE_CHECKING:
@@ -152,6 +157,26 @@ class AdminAPI:
         self.feed.listen(request)
         ended: Deferred[None] = request.notifyFinish()
         return ended.addErrback(lambda _: None)  # that the reader went away is how it ends
+
+    @app.route("/v1/explain", methods=["GET"], strict_slashes=False)
+    async def explain_all(self, request: Any) -> bytes:
+        """Why everything is as it is."""
+        return await self._explain(request, None)
+
+    @app.route("/v1/explain/<path:name>", methods=["GET"])
+    async def explain_one(self, request: Any, name: str) -> bytes:
+        """Why one storage or node is as it is."""
+        return await self._explain(request, name)
+
+    async def _explain(self, request: Any, name: str | None) -> bytes:
+        explained = await with_deadline(self.admin.explain(name), self.clock, STATUS_S_MAX, "the explanation")
+        return _answer(request, 200, explanations_to_envelope(explained, self.now()))
+
+    @app.route("/v1/storages/<path:name>/resyncs", methods=["GET"])
+    async def resyncs(self, request: Any, name: str) -> bytes:
+        """The resyncs of one storage that have ended."""
+        ended = await with_deadline(self.admin.resyncs(name), self.clock, STATUS_S_MAX, "the history")
+        return _answer(request, 200, resyncs_to_envelope(ended, self.now()))
 
     @app.route("/v1/storages/<path:name>/<operation>", methods=["POST"])
     async def operate(self, request: Any, name: str, operation: str) -> bytes:

@@ -190,6 +190,10 @@ OPERATIONS: dict[str, dict[str, _Argument]] = {
     "replace": {"node": _NODE, "uri": _Argument(str, True, _URI_CHARACTERS_MAX)},
     "mark-clean": {"node": _NODE},
     "mark-dirty": {"node": _NODE},
+    "take-over": {},
+    "resolve": {"keep": _NODE},
+    "pause-resync": {"node": _Argument(str, False)},
+    "resume-resync": {"node": _Argument(str, False)},
 }
 """
 Operation -> what its body carries; the words are those of L{dst.interfaces.IClusterAdmin}, with C{-} for C{_}.
@@ -206,9 +210,8 @@ def operation_arguments(operation: str, body: bytes) -> dict[str, object]:
     @raise InvalidRequest: what was found and what was expected.
     """
     wanted = OPERATIONS[operation]
-    expected = "expected an object with " + ", ".join(
-        f"{key!r}" + ("" if argument.required else " (optional)") for key, argument in wanted.items()
-    )
+    keys = [f"{key!r}" + ("" if argument.required else " (optional)") for key, argument in wanted.items()]
+    expected = "expected an object with " + (", ".join(keys) or "no keys")
     value = load_json(body) if body.strip() else {}
     if not isinstance(value, dict):
         raise InvalidRequest(f"the body is JSON, but not an object; {expected}")

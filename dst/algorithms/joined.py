@@ -10,14 +10,16 @@ operations wait for it (freeze) or fail (error), by setting.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from attrs import evolve
 from twisted.internet.defer import Deferred, DeferredList, fail
 
+from dst.algorithms.joined_explained import explain_joined
 from dst.algorithms.joined_places import JoinedOptions, Piece, Place, PlacedStorage
 from dst.errors import InvalidRequest, NotFound, NotSupported, Unavailable
+from dst.explaining import Explanation, ResyncRecord
 from dst.geometry import StatusExtent, coalesce
 from dst.interfaces import Buffer, INode, MemberOptions
 from dst.recovery.write_order import Extent
@@ -225,6 +227,32 @@ class JoinedStorage(PlacedStorage):
     def mark_dirty(self, name: str) -> Deferred[None]:
         """See L{IAlgorithm.mark_dirty}."""
         return self._no_copies(name, "resync")
+
+    def take_over(self) -> Deferred[None]:
+        """See L{IAlgorithm.take_over}."""
+        return fail(
+            NotSupported(f"a {self.kind} has one configured owner, this daemon: there is nobody to take it from")
+        )
+
+    def resolve(self, keep: str) -> Deferred[None]:
+        """See L{IAlgorithm.resolve}."""
+        return self._no_copies(keep, "choose between copies of")
+
+    def pause_resync(self, name: str | None = None) -> Deferred[None]:
+        """See L{IAlgorithm.pause_resync}."""
+        return fail(NotSupported(f"a {self.kind} has no copies, so there is no resync to pause"))
+
+    def resume_resync(self, name: str | None = None) -> Deferred[None]:
+        """See L{IAlgorithm.resume_resync}."""
+        return fail(NotSupported(f"a {self.kind} has no copies, so there is no resync to resume"))
+
+    def resyncs(self) -> Sequence[ResyncRecord]:
+        """See L{IAlgorithm.resyncs}."""
+        return ()
+
+    def explain(self) -> Explanation:
+        """See L{IAlgorithm.explain}."""
+        return explain_joined(self)
 
     # -- status
 

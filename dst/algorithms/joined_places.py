@@ -75,14 +75,15 @@ class Place:
         self.present = False
         self.refused = False
         self.reason = "not seen yet"
+        self.row = ""  # the table row that refused it
         self._wall_clock_s = wall_clock_s
         self.since = wall_clock_s()
         self.parked: deque[Callable[[], None]] = deque()
 
-    def say(self, reason: str, *, present: bool = False, refused: bool = False) -> None:
+    def say(self, reason: str, *, present: bool = False, refused: bool = False, row: str = "") -> None:
         if (present, refused) != (self.present, self.refused):
             self.since = self._wall_clock_s()
-        self.present, self.refused, self.reason = present, refused, reason
+        self.present, self.refused, self.reason, self.row = present, refused, reason, row
 
 
 class PlacedStorage(ObservableNode):
@@ -132,6 +133,26 @@ class PlacedStorage(ObservableNode):
     def nodes(self) -> Sequence[INode]:
         """The members' nodes, in the order in which they were given."""
         return list(self._given)
+
+    @property
+    def places(self) -> Sequence[Place]:
+        """The members, in the order of their places."""
+        return self._places
+
+    @property
+    def known_label(self) -> Label | None:
+        """What the storage is; C{None} before it is known."""
+        return self._label
+
+    @property
+    def waits_for_a_person(self) -> bool:
+        """It is new, and its members hold something."""
+        return self._label is None and self._holds_data
+
+    @property
+    def freeze_s_left(self) -> float | None:
+        """When operations that wait will fail; C{None} if they wait for as long as it takes."""
+        return None if self._freeze is None else max(0.0, self._freeze.getTime() - self.clock.seconds())
 
     @property
     def sizes(self) -> list[int]:
@@ -391,8 +412,9 @@ class PlacedStorage(ObservableNode):
             if fits:
                 place.say("", present=True)
             else:
-                reason = verdict.reason if verdict.step is not MemberStep.COMPARE else "it has another member's place"
-                place.say(reason, refused=True)
+                swapped = verdict.step is MemberStep.COMPARE
+                reason = "it has another member's place" if swapped else verdict.reason
+                place.say(reason, refused=True, row="another-place" if swapped else verdict.row)
 
     def _take_stock(self, storage: Label) -> None:
         """All here: serve. Else wait, or fail."""

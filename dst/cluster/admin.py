@@ -15,6 +15,8 @@ from dst.cluster.providers import Providers
 from dst.cluster.rules import did_you_mean
 from dst.cluster.topology import Topology, absolute_uri
 from dst.errors import DSTError, InvalidRequest, NotFound
+from dst.explaining import Explanation, ResyncRecord
+from dst.explaining_trees import explain_node
 from dst.interfaces import IAlgorithm, IClusterAdmin, INode
 from dst.status import StatusTree
 
@@ -40,14 +42,17 @@ class ClusterAdmin:
 
     def status(self) -> Deferred[list[StatusTree]]:
         """See L{IClusterAdmin.status}."""
+        return succeed([device.status() for device in self._shown()])
+
+    def _shown(self) -> list[INode]:
+        """Every storage, and every node that is in none."""
         used = {node.name for storage in self._devices.storages.values() for node in storage.nodes}
         used |= {spec.parent for spec in self._topology.slices}
-        shown = [
-            device.status()
+        return [
+            device
             for name, device in sorted(self._devices.by_name.items())
             if name not in used or name in self._devices.storages
         ]
-        return succeed(shown)
 
     def initialise(self, storage: str, *, keep: str | None = None, discard: bool = False) -> Deferred[None]:
         """See L{IClusterAdmin.initialise}."""
@@ -114,6 +119,57 @@ class ClusterAdmin:
 
         return found.replace(node, new).addCallback(replaced)
 
+    def take_over(self, storage: str) -> Deferred[None]:
+        """See L{IClusterAdmin.take_over}."""
+        try:
+            return self._storage(storage).take_over()
+        except DSTError as error:
+            return fail(error)
+
+    def resolve(self, storage: str, keep: str) -> Deferred[None]:
+        """See L{IClusterAdmin.resolve}."""
+        try:
+            return self._with_member(storage, keep).resolve(keep)
+        except DSTError as error:
+            return fail(error)
+
+    def pause_resync(self, storage: str, node: str | None = None) -> Deferred[None]:
+        """See L{IClusterAdmin.pause_resync}."""
+        try:
+            return self._with_member_if_any(storage, node).pause_resync(node)
+        except DSTError as error:
+            return fail(error)
+
+    def resume_resync(self, storage: str, node: str | None = None) -> Deferred[None]:
+        """See L{IClusterAdmin.resume_resync}."""
+        try:
+            return self._with_member_if_any(storage, node).resume_resync(node)
+        except DSTError as error:
+            return fail(error)
+
+    def resyncs(self, storage: str) -> Deferred[list[ResyncRecord]]:
+        """See L{IClusterAdmin.resyncs}."""
+        try:
+            return succeed(list(self._storage(storage).resyncs()))
+        except DSTError as error:
+            return fail(error)
+
+    def explain(self, name: str | None = None) -> Deferred[list[Explanation]]:
+        """
+        See L{IClusterAdmin.explain}.
+
+        A member is explained as its storage sees it. What is behind remote nodes is found by its name there.
+        """
+        explained = [explain_node(device) for device in self._shown()]
+        if name is None:
+            return succeed(explained)
+        found = [each for each in explained if each.name == name]
+        found = found or [each for top in explained for each in top.walk() if each.name == name]
+        if not found:
+            known = sorted({each.name for top in explained for each in top.walk()})
+            return fail(NotFound(f"there is no storage or node {name!r} here{did_you_mean(name, known)}"))
+        return succeed(found[:1])
+
     def _storage(self, name: str) -> IAlgorithm:
         storages = self._devices.storages
         if name not in storages:
@@ -124,6 +180,9 @@ class ClusterAdmin:
         found = self._storage(storage)
         self._check_member(found, node)
         return found
+
+    def _with_member_if_any(self, storage: str, node: str | None) -> IAlgorithm:
+        return self._storage(storage) if node is None else self._with_member(storage, node)
 
     @staticmethod
     def _check_member(storage: IAlgorithm, name: str) -> INode:

@@ -23,7 +23,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
-from dst.errors import ConfigurationError, DSTError, InvalidRequest, NotFound
+from dst.errors import ConfigurationError, DSTError, InvalidRequest, NotFound, NotSupported
 from dst.interfaces import IClusterAdmin
 from dst.status import Health, MemberState, StatusTree
 from dst.testing.specimen import WAIT_STEPS_MAX, conformance_tests
@@ -243,6 +243,12 @@ class AdminSuite(TestCase):
             admin.replace("nothing", "a", "memory:?size=64M"),
             admin.mark_clean("nothing", "a"),
             admin.mark_dirty("nothing", "a"),
+            admin.take_over("nothing"),
+            admin.resolve("nothing", "a"),
+            admin.pause_resync("nothing"),
+            admin.resume_resync("nothing", "a"),
+            admin.resyncs("nothing"),
+            admin.explain("nothing"),
         ):
             await self.assert_fails(NotFound, deferred)
 
@@ -256,6 +262,9 @@ class AdminSuite(TestCase):
                 admin.replace("vol", name, "memory:?size=64M"),
                 admin.mark_clean("vol", name),
                 admin.mark_dirty("vol", name),
+                admin.resolve("vol", name),
+                admin.pause_resync("vol", name),
+                admin.resume_resync("vol", name),
             ):
                 await self.assert_fails(NotFound, deferred)
 
@@ -278,6 +287,105 @@ class AdminSuite(TestCase):
         ):
             error = await self.assert_fails(NotFound, admin.suspend(name, "a"))
             self.assertNotEqual("", error.message)
+            await self.assert_fails(NotFound, admin.explain(name))
+            await self.assert_fails(NotFound, admin.resyncs(name))
+
+    # -- explaining ---------------------------------------------------------------
+
+    async def test_explain_everything(self) -> None:
+        """Everything that the status has at its top is explained, in the same order and down to the leaves."""
+        admin = await self.build()
+        explained = await self.wait(admin.explain())
+        trees = await self.wait(admin.status())
+        self.assertEqual([tree.name for tree in trees], [each.name for each in explained])
+        for tree, explanation in zip(trees, explained, strict=True):
+            self.assertEqual(
+                [(each.name, each.kind, each.state) for each in tree.walk()],
+                [(each.name, each.kind, each.state) for each in explanation.walk()],
+            )
+            self.assertIs(tree.health, explanation.health)
+
+    async def test_explain_healthy(self) -> None:
+        """What is healthy says so, and nothing is about to happen to it."""
+        admin = await self.build()
+        (explanation,) = await self.wait(admin.explain("vol"))
+        self.assertIs(Health.HEALTHY, explanation.health)
+        self.assertNotEqual("", explanation.summary)
+        self.assertEqual(("", ()), (explanation.next_step, explanation.advice))
+
+    async def test_explain_not_healthy(self) -> None:
+        """Whatever is not healthy has a summary, evidence and a next step; where only a person can help, advice."""
+        admin = await self.build()
+        await self.wait(admin.suspend("vol", "b"))
+        await self.wait_for_state("vol", "b", MemberState.SUSPENDED)
+        for explanation in await self.wait(admin.explain()):
+            for each in explanation.walk():
+                if each.health is not Health.HEALTHY:
+                    self.assertNotEqual("", each.summary, each)
+                    self.assertNotEqual("", each.next_step, each)
+                    self.assertNotEqual((), each.evidence, each)
+
+    async def test_explain_member(self) -> None:
+        """A member is explained as its storage sees it, with the command that helps."""
+        admin = await self.build()
+        await self.wait(admin.suspend("vol", "b"))
+        await self.wait_for_state("vol", "b", MemberState.SUSPENDED)
+        (explanation,) = await self.wait(admin.explain("b"))
+        self.assertEqual(("b", "suspended"), (explanation.name, explanation.state))
+        self.assertIn("dst resume", " ".join(explanation.advice))
+
+    async def test_explain_node(self) -> None:
+        """So is a node that is in no storage."""
+        admin = await self.build()
+        (explanation,) = await self.wait(admin.explain("spare"))
+        self.assertEqual(("spare", Health.HEALTHY), (explanation.name, explanation.health))
+
+    # -- ownership and resyncs ------------------------------------------------------
+
+    async def test_take_over_what_is_owned(self) -> None:
+        """What is owned here cannot be taken over, and goes on."""
+        admin = await self.build()
+        await self.assert_fails(NotSupported, admin.take_over("vol"))
+        self.assertIs(Health.HEALTHY, (await self.tree("vol")).health)
+
+    async def test_resolve_one_history(self) -> None:
+        """Where nothing has diverged there is nothing to choose, and nothing is discarded."""
+        admin = await self.build()
+        await self.assert_fails(InvalidRequest, admin.resolve("vol", "a"))
+        self.assertIs(Health.HEALTHY, (await self.tree("vol")).health)
+
+    async def test_resyncs(self) -> None:
+        """A resync that has ended is remembered: to whom, why, and how it ended."""
+        admin = await self.build()
+        known = await self.wait(admin.resyncs("vol"))
+        before = len(known)
+        await self.wait(admin.mark_dirty("vol", "c"))
+        await self.wait_for_state("vol", "c", MemberState.IN_SYNC)
+        ended = (await self.wait(admin.resyncs("vol")))[before:]
+        self.assertEqual([("c", "full", "in-sync")], [(each.member, each.kind, each.outcome) for each in ended])
+        self.assertNotEqual("", ended[0].cause)
+
+    async def test_pause_and_resume(self) -> None:
+        """A resync that is paused does not end before it is resumed."""
+        admin = await self.build()
+        self.assertIs(None, await self.wait(admin.pause_resync("vol", "c")))
+        await self.wait(admin.mark_dirty("vol", "c"))
+        for _ in range(50):
+            self.specimen.step()
+        self.assertNotEqual("in-sync", (await self.tree("vol", "c")).state)
+        self.assertIs(None, await self.wait(admin.resume_resync("vol", "c")))
+        await self.wait_for_state("vol", "c", MemberState.IN_SYNC)
+
+    async def test_pause_all(self) -> None:
+        """Without a node, all of them are meant."""
+        admin = await self.build()
+        self.assertIs(None, await self.wait(admin.pause_resync("vol")))
+        await self.wait(admin.mark_dirty("vol", "b"))
+        for _ in range(50):
+            self.specimen.step()
+        self.assertNotEqual("in-sync", (await self.tree("vol", "b")).state)
+        self.assertIs(None, await self.wait(admin.resume_resync("vol")))
+        await self.wait_for_state("vol", "b", MemberState.IN_SYNC)
 
 
 def admin_suite(provider: type, make: AdminMaker) -> Any:

@@ -13,7 +13,9 @@ from attrs import Factory, define, evolve
 from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
-from dst.errors import ConfigurationError, DSTError, InvalidRequest, NotFound
+from dst.errors import ConfigurationError, DSTError, InvalidRequest, NotFound, NotSupported
+from dst.explaining import Explanation, ResyncRecord
+from dst.explaining_trees import explain_tree
 from dst.interfaces import IClusterAdmin
 from dst.status import Health, MemberState, ResyncProgress, StatusTree
 
@@ -79,12 +81,21 @@ class FakeAdmin:
     @ivar failing: when set, every call fails with it.
     @ivar waiting: when set, calls do not end before C{release}.
     @ivar calls: every operation that was asked for, as tuples of strings.
+    @ivar explanations: when set, what C{explain} says instead of what follows from C{trees}.
+    @ivar history: what C{resyncs} says; a resync that C{settle} ends is added.
+    @ivar owned_elsewhere: the storages that another daemon owns; C{take_over} makes them this one's.
+    @ivar diverged: the storages that have two histories; C{resolve} chooses one.
     """
 
     trees: list[StatusTree] = Factory(example_trees)
     failing: DSTError | Exception | None = None
     waiting: bool = False
     calls: list[tuple[str, ...]] = Factory(list)
+    explanations: list[Explanation] | None = None
+    history: list[ResyncRecord] = Factory(list)
+    owned_elsewhere: set[str] = Factory(set)
+    diverged: set[str] = Factory(set)
+    _paused: set[str] = Factory(set)
     _held: list[Callable[[], None]] = Factory(list)
 
     def status(self) -> Deferred[list[StatusTree]]:
@@ -164,14 +175,78 @@ class FakeAdmin:
 
         return self._answer(act)
 
+    def take_over(self, storage: str) -> Deferred[None]:
+        """See L{IClusterAdmin.take_over}."""
+        self.calls.append(("take-over", storage))
+
+        def act() -> None:
+            self._storage(storage)
+            if storage not in self.owned_elsewhere:
+                raise NotSupported(f"{storage!r} has one configured owner, this daemon")
+            self.owned_elsewhere.discard(storage)
+
+        return self._answer(act)
+
+    def resolve(self, storage: str, keep: str) -> Deferred[None]:
+        """See L{IClusterAdmin.resolve}."""
+        self.calls.append(("resolve", storage, keep))
+
+        def act() -> None:
+            self._member(self._storage(storage), keep)
+            if storage not in self.diverged:
+                raise InvalidRequest(f"{storage!r} has one history: there is nothing to choose")
+            self.diverged.discard(storage)
+
+        return self._answer(act)
+
+    def pause_resync(self, storage: str, node: str | None = None) -> Deferred[None]:
+        """See L{IClusterAdmin.pause_resync}."""
+        self.calls.append(("pause-resync", storage, node or ""))
+        return self._answer(lambda: self._paused.update(self._names(storage, node)))
+
+    def resume_resync(self, storage: str, node: str | None = None) -> Deferred[None]:
+        """See L{IClusterAdmin.resume_resync}."""
+        self.calls.append(("resume-resync", storage, node or ""))
+        return self._answer(lambda: self._paused.difference_update(self._names(storage, node)))
+
+    def explain(self, name: str | None = None) -> Deferred[list[Explanation]]:
+        """See L{IClusterAdmin.explain}."""
+
+        def act() -> list[Explanation]:
+            explained = self.explanations
+            if explained is None:
+                explained = [explain_tree(tree) for tree in sorted(self.trees, key=lambda tree: tree.name)]
+            if name is None:
+                return explained
+            found = [each for each in explained if each.name == name]
+            found = found or [each for top in explained for each in top.walk() if each.name == name]
+            if not found:
+                raise NotFound(f"there is no storage or node {name!r} here")
+            return found[:1]
+
+        return self._answer(act)
+
+    def resyncs(self, storage: str) -> Deferred[list[ResyncRecord]]:
+        """See L{IClusterAdmin.resyncs}."""
+
+        def act() -> list[ResyncRecord]:
+            members = {member.name for member in self._storage(storage).children}
+            return [record for record in self.history if record.member in members]
+
+        return self._answer(act)
+
     # -- for tests --------------------------------------------------------------
 
     def settle(self) -> None:
-        """Every resync is complete."""
+        """Every resync that is not paused is complete."""
         for tree in list(self.trees):
             for member in tree.children:
-                if member.state == MemberState.RESYNCING.value:
+                if member.state == MemberState.RESYNCING.value and member.name not in self._paused:
                     self._change(tree.name, member.name, MemberState.IN_SYNC, "")
+                    cause = member.resync.cause if member.resync else ""
+                    self.history.append(
+                        ResyncRecord(member.name, "full", cause, "", 0.0, 1.0, 64 * _MIB, 64 * _MIB, "in-sync")
+                    )
 
     def release(self) -> None:
         """Let the calls go on that were held by C{waiting}."""
@@ -202,6 +277,10 @@ class FakeAdmin:
             if member.name == name:
                 return member
         raise NotFound(f"storage {tree.name!r} has no node {name!r}")
+
+    def _names(self, storage: str, node: str | None) -> set[str]:
+        tree = self._storage(storage)
+        return {self._member(tree, node).name} if node is not None else {member.name for member in tree.children}
 
     def _never_the_last(self, storage: str, node: str) -> None:
         tree = self._storage(storage)

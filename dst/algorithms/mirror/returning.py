@@ -134,6 +134,7 @@ class Returning:
     async def _come_back(self, member: Member) -> None:
         verdict, found = await self._judge(member)
         _log.info("{member}: {row}: {reason}", member=member.name, row=verdict.row, reason=verdict.reason)
+        member.row = verdict.row
         member.history = [*member.history[-15:], f"{verdict.row}: {verdict.reason}"]
         if verdict.step is MemberStep.REFUSE:
             member.become(MemberState.REFUSED, verdict.reason)

@@ -21,6 +21,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from dst.errors import ConfigurationError, CorruptData, DSTError, InvalidRequest, NotFound, NotSupported, ReadOnly
+from dst.explaining import Explanation, ResyncRecord
+from dst.explaining_trees import explain_tree
 from dst.geometry import Geometry, StatusExtent, align_down
 from dst.interfaces import Buffer, IAlgorithm, IAlgorithmProvider, INode, MemberOptions
 from dst.observing import ObservableNode
@@ -258,6 +260,30 @@ class Twin(ObservableNode):
     def remove_node(self, name: str) -> Deferred[None]:
         """Twins are two."""
         return fail(NotSupported(f"{self.name} has two members, always"))
+
+    def take_over(self) -> Deferred[None]:
+        """Nobody owns a twin."""
+        return fail(NotSupported(f"{self.name} has no owner that could be changed"))
+
+    def resolve(self, keep: str) -> Deferred[None]:
+        """Which twin is right is not for this algorithm to say, nor to be told."""
+        return self._refuse(keep)
+
+    def pause_resync(self, name: str | None = None) -> Deferred[None]:
+        """Nothing is copied here."""
+        return fail(NotSupported(f"{self.name} never copies: there is no resync to pause"))
+
+    def resume_resync(self, name: str | None = None) -> Deferred[None]:
+        """Nothing is copied here."""
+        return fail(NotSupported(f"{self.name} never copies: there is no resync to resume"))
+
+    def explain(self) -> Explanation:
+        """What its status says, and the usual of each twin."""
+        return explain_tree(self.status())
+
+    def resyncs(self) -> Sequence[ResyncRecord]:
+        """None, ever."""
+        return ()
 
     def _refuse(self, name: str) -> Deferred[None]:
         if name not in [node.name for node in self.nodes]:

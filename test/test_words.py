@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dst.admin.words import duration_in_words, percent_in_words, printable, size_in_words
+from dst.words import duration_in_words, percent_in_words, printable, size_in_words
 
 
 class WordsTests(SynchronousTestCase):

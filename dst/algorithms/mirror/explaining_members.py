@@ -1,0 +1,200 @@
+"""
+Why a member of a mirror is as it is.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from attrs import evolve
+
+from dst.algorithms.explained import advice_for, identity_in_words, label_in_words
+from dst.explaining import Explanation
+from dst.explaining_trees import NOBODY, NODE_BACK_S_MAX, explain_node
+from dst.status import Health, MemberState, StatusTree, worst_health
+from dst.words import duration_in_words, rate_in_words, size_in_words
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+    from dst.algorithms.mirror.member import Member
+    from dst.algorithms.mirror.mirror import Mirror
+    from dst.algorithms.mirror.serving import Serving
+
+__all__ = ["SETTLE_S", "MembersExplained", "seconds_until"]
+
+SETTLE_S = NODE_BACK_S_MAX + 5.0
+"""
+How long a step takes that waits for a node: until the node is noticed, and what is then read and written on it.
+"""
+
+
+def seconds_until(timer: IDelayedCall | None, clock: IReactorTime) -> float:
+    """Until it rings; 0 if there is none."""
+    return 0.0 if timer is None or not timer.active() else max(0.0, timer.getTime() - clock.seconds())
+
+
+class MembersExplained:
+    """Explains the members of one mirror."""
+
+    def __init__(self, mirror: Mirror) -> None:
+        self._mirror = mirror
+
+    def explain(self, member: Member, tree: StatusTree) -> Explanation:
+        """
+        Why C{member} is as it is.
+
+        @param tree: what the mirror's status says of it.
+        """
+        below = explain_node(member.node)
+        in_sync = member.state is MemberState.IN_SYNC
+        explanation = evolve(
+            below,
+            health=worst_health(below.health, Health.HEALTHY if in_sync else Health.DEGRADED),
+            state=tree.state,
+            since=tree.since,
+            summary=below.summary if in_sync and member.ready else _sentence(tree),
+            evidence=(*below.evidence, *self._evidence(member, tree)),
+        )
+        serving = self._mirror.serving
+        if serving is None:
+            return self._at_start(member, explanation)
+        if in_sync:
+            return explanation if member.ready else self._in_sync_away(serving, member, explanation)
+        if member.state is MemberState.RESYNCING:
+            return self._resyncing(member, explanation)
+        if member.state is MemberState.SUSPENDED:
+            return self._suspended(member, explanation)
+        if member.state is MemberState.REFUSED:
+            return self._refused(member, explanation)
+        return self._absent(serving, member, explanation)
+
+    def _evidence(self, member: Member, tree: StatusTree) -> tuple[str, ...]:
+        serving = self._mirror.serving
+        facts = [f"its node is {member.node.link.value}" + (f": {member.node.reason}" if member.node.reason else "")]
+        if member.found is not None:
+            facts.append(label_in_words(member.found, serving.label if serving is not None else None))
+        if member.incarnation and member.node.incarnation and member.incarnation != member.node.incarnation:
+            facts.append(
+                f"its incarnation is {identity_in_words(member.node.incarnation)} and was "
+                f"{identity_in_words(member.incarnation)}: it restarted, and may have lost what it had not flushed"
+            )
+        if tree.dirty_bytes:
+            facts.append(
+                f"{size_in_words(tree.dirty_bytes)} there are not as the storage has them, by the ages of its regions"
+            )
+        if member.outstanding:
+            facts.append(f"{member.outstanding} requests that were sent to it have not ended")
+        facts.extend(member.history[-1:])
+        return tuple(facts)
+
+    # -- states
+
+    def _at_start(self, member: Member, explanation: Explanation) -> Explanation:
+        if member.state is MemberState.REFUSED:
+            return self._refused(member, explanation)
+        if not member.ready:
+            return explanation
+        waits = member.outstanding
+        return evolve(
+            explanation,
+            next_step="it waits for the storage to start",
+            condition="what was sent to it before has ended" if waits else "the storage starts",
+            within_s=None,
+            advice=(),
+        )
+
+    def _in_sync_away(self, serving: Serving, member: Member, explanation: Explanation) -> Explanation:
+        stalled = serving.configuration.stalled & member.bit
+        if stalled:
+            return evolve(
+                explanation,
+                next_step="operations that wait go on with it; if it restarted meanwhile, the storage starts again",
+                within_s=SETTLE_S,
+            )
+        if member.grace is not None:
+            left_s = seconds_until(member.grace, self._mirror.clock)
+            return evolve(
+                explanation,
+                next_step="it leaves, and operations go on without it; if it is back before, nothing has happened",
+                condition="",
+                within_s=left_s + SETTLE_S,
+            )
+        return explanation
+
+    def _resyncing(self, member: Member, explanation: Explanation) -> Explanation:
+        progress = member.progress
+        if progress is None:
+            return evolve(explanation, next_step="copying begins", condition="", within_s=SETTLE_S, advice=())
+        facts = (
+            f"{progress.kind} resync, because {progress.cause}: {size_in_words(progress.bytes_left)} of "
+            f"{size_in_words(progress.bytes_total)} left, {size_in_words(progress.bytes_copied)} sent, "
+            f"{rate_in_words(progress.bytes_per_s)}",
+        )
+        return evolve(
+            explanation,
+            row=member.row,
+            evidence=(*explanation.evidence, *facts),
+            next_step="it becomes in-sync when the rest is copied",
+            condition=progress.stalled,
+            within_s=progress.seconds_left,
+            advice=(),
+        )
+
+    def _suspended(self, member: Member, explanation: Explanation) -> Explanation:
+        storage = self._mirror.name
+        return evolve(
+            explanation,
+            next_step=NOBODY,
+            condition="a person resumes it",
+            within_s=None,
+            advice=(f"`dst resume {storage} {member.name}` uses it again; what it missed is copied to it",),
+        )
+
+    def _refused(self, member: Member, explanation: Explanation) -> Explanation:
+        return evolve(
+            explanation,
+            row=member.row,
+            next_step=NOBODY,
+            condition="other media stands at its place, or the reason ends",
+            within_s=None,
+            advice=advice_for(member.row, self._mirror.name, member.name),
+        )
+
+    def _absent(self, serving: Serving, member: Member, explanation: Explanation) -> Explanation:
+        configuration = serving.configuration
+        if configuration.leaving & member.bit:
+            return evolve(
+                explanation,
+                next_step="a record without it is made stable, and operations go on without it",
+                condition=configuration.trouble and "the record can be written",
+                within_s=SETTLE_S,
+            )
+        if not member.ready:
+            return explanation
+        if member.outstanding:
+            return evolve(
+                explanation,
+                next_step="it is looked at, and what it missed is copied",
+                condition=f"{member.outstanding} requests that were sent to it before have ended",
+                within_s=SETTLE_S,
+            )
+        if configuration.frozen:
+            return evolve(
+                explanation,
+                next_step="it is looked at, and what it missed is copied",
+                condition="a copy with the latest data can be reached",
+                within_s=SETTLE_S,
+            )
+        wait_s = seconds_until(member.retry, self._mirror.clock)
+        return evolve(
+            explanation,
+            next_step="it is looked at, and what it missed is copied"
+            + (f"; that is tried again in {duration_in_words(max(1.0, wait_s))}" if member.retry is not None else ""),
+            condition="",
+            within_s=wait_s + SETTLE_S,
+        )
+
+
+def _sentence(tree: StatusTree) -> str:
+    return f"{tree.name} is {tree.state}" + (f": {tree.reason}" if tree.reason else "")

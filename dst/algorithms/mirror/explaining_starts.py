@@ -1,0 +1,160 @@
+"""
+Why a mirror does not serve yet: each row of the verdict tables of a start, in words for a person.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from attrs import evolve, frozen
+
+from dst.algorithms.explained import identity_in_words, record_in_words
+from dst.algorithms.mirror.explaining_members import SETTLE_S
+from dst.explaining import Explanation
+from dst.explaining_trees import NOBODY
+from dst.label.verdict import AssemblyStep
+
+if TYPE_CHECKING:
+    from dst.algorithms.mirror.mirror import Mirror
+    from dst.algorithms.mirror.starting import Starter
+
+__all__ = ["STARTS", "StartWords", "explain_start"]
+
+
+@frozen
+class StartWords:
+    """
+    What follows from a row; C{{storage}} is filled in.
+
+    @ivar next_step: without anybody's help.
+    @ivar condition: what that waits for.
+    @ivar advice: for a person.
+    """
+
+    next_step: str
+    condition: str = ""
+    advice: tuple[str, ...] = ()
+
+
+_GOES_ON = "the start goes on by itself"
+_SERVES = "it is taken over and served"
+
+STARTS: dict[str, StartWords] = {
+    "no-member-yet": StartWords(
+        _GOES_ON, "a member can be read", ("look why none of the members can be reached: below",)
+    ),
+    "mixed-storages": StartWords(
+        NOBODY,
+        "the topology is corrected, or media is taken away",
+        (
+            "below stands which member belongs to which storage: correct `nodes` of {storage} in the topology and "
+            "restart the daemon; nothing is lost",
+            "or blank the last 64 KiB of the media that may be overwritten: what it holds is lost",
+        ),
+    ),
+    "another-algorithm": StartWords(
+        NOBODY,
+        "the topology is corrected",
+        ("correct `algorithm` of {storage} in the topology; nothing was touched",),
+    ),
+    "damaged-first-start": StartWords(
+        NOBODY,
+        "the media with the damaged label is repaired or taken away",
+        (
+            "look what has written over the end of that media; nothing was overwritten by DST",
+            "if it holds nothing of value, blank its last 64 KiB and restart the daemon",
+        ),
+    ),
+    "first-start-waits": StartWords(
+        "a new storage is made",
+        "all members are present",
+        ("bring them all, once; later any may be away",),
+    ),
+    "first-start-unknown": StartWords("the members are read to see whether they hold anything"),
+    "first-start-zero": StartWords("a new storage is made"),
+    "first-start-holds-data": StartWords(
+        NOBODY,
+        "a person says whose data is kept",
+        (
+            "`dst init {storage} --keep NODE` adopts the data of that node; what the others hold is lost",
+            "`dst init {storage} --discard` adopts nothing; what all of them hold is lost",
+        ),
+    ),
+    "forced": StartWords(_SERVES),
+    "owner-record-lost": StartWords(
+        _GOES_ON,
+        "every member that the newest record names has been seen",
+        (
+            "bring the missing members back, once: nothing is lost",
+            "if they are gone for good: `dst mark-clean {storage} NODE` goes on with that node's copy; if another "
+            "had newer data, that is lost",
+        ),
+    ),
+    "latest-data-away": StartWords(
+        _GOES_ON,
+        "a member that has the latest data can be read",
+        (
+            "bring it back: nothing is lost",
+            "if it is lost for ever: `dst mark-clean {storage} NODE` goes on with an older copy; what was written "
+            "since is lost, and the newer copy is refused if it returns",
+        ),
+    ),
+    "all-sources-retained": StartWords(_SERVES),
+    "sources-may-come": StartWords("it is served from the members that are here, unless the others appear before"),
+    "some-sources-retained": StartWords(_SERVES),
+    "sources-lost-cache": StartWords(_SERVES),
+}
+"""Assembly row -> what follows."""
+
+_BY_STEP = {
+    AssemblyStep.WAIT: StartWords(_GOES_ON, "what the sentence above names has come"),
+    AssemblyStep.ASK: StartWords(NOBODY, "a person decides", ("the sentence above says what has to be decided",)),
+    AssemblyStep.INITIALISE: StartWords("a new storage is made"),
+    AssemblyStep.SERVE: StartWords(_SERVES),
+}
+
+
+def explain_start(mirror: Mirror, explanation: Explanation) -> Explanation:
+    """C{explanation} of a mirror that does not serve, with why and what comes."""
+    starter = mirror.starter
+    verdict = starter.verdict if starter is not None else None
+    evidence = _evidence(mirror, starter)
+    if starter is None or verdict is None:
+        return evolve(
+            explanation,
+            evidence=evidence,
+            next_step="its members' labels are read, and it is decided how it starts",
+            condition="" if starter is not None else "its members have been opened",
+            within_s=SETTLE_S,
+        )
+    words = STARTS.get(verdict.row) or _BY_STEP[verdict.step]
+    within_s = SETTLE_S if words.next_step != NOBODY else None
+    if verdict.row == "sources-may-come" and starter.wait_s_left is not None:
+        within_s = starter.wait_s_left + 1.0
+    return evolve(
+        explanation,
+        row=verdict.row,
+        summary=f"{mirror.name} does not serve: {verdict.reason}",
+        evidence=evidence,
+        next_step=words.next_step,
+        condition=words.condition,
+        within_s=within_s,
+        advice=tuple(sentence.format(storage=mirror.name) for sentence in words.advice),
+    )
+
+
+def _evidence(mirror: Mirror, starter: Starter | None) -> tuple[str, ...]:
+    facts = [f"it is opened, and {sum(member.ready for member in mirror.members)} of its members can be reached"]
+    if starter is None:
+        return tuple(facts)
+    kept = starter.kept
+    if kept is not None:
+        facts.append(
+            f"this daemon's record of storage {identity_in_words(kept.storage_id)}: {record_in_words(kept.record)}"
+        )
+    else:
+        facts.append("this daemon has no record of it in its state directory")
+    verdict = starter.verdict
+    if verdict is not None and verdict.record is not None:
+        facts.append(f"the newest record that was seen: {record_in_words(verdict.record)}")
+    return tuple(facts)
