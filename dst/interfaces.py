@@ -30,10 +30,12 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
 __all__ = [
+    "CHECKSUM_BYTES",
     "Buffer",
     "IAlgorithm",
     "IAlgorithmProvider",
     "IBlockDevice",
+    "IChecksums",
     "IClusterAdmin",
     "IExportProvider",
     "IExporter",
@@ -150,6 +152,29 @@ class IBlockDevice(Interface):
 
     def status() -> StatusTree:
         """How this device is, and everything below it.  Cheap; never waits."""
+
+
+CHECKSUM_BYTES = 16
+"""What L{IChecksums} says of one block: BLAKE2b with a digest of so many bytes, no key, no salt."""
+
+
+class IChecksums(Interface):
+    """
+    A block device that can say what it holds without sending it.  Optional.
+
+    Two blocks with equal checksums are equal: nobody makes two that are not, even on purpose.  So a copy between two
+    machines need only carry what differs.
+    """
+
+    def checksums(offset: int, length: int, block_bytes: int) -> Deferred[bytes]:
+        """
+        What the extent holds, as a C{read} of it would find it.
+
+        @param length: bytes, 1 to C{geometry.transfer_bytes_max}.
+        @param block_bytes: a multiple of the device's block size, 512 to 1 MiB; the last block may be shorter.
+        @return: L{CHECKSUM_BYTES} for each block, in order.
+        @raise NotSupported: it cannot, at least not now: read it.
+        """
 
 
 class INode(IBlockDevice):
