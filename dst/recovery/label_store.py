@@ -6,8 +6,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from twisted.internet.defer import DeferredLock
+
+from dst.errors import Unavailable
 from dst.interfaces import IBlockDevice
-from dst.label.format import FoundLabel, Label, encode_slot, find_label
+from dst.label.format import FoundLabel, Label, Record, encode_slot, find_label
 from dst.label.zone import LABELS_BYTES, Zone, label_offset
 
 __all__ = ["LabelStore"]
@@ -17,12 +20,13 @@ class LabelStore:
     """
     The two label slots of one member.
 
-    At most one L{write} may be under way.
+    Writes are done one after the other.
     """
 
     def __init__(self, device: IBlockDevice) -> None:
         self._device = device
         self._slot = 1
+        self._writing = DeferredLock()
         self.label: Label | None = None
 
     async def read(self, old_sizes: Iterable[int] = ()) -> FoundLabel:
@@ -54,6 +58,31 @@ class LabelStore:
         Make C{label} the media's.  When this returns it is stable in both slots, and at every moment before one
         slot was whole.
         """
+        await self._writing.acquire()
+        try:
+            own = self.label
+            if own is not None and own.storage_id == label.storage_id and own.record.order > label.record.order:
+                label = label.evolve(record=own.record)  # one that came while this waited for its turn
+            await self._write(label)
+        finally:
+            self._writing.release()
+
+    async def set_record(self, record: Record) -> None:
+        """
+        As L{write}, with the label that is there and another record; nothing is done if it has a newer one.
+
+        @raise Unavailable: there is no label.
+        """
+        await self._writing.acquire()
+        try:
+            if self.label is None:
+                raise Unavailable("there is no label to keep a record in")
+            if self.label.record.order < record.order:
+                await self._write(self.label.evolve(record=record))
+        finally:
+            self._writing.release()
+
+    async def _write(self, label: Label) -> None:
         zone = Zone.at_end_of(label.media_size, label.region_size)
         sequence = self.label.sequence if self.label is not None else 0
         for _ in range(2):

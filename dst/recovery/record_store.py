@@ -35,6 +35,12 @@ class IRecordStore(Protocol):
     def store(self, label: Label) -> Deferred[None]:
         """Keep C{label}; when this fires it is stable, and at every moment before the one before it was."""
 
+    def owner(self) -> Deferred[bytes | None]:
+        """
+        16 bytes, the same for as long as this store is not lost: who its owner is to the storage; C{None}
+        where nothing is kept.
+        """
+
 
 class NoRecordStore:
     """Nothing is kept: a storage without a state directory needs every member to start."""
@@ -45,6 +51,10 @@ class NoRecordStore:
 
     def store(self, label: Label) -> Deferred[None]:
         """See L{IRecordStore.store}."""
+        return succeed(None)
+
+    def owner(self) -> Deferred[bytes | None]:
+        """See L{IRecordStore.owner}."""
         return succeed(None)
 
 
@@ -84,22 +94,42 @@ class FileRecordStore:
         slot = encode_slot(label)
         return self._run(lambda: self._store(slot))
 
+    def owner(self) -> Deferred[bytes | None]:
+        """See L{IRecordStore.owner}."""
+        return self._run(self._owner)
+
+    def _owner(self) -> bytes:
+        path = os.path.join(os.path.dirname(self.path), "owner")
+        try:
+            with open(path, "rb") as file:
+                kept = file.read()
+        except FileNotFoundError:
+            kept = os.urandom(16)
+            self._replace(kept, path)
+        except OSError as error:
+            raise ConfigurationError(f"the owner's identity {path} cannot be read: {error.strerror}") from error
+        if len(kept) != 16:
+            raise BadMedia(
+                f"{path} is damaged: it has {len(kept)} bytes instead of 16; if every member is present it may be deleted"
+            )
+        return kept
+
     def _store(self, slot: bytes) -> None:
         try:
-            self._replace(slot)
+            self._replace(slot, self.path)
         except OSError as error:
             kind = NoSpace if error.errno in (errno.ENOSPC, errno.EDQUOT) else MediaError
             raise kind(f"the storage's record {self.path} cannot be written: {error.strerror}") from error
 
-    def _replace(self, slot: bytes) -> None:
-        directory = os.path.dirname(self.path)
+    def _replace(self, slot: bytes, path: str) -> None:
+        directory = os.path.dirname(path)
         os.makedirs(directory, mode=0o700, exist_ok=True)
-        temporary = self.path + ".new"
+        temporary = path + ".new"
         with open(temporary, "wb") as file:
             file.write(slot)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, self.path)
+        os.replace(temporary, path)
         handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(handle)

@@ -1,9 +1,9 @@
 """
 Who is in sync, and how a change of that is made to last before it has an effect (R3).
 
-A record is I{stable} when the owner's own store and every member it names as in
-sync have it. Until then nothing is acknowledged that the members it leaves
-out have not done. Masks of members, not sets: they are looked at for every block.
+A record is I{stable} when a majority of the votes and every member it names as in sync have it. Until then
+nothing is acknowledged that the members it leaves out have not done. Masks of members, not sets: they
+are looked at for every block.
 """
 
 from __future__ import annotations
@@ -15,9 +15,13 @@ from attrs import evolve
 from twisted.internet.defer import Deferred, fail
 from twisted.logger import Logger
 
+from dst.algorithms.mirror.ballot import Ballot, not_written
 from dst.algorithms.mirror.member import Member, members_in
-from dst.errors import DSTError, Unavailable
-from dst.label.format import Epoch, Label, MemberEntry, Record
+from dst.algorithms.mirror.owning import Ownership, fenced
+from dst.algorithms.mirror.witness import Witness
+from dst.errors import DSTError, Fenced, Unavailable
+from dst.label.format import Epoch, Label, MemberEntry, Record, Vote
+from dst.label.votes import needed, next_votes, words_of
 from dst.recovery.record_store import IRecordStore
 from dst.status import MemberState
 
@@ -28,8 +32,10 @@ __all__ = ["Configuration"]
 
 _log = Logger()
 
-_STORE_RETRY_S = 1.0
-"""How often the owner's store is tried again while it cannot be written; until then nothing is acknowledged."""
+_RETRY_S = 1.0
+"""How often a record that got no quorum is tried again; until then nothing is acknowledged without the member."""
+
+FOREVER = float("inf")
 
 
 class Configuration:
@@ -43,6 +49,9 @@ class Configuration:
     @ivar targets: receive resync and the writes to regions that they have.
     @ivar epoch: what a clear writes as age now.
     @ivar trouble: one sentence why no record can be made stable; C{""}.
+    @ivar lease_until: until when, on the ownership's clock, nobody else can own the storage.
+    @ivar no_quorum: one sentence: the lease is over, and nothing is served; or C{""}.
+    @ivar short_of_copies: fewer copies than C{minimum_copies}: no change is acknowledged.
     """
 
     def __init__(
@@ -53,8 +62,13 @@ class Configuration:
         label: Label,
         committed: Callable[[int], None],
         changed: Callable[[], None],
+        ownership: Ownership,
+        witnesses: Sequence[Witness] = (),
+        votes_of_members: bool = False,
+        minimum_copies: int = 1,
     ) -> None:
         """
+        @param votes_of_members: members and witnesses vote; otherwise the owner's own store alone, where there is one.
         @param label: the storage's facts, with the record that is stable now.
         @param committed: called with the mask of members that are gone, in the turn of the commit.
         @param changed: called when any mask has changed.
@@ -65,6 +79,12 @@ class Configuration:
         self._label = label
         self._committed = committed
         self._changed = changed
+        self._ownership = ownership
+        self._witnesses = witnesses
+        self._votes_of_members = votes_of_members
+        self.minimum_copies = minimum_copies
+        self.lease_until = FOREVER
+        self.no_quorum = ""
         self.record = label.record
         self.in_sync = 0
         for member in members:
@@ -86,18 +106,50 @@ class Configuration:
         self._rewrite = False
         self._writing = False
         self._retry: IDelayedCall | None = None
+        self._store_trouble = ""
 
     # -- what the data path asks
 
     @property
     def usable(self) -> int:
         """Members that an operation is sent to now."""
-        return self.sent & ~self.leaving & ~self.stalled
+        return 0 if self.no_quorum else self.sent & ~self.leaving & ~self.stalled
 
     @property
     def frozen(self) -> bool:
-        """No member that has the data can be reached."""
+        """No member that has the data can be reached, or nothing may be done with them."""
         return not self.usable
+
+    @property
+    def short_of_copies(self) -> bool:
+        """Fewer members are in sync than changes are to have."""
+        return (self.in_sync & self.usable).bit_count() < self.minimum_copies
+
+    def lease_over(self) -> bool:
+        """Another daemon may have been granted the storage by now."""
+        return self.lease_until is not FOREVER and self._ownership.now() >= self.lease_until
+
+    def bar(self, reason: str) -> None:
+        """There is no quorum: nothing is served, and no member can leave, before there is one again."""
+        if not self.no_quorum:
+            _log.warn("{reason}", reason=reason)
+        self.no_quorum = reason
+        self._changed()
+
+    def unbar(self) -> None:
+        """There is a quorum again, and it is still this daemon's."""
+        self.no_quorum = ""
+        if self.sent & ~self.leaving & ~self.stalled:
+            # Those that failed meanwhile were not the last copies after all.
+            gone, self.stalled = self.stalled, 0
+            self.leaving |= gone
+            self._adding &= ~gone
+            self.targets &= ~gone
+            for member in members_in(self._members, gone):
+                member.become(MemberState.ABSENT, member.reason)
+                member.left()
+        self._changed()
+        self._write_records()
 
     # -- members leave
 
@@ -125,6 +177,12 @@ class Configuration:
         member.left()
         self._changed()
         self._write_records()
+
+    def lost(self, member: Member, reason: str, error: Exception) -> None:
+        """As L{fail}; if it was refused because somebody else has claimed the node, see at once who owns the storage."""
+        self.fail(member, reason)
+        if isinstance(error, Fenced):
+            self._ownership.renew_now()
 
     def _drop_target(self, member: Member, reason: str) -> None:
         """A resync target leaves at once: what it has been told was clean must not look equal later (R3)."""
@@ -264,8 +322,68 @@ class Configuration:
             for entry in self.record.members
             if entry.node_id not in ours and entry.name not in names
         ]
-        sequence = self.record.sequence + 1
-        return evolve(self.record, sequence=sequence, members=tuple(entries), released=self._released)
+        claim = self._ownership.claim
+        sequence = self.record.sequence + 1 if claim == self.record.claim else 1
+        return evolve(
+            self.record,
+            claim=claim,
+            sequence=sequence,
+            members=tuple(entries),
+            released=self._released,
+            votes=self._next_votes(),
+        )
+
+    # -- votes
+
+    def votes_changed(self) -> None:
+        """A vote may have come or gone, or the claim was raised: see whether a record is to say so."""
+        self._write_records()
+
+    def available_votes(self) -> list[Vote]:
+        """Votes that can be cast now, members first."""
+        votes = []
+        for holder in self._holders:
+            vote = self._ownership.vote_of(holder)
+            if vote is not None and self._has_label(holder):
+                votes.append(Vote(*vote, holder.name))
+        if self._ownership.own_vote is not None:
+            votes.append(self._ownership.own_vote)
+        return votes
+
+    @property
+    def _holders(self) -> list[Member | Witness]:
+        return [*self._members, *self._witnesses]
+
+    def _has_label(self, holder: Member | Witness) -> bool:
+        """Its medium is known to keep labels of this storage, under the claim it has granted."""
+        if holder.labels is None or holder.labels.label is None or holder.found is None:
+            return False
+        label = holder.labels.label
+        return label.storage_id == self._label.storage_id and label.node_id == holder.node_id
+
+    def _wanted_votes(self, available: Sequence[Vote]) -> Sequence[Vote]:
+        """Who is to vote in the end."""
+        own = self._ownership.own_vote
+        holders = [each for each in self._holders if not (isinstance(each, Member) and each.removed)]
+        cannot_fence = [holder for holder in holders if holder.ready and fenced(holder.node) is None]
+        if cannot_fence or not (self._votes_of_members or own is None):
+            return [own] if own is not None else ()
+        wanted = []
+        for holder in holders:
+            for vote in (*available, *self.record.votes):
+                if vote != own and vote.node_id == holder.node_id and holder.node_id:
+                    wanted.append(vote)
+                    break
+            else:
+                wanted += [vote for vote in self.record.votes if vote.name == holder.name]
+        if own is not None and len(holders) % 2 == 0:
+            wanted.append(own)
+        return wanted
+
+    def _next_votes(self) -> tuple[Vote, ...]:
+        available = self.available_votes()
+        wanted = self._wanted_votes(available)
+        return next_votes(self.record.votes, wanted, available) if wanted else self.record.votes
 
     def _write_records(self) -> None:
         if self._writing or self.stopped:
@@ -279,20 +397,24 @@ class Configuration:
         try:
             while not self.stopped and not self.frozen:
                 want = (self.in_sync | self._adding) & ~self.leaving
-                if want == self.in_sync and not self._rewrite:
+                same_owner = self.record.claim == self._ownership.claim
+                if want == self.in_sync and not self._rewrite and same_owner and not self._votes_change():
                     return
                 if not await self._write_one(want):
                     continue
         finally:
             self._writing = False
 
+    def _votes_change(self) -> bool:
+        return self._next_votes() != self.record.votes
+
     async def _write_one(self, want: int) -> bool:
         """Propose the record that names C{want}; whether it became stable."""
         record = self.next_record(want)
         self._rewrite = False
         self._carried, self._wanted = self._wanted, []
-        # The sequence is used up whether or not anybody got it: no two records may share it.
-        self.record = evolve(self.record, sequence=record.sequence)
+        # The order is used up whether or not anybody got it: no two records may share it.
+        self.record = evolve(self.record, claim=record.claim, sequence=record.sequence)
         self.sent |= want
         if await self._write_everywhere(record, want) and not self.stopped:
             self._commit(record, want)
@@ -305,32 +427,64 @@ class Configuration:
         return False
 
     async def _write_everywhere(self, record: Record, want: int) -> bool:
-        try:
-            await self._store.store(self._label.evolve(node_id=record.claim.owner, record=record))
+        """Until every member of C{want} and a quorum have it; whether that was reached."""
+        ballot = Ballot(self.record.votes, record.votes, self._ownership)
+        ballot.add(self._write_own(record), None, wanted=ballot.needs(self._ownership.own_vote))
+        for member in members_in(self._members, want):
+            ballot.add(self._write_label(member, record), member, wanted=True)
+        for holder in self._other_voters(want, {vote.node_id for vote in ballot.voters}):
+            assert holder.labels is not None
+            writing = Deferred.fromCoroutine(holder.labels.set_record(record))
+            ballot.add(writing.addCallbacks(lambda _: True, not_written), holder, wanted=False)
+        await ballot.result()
+        if ballot.stable:
             self.trouble = ""
-        except (DSTError, OSError) as error:
-            self.trouble = f"the state directory cannot be written: {error}"
-            _log.error("{trouble}; nothing is acknowledged without the member until it can", trouble=self.trouble)
-            self._changed()
-            await self._pause()
-            return False
-        good = True
-        for member, written in [(m, self._write_label(m, record)) for m in members_in(self._members, want)]:
-            failed = await written
-            if failed is not None:
-                self.fail(member, f"its label could not be written: {failed}")
-                good = False
-        return good
+            return True
+        if ballot.wanted_failed and not ballot.short:
+            return False  # somebody left: the next record says so
+        missing = words_of(vote for vote in ballot.voters if not ballot.has(vote))
+        self.trouble = self._store_trouble or (
+            f"a record needs {needed(len(record.votes), self._ownership.quorum)} of {len(record.votes)} votes, "
+            f"and these cannot be had: {missing}"
+        )
+        _log.error("{trouble}; nothing is acknowledged that a member has not done", trouble=self.trouble)
+        self._changed()
+        await self._pause()
+        return False
 
-    def _write_label(self, member: Member, record: Record) -> Deferred[Exception | None]:
-        async def write() -> Exception | None:
+    def _other_voters(self, want: int, voting: set[bytes]) -> list[Member | Witness]:
+        """Those that can keep a record though they are not in sync, or have no data."""
+        return [
+            holder
+            for holder in self._holders
+            if not (isinstance(holder, Member) and (holder.bit & (want | self.leaving) or holder.removed))
+            and holder.node_id in voting
+            and self._ownership.vote_of(holder) is not None
+            and self._has_label(holder)
+        ]
+
+    def _write_own(self, record: Record) -> Deferred[bool]:
+        async def write() -> bool:
+            try:
+                await self._store.store(self._label.evolve(node_id=record.claim.owner, record=record))
+            except (DSTError, OSError) as error:
+                self._store_trouble = f"the state directory cannot be written: {error}"
+                return False
+            self._store_trouble = ""
+            return True
+
+        return Deferred.fromCoroutine(write())
+
+    def _write_label(self, member: Member, record: Record) -> Deferred[bool]:
+        async def write() -> bool:
             assert member.labels is not None
             try:
                 writing = Deferred.fromCoroutine(member.labels.write(self.label_for(member, record, consistent=True)))
                 await member.unless_left(writing)
             except DSTError as error:
-                return error
-            return None
+                self.fail(member, f"its label could not be written: {error}")
+                return False
+            return True
 
         return Deferred.fromCoroutine(write())
 
@@ -341,12 +495,14 @@ class Configuration:
             self._retry = None
             done.callback(None)
 
-        self._retry = self._clock.callLater(_STORE_RETRY_S, go_on)
+        self._retry = self._clock.callLater(_RETRY_S, go_on)
         return done
 
     def _commit(self, record: Record, want: int) -> None:
         gone = (self.in_sync | self.sent | self.leaving) & ~want
         self.record = record
+        if self.epoch.tag != record.claim.tag:
+            self._new_epoch()
         self.in_sync = self.sent = want
         self.targets &= ~want
         self._adding &= ~want

@@ -18,11 +18,11 @@ from collections.abc import Callable, Sequence
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from dst.algorithms.mirror.configuration import Configuration
+from dst.algorithms.mirror.configuration import FOREVER, Configuration
 from dst.algorithms.mirror.hot_set import HotSet
 from dst.algorithms.mirror.member import Member, members_in
 from dst.algorithms.mirror.operation import Operation
-from dst.errors import DSTError, IncarnationChanged, MediaError, Unavailable
+from dst.errors import DSTError, Fenced, IncarnationChanged, MediaError, Unavailable
 from dst.interfaces import Buffer
 from dst.label.region_table import RegionTable
 from dst.recovery.write_order import Extent, ExtentOrder
@@ -83,6 +83,7 @@ class DataPath:
         self.hot: HotSet
         self._in_flight: dict[Operation, None] = {}
         self._unsent: list[Operation] = []
+        self._unacknowledged: list[Operation] = []
         self._flushes: dict[_Flush, None] = {}
         self._waiting_for_equal: dict[int, list[Extent]] = {}
         self._waiting_for_member: list[ReadWait] = []
@@ -126,11 +127,20 @@ class DataPath:
 
     def _read_done(self, data: Buffer, member: Member, offset: int, length: int) -> Buffer | Deferred[Buffer]:
         member.reading -= 1
+        configuration = self._configuration
+        if configuration.lease_until is not FOREVER and configuration.lease_over():
+            return self._read_later(offset, length)
         if member.node.incarnation == member.incarnation:
             return data
         # It may have lost what it had not flushed before it read this.
         wait = ReadWait(offset, offset + length, self.shift)
         self._retry_read(wait, member, Failure(IncarnationChanged(f"{member.name} restarted while it read")))
+        return wait.done
+
+    def _read_later(self, offset: int, length: int) -> Deferred[Buffer]:
+        """Another daemon may own the storage by now, and have written there: ask again when it is known (R9)."""
+        wait = ReadWait(offset, offset + length, self.shift)
+        self._waiting_for_member.append(wait)
         return wait.done
 
     def _read_failed(self, failure: Failure, member: Member, offset: int, length: int) -> Deferred[Buffer]:
@@ -174,6 +184,9 @@ class DataPath:
 
     def _waited_read_done(self, data: Buffer, wait: ReadWait, member: Member) -> None:
         member.reading -= 1
+        if self._configuration.lease_over():
+            self._waiting_for_member.append(wait)
+            return
         if member.node.incarnation != member.incarnation:
             self._retry_read(wait, member, Failure(IncarnationChanged(f"{member.name} restarted while it read")))
             return
@@ -191,8 +204,8 @@ class DataPath:
         if wait.done.called:
             return
         error = failure.value
-        if isinstance(error, Unavailable):
-            self._configuration.fail(member, f"a read was not answered: {error}")
+        if isinstance(error, Unavailable | Fenced):
+            self._configuration.lost(member, f"a read was not answered: {error}", error)
             if self._configuration.stalled & member.bit or member in self._readers:
                 self._waiting_for_member.append(wait)
                 return
@@ -260,7 +273,8 @@ class DataPath:
             return
         if extent.ended or extent.sent:
             return
-        if not self._configuration.usable:
+        configuration = self._configuration
+        if not configuration.usable or (configuration.minimum_copies > 1 and configuration.short_of_copies):
             self._unsent.append(extent)
             return
         need = self.receivers(extent)
@@ -295,7 +309,7 @@ class DataPath:
             error = failure.value
             if not isinstance(error, DSTError):
                 error = MediaError(f"{member.name}: {failure.getErrorMessage()}")
-            if self._configuration.usable == member.bit and not isinstance(error, Unavailable):
+            if self._configuration.usable == member.bit and not isinstance(error, Unavailable | Fenced):
                 # The last copy can be reached and says no: that is the answer, once a record says that it is the
                 # last. Others may have done it, and nobody may read the one and then the other. The region stays hot.
                 operation.error = error
@@ -307,12 +321,16 @@ class DataPath:
                     self._finish(operation)
             else:
                 operation.failed |= member.bit
-                self._configuration.fail(member, f"a {operation.change.value} failed: {error}")
+                self._configuration.lost(member, f"a {operation.change.value} failed: {error}", error)
         if not member.outstanding:
             member.drained()
 
     def _finish(self, operation: Operation) -> None:
         if operation.ended:
+            return
+        configuration = self._configuration
+        if configuration.minimum_copies > 1 and operation.error is None and configuration.short_of_copies:
+            self._unacknowledged.append(operation)
             return
         operation.ended = True
         self._in_flight.pop(operation, None)
@@ -366,16 +384,20 @@ class DataPath:
     def _not_flushed(self, failure: Failure, flush: _Flush, member: Member) -> None:
         member.outstanding -= 1
         if flush.pending & member.bit:
-            if self._configuration.usable == member.bit and not failure.check(Unavailable):
+            if self._configuration.usable == member.bit and not failure.check(Unavailable, Fenced):
                 self._flushes.pop(flush, None)
                 if not flush.done.called:
                     flush.done.errback(failure)
             else:
-                self._configuration.fail(member, f"a flush failed: {failure.getErrorMessage()}")
+                reason = f"a flush failed: {failure.getErrorMessage()}"
+                self._configuration.lost(member, reason, failure.value)  # type: ignore[arg-type]
         if not member.outstanding:
             member.drained()
 
     def _flush_may_end(self, flush: _Flush) -> None:
+        configuration = self._configuration
+        if configuration.minimum_copies > 1 and configuration.short_of_copies:
+            return  # looked at again when there are more
         if not flush.pending and flush in self._flushes:
             del self._flushes[flush]
             if not flush.done.called:
@@ -391,6 +413,8 @@ class DataPath:
             for member in members_in(self._members, configuration.in_sync & ~configuration.leaving)
             if member.ready and not configuration.stalled & member.bit
         ]
+        if configuration.no_quorum:
+            in_sync = []
         cheapest = min((member.options.cost for member in in_sync), default=0)
         self._readers = [member for member in in_sync if member.options.cost == cheapest]
         if self._readers and self._waiting_for_member:
@@ -412,6 +436,12 @@ class DataPath:
 
     def send_unsent(self) -> None:
         """Try again what found nobody to be sent to."""
+        if self._unacknowledged and not self._configuration.short_of_copies:
+            done, self._unacknowledged = self._unacknowledged, []
+            for operation in done:
+                self._finish(operation)
+            for flush in list(self._flushes):
+                self._flush_may_end(flush)
         if self._unsent and self._configuration.usable:
             unsent, self._unsent = self._unsent, []
             for operation in unsent:
@@ -447,6 +477,10 @@ class DataPath:
         """As L{abandon}, until L{accept}: a storage that answers with errors while it is frozen."""
         self.refusing = error
         self._fail_waiting(error, self.hot.take_waiting())
+
+    def refuse_new(self, error: Exception) -> None:
+        """What comes from now on fails; what is under way goes on to its end."""
+        self.refusing = error
 
     def accept(self) -> None:
         """Operations are welcome again."""

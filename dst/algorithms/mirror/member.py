@@ -105,8 +105,10 @@ class Member:
 
     @ivar bit: its bit in every mask of members.
     @ivar node_id: the identity on its media; C{b""} while it has none in this storage.
+    @ivar granted: its node is promised to this owner, or cannot promise anything.
     @ivar state: what it is to the storage, for people; the masks of the configuration decide.
     @ivar reason: one sentence why it is not in sync; C{""} when it is.
+    @ivar row: the table row that decided what its media is.
     @ivar labels: its label; C{None} until the media was read.
     @ivar tables: its region table; C{None} until it was read.
     @ivar dirty: 1 for every region it has not, while it is a resync target.
@@ -139,6 +141,7 @@ class Member:
         self.reading = 0
         self.progress: ResyncProgress | None = None
         self.suspended = False
+        self.granted = False
         self.removed = False
         self.distrusted = False
         self.returning = False
@@ -147,6 +150,7 @@ class Member:
         self.grace: IDelayedCall | None = None
         self.unobserve: StopObserving = _nothing
         self.history: list[str] = []
+        self.row = ""
         self.device = CountedDevice(self)
         self.drained: Callable[[], None] = _nothing
         self._waits: dict[Deferred[Any], None] = {}

@@ -14,21 +14,29 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from dst.algorithms.mirror.by_hand import SUSPENDED, ByHand
+from dst.algorithms.mirror.explaining import Explaining
 from dst.algorithms.mirror.member import Member, members_in
 from dst.algorithms.mirror.operation import Change, Operation
+from dst.algorithms.mirror.owning import Holder, Ownership, boottime, fenced
 from dst.algorithms.mirror.serving import MirrorOptions, Serving
 from dst.algorithms.mirror.starting import Started, Starter
 from dst.algorithms.mirror.telling import Telling
+from dst.algorithms.mirror.witness import Witness
 from dst.errors import (
     DSTError,
+    Fenced,
     IncarnationChanged,
     InvalidRequest,
     NotSupported,
     Unavailable,
 )
+from dst.explaining import Explanation, ResyncRecord
 from dst.geometry import BlockStatus, Geometry, StatusExtent
 from dst.interfaces import Buffer, IAlgorithm, INode, MemberOptions
+from dst.label.format import Vote
+from dst.label.votes import needed, words_of
 from dst.observing import ObservableNode
+from dst.ownership import Promise
 from dst.recovery.record_store import IRecordStore, NoRecordStore
 from dst.status import LinkState, MemberState, StatusTree
 
@@ -44,6 +52,9 @@ PIECE_BYTES = 32 * 1024 * 1024
 
 _THAW_S = 1.0
 """How often a frozen storage looks whether its last copies can be used again."""
+
+_HANDED_S = 15.0
+"""How long the daemon that a storage was handed over to has the first claim on it."""
 
 _CLOSE_S_MAX = 10.0
 """How long a stop waits for what has not been answered; after that it is answered with an error."""
@@ -66,8 +77,15 @@ class Mirror(ObservableNode):
         store: IRecordStore | None = None,
         member_options: Sequence[MemberOptions] | None = None,
         entropy: Callable[[int], bytes] = os.urandom,
+        *,
+        witnesses: Sequence[INode] = (),
+        owner_name: str = "",
+        now: Callable[[], float] = boottime,
     ) -> None:
         """
+        @param witnesses: nodes that vote and have no data.
+        @param owner_name: what this daemon is called where it claims nodes.
+        @param now: the clock of leases, which counts while the machine is suspended.
         @param entropy: where identities and tags come from: must never repeat.
         @param store: where the owner keeps the record; without one every member is needed to start.
         """
@@ -83,7 +101,26 @@ class Mirror(ObservableNode):
         self.entropy = entropy
         self._by_hand = ByHand(self)
         self._teller = Telling(self)
-        self._owner = entropy(16)
+        self._explainer = Explaining(self)
+        self.witnesses = [Witness(node) for node in witnesses]
+        self.ownership = Ownership(
+            clock,
+            name,
+            self.store,
+            lambda: [*(member for member in self.members if not member.removed), *self.witnesses],
+            lease_s=self.options.lease_s,
+            quorum=self.options.quorum,
+            owner_name=owner_name or name,
+            entropy=entropy,
+            now=now,
+        )
+        self.ownership.told = self._ownership_told
+        self.ownership.refused = self._refused
+        self.ownership.reclaimed = self._reclaimed
+        self._handover: Deferred[None] | None = None
+        self._handed_to = ""
+        self._handed_until = 0.0
+        self._taking_over: list[Deferred[None]] = []
         self.serving: Serving | None = None
         self.starter: Starter | None = None
         self._asks = False
@@ -91,6 +128,11 @@ class Mirror(ObservableNode):
         self._freeze: IDelayedCall | None = None
         self._thaw: IDelayedCall | None = None
         self._ready: Deferred[None] | None = None
+
+    @property
+    def freeze_timer(self) -> IDelayedCall | None:
+        """When operations that wait will fail."""
+        return self._freeze
 
     @property
     def nodes(self) -> Sequence[INode]:
@@ -103,19 +145,25 @@ class Mirror(ObservableNode):
         """See L{dst.interfaces.INode.open}."""
         return Deferred.fromCoroutine(self._open())
 
+    @property
+    def _holders(self) -> list[Member | Witness]:
+        return [*self.members, *self.witnesses]
+
     async def _open(self) -> None:
+        await self.ownership.open()
         for member in self.members:
             member.unobserve = member.node.observe(lambda node, member=member: self.node_changed(member))  # type: ignore[misc]
-        opening = DeferredList([member.node.open() for member in self.members], consumeErrors=True)
+        for witness in self.witnesses:
+            witness.unobserve = witness.node.observe(lambda node, witness=witness: self._witness_changed(witness))  # type: ignore[misc]
+        nodes = [each.node for each in self._holders]
+        opening = DeferredList([node.open() for node in nodes], consumeErrors=True)
         failures = [result.value for good, result in await opening if not good]  # type: ignore[attr-defined]
         if failures:
-            for member in self.members:
-                member.unobserve()
-            await DeferredList([member.node.close() for member in self.members], consumeErrors=True)
+            await self._close_nodes()
             raise failures[0]
         if self._closing:
             # The stop came first; what it closed may have opened after that.
-            await DeferredList([member.node.close() for member in self.members], consumeErrors=True)
+            await self._close_nodes()
             raise Unavailable(f"{self.name} was closed")
         ready = self._ready = Deferred()
         self._start()
@@ -129,12 +177,18 @@ class Mirror(ObservableNode):
             self.members,
             self.store,
             self.kind,
-            self._owner,
             options.region_size,
             options.start_wait_s,
             self._said,
             self.entropy,
+            self.ownership,
+            self.witnesses,
+            options.votes == "members",
+            options.takeover_s if options.standby else None,
+            self._handed,
         )
+        if self._taking_over:
+            starter.take_over()
         for member in self.members:
             member.drained = starter.drained
         run = Deferred.fromCoroutine(starter.run())
@@ -175,6 +229,9 @@ class Mirror(ObservableNode):
         if self._closing:
             return
         serving = self.serving = Serving(self, started)
+        self._handed_to = ""
+        serving.configuration.lease_until = self.ownership.lease_end(started.label.record.votes)
+        taking_over, self._taking_over = self._taking_over, []
         self.changed(
             LinkState.READY,
             "",
@@ -188,7 +245,11 @@ class Mirror(ObservableNode):
                 member.become(MemberState.SUSPENDED, SUSPENDED)
             if self.serving is serving:
                 self._look_at(member)
+        serving.witnesses.consider_all()
+        serving.configuration.votes_changed()
         self._opened()
+        for done in taking_over:
+            done.callback(None)
 
     def _geometry(self, size: int) -> Geometry:
         geometries = [member.node.geometry for member in self.members if member.node.geometry.size]
@@ -201,7 +262,7 @@ class Mirror(ObservableNode):
             rotational=any(geometry.rotational for geometry in geometries),
         )
 
-    def _start_again(self, reason: str) -> None:
+    def _start_again(self, reason: str, error: DSTError | None = None) -> None:
         """What the members have become is not what was taken over: begin from their media."""
         serving = self.serving
         if serving is None or self._closing:
@@ -209,7 +270,7 @@ class Mirror(ObservableNode):
         _log.warn("{name} starts again: {reason}", name=self.name, reason=reason)
         self.serving = None
         self._end_freeze()
-        self._halt(serving, IncarnationChanged(f"{self.name} had to start again: {reason}"))
+        self._halt(serving, error or IncarnationChanged(f"{self.name} had to start again: {reason}"))
         for member in self.members:
             member.found = None
             member.become(MemberState.ABSENT, "waiting for the storage to start")
@@ -219,6 +280,7 @@ class Mirror(ObservableNode):
     def _halt(self, serving: Serving, error: DSTError) -> None:
         serving.configuration.targets = 0
         serving.configuration.stop()
+        serving.witnesses.stop()
         for run in serving.returning.stop():
             run.addErrback(lambda _: None)
         for member in self.members:
@@ -241,13 +303,25 @@ class Mirror(ObservableNode):
             self.serving = None
             self._halt(serving, Unavailable(f"{self.name} was closed"))
         self._end_freeze()
-        for member in self.members:
-            member.unobserve()
-        await DeferredList([member.node.close() for member in self.members], consumeErrors=True)
+        self.ownership.stop()
+        await self._close_nodes()
         self.changed(LinkState.CLOSED, "closed")
+        waiting, self._taking_over = self._taking_over, []
+        for done in waiting:
+            done.errback(Unavailable(f"{self.name} was closed"))
 
-    async def _release(self, serving: Serving) -> None:
-        """Stop cleanly: everything stable, nothing hot, and a record that says so."""
+    async def _close_nodes(self) -> None:
+        for each in self._holders:
+            each.unobserve()
+        nodes = [each.node for each in self._holders]
+        await DeferredList([node.close() for node in nodes], consumeErrors=True)
+
+    async def _release(self, serving: Serving) -> bool:
+        """
+        Stop cleanly: everything stable, nothing hot, and a record that says so; then the nodes are given back.
+
+        @return: whether that is done.
+        """
         serving.returning.stopped = True
         serving.configuration.drop_targets("the storage stops")
         end = self.clock.seconds() + _CLOSE_S_MAX
@@ -255,19 +329,133 @@ class Mirror(ObservableNode):
             await deferLater(self.clock, 0.01)
         if serving.configuration.frozen or serving.data_path.busy:
             _log.warn("{name} stops without having made everything stable", name=self.name)
-            return
+            return False
         if serving.hot.unreconciled:
-            return
+            return False
         left_s = max(0.1, end - self.clock.seconds())
         try:
-            await Deferred.fromCoroutine(self._make_released(serving)).addTimeout(left_s, self.clock)
+            return await Deferred.fromCoroutine(self._make_released(serving)).addTimeout(left_s, self.clock)
         except (DSTError, TimeoutError) as error:
             _log.warn("{name} could not be released: {error}", name=self.name, error=error)
+        return False
 
-    async def _make_released(self, serving: Serving) -> None:
-        if await serving.hot.clear_all() and not serving.hot.regions:
-            await serving.data_path.flush()
-            await serving.configuration.release()
+    async def _make_released(self, serving: Serving) -> bool:
+        if not await serving.hot.clear_all() or serving.hot.regions:
+            return False
+        await serving.data_path.flush()
+        await serving.configuration.release()
+        await self.ownership.give_back()
+        return True
+
+    # -- ownership
+
+    def _handed(self) -> str:
+        """Who has asked for the storage and is expected to take it now; or C{""}."""
+        return self._handed_to if self.ownership.now() < self._handed_until else ""
+
+    def _ownership_told(self) -> None:
+        """A lease was prolonged, or not."""
+        serving = self.serving
+        if serving is None or self._closing:
+            return
+        configuration, ownership = serving.configuration, self.ownership
+        votes = configuration.record.votes
+        other = ownership.lost_to(votes)
+        if other:
+            reason = f"{other} owns {self.name} now"
+            self._start_again(reason, Fenced(f"{reason}; this daemon does not serve it any more"))
+            return
+        configuration.lease_until = ownership.lease_end(votes)
+        if configuration.lease_over():
+            if not configuration.no_quorum:
+                configuration.bar(self._no_quorum(votes))
+        elif configuration.no_quorum:
+            configuration.unbar()
+        else:
+            serving.data_path.choose_readers()
+        wanted_by = ownership.wanted_by()
+        if wanted_by and self._handover is None and not configuration.no_quorum:
+            self._handover = Deferred.fromCoroutine(self._hand_over(serving, wanted_by)).addErrback(
+                lambda failure: _log.failure("handing a storage over failed", failure)
+            )
+
+    def _no_quorum(self, votes: Sequence[Vote]) -> str:
+        ownership = self.ownership
+        silent = [vote for vote in votes if ownership.lease_end([vote]) <= ownership.now()]
+        return (
+            f"no quorum: {needed(len(votes), ownership.quorum)} of {len(votes)} votes are needed, and for more than "
+            f"{ownership.lease_s:g} s nothing was heard from {words_of(silent)}"
+        )
+
+    async def _hand_over(self, serving: Serving, to: str) -> None:
+        """Another daemon has asked for the storage: end cleanly what is under way, and stand by."""
+        _log.info("{name} is handed over to {to}", name=self.name, to=to)
+        reason = f"{self.name} is handed over to {to}"
+        try:
+            serving.data_path.refuse_new(Unavailable(reason))
+            self.changed(LinkState.AWAY, reason)
+            released = await self._release(serving)
+        finally:
+            self._handover = None
+        if serving is self.serving and not self._closing:
+            if released:
+                self._handed_to, self._handed_until = to, self.ownership.now() + _HANDED_S
+            self._start_again(reason if released else f"{reason}, but not everything could be made stable")
+
+    def _refused(self, holder: Holder, promise: Promise) -> None:
+        """A node that was promised to this daemon is not any more."""
+        serving = self.serving
+        if serving is None or self._closing:
+            return
+        if not isinstance(holder, Member):
+            serving.witnesses.lost(holder)
+            return
+        who = promise.owner_name or "another daemon"
+        serving.configuration.fail(
+            holder, f"it was claimed by {who}" if promise.claim.number else "it forgot its promise"
+        )
+        if self.serving is serving and serving.configuration.stalled & holder.bit:
+            Deferred.fromCoroutine(self._claim_last(serving, holder)).addErrback(
+                lambda failure: _log.failure("claiming the last copy failed", failure)
+            )
+
+    async def _claim_last(self, serving: Serving, member: Member) -> None:
+        """The last copy was claimed by somebody who got no quorum: it is ours again when that is over."""
+        while self.serving is serving and serving.configuration.stalled & member.bit and not member.granted:
+            await deferLater(self.clock, _THAW_S)
+            if not member.ready:
+                continue
+            try:
+                await self.ownership.admit(member)
+            except DSTError as error:
+                member.reason = str(error)
+
+    def _reclaimed(self) -> None:
+        """The claim was raised: a record says so."""
+        if self.serving is not None:
+            self.serving.configuration.votes_changed()
+
+    def _witness_changed(self, witness: Witness) -> None:
+        if self._closing:
+            return
+        if self.starter is not None:
+            self.starter.wake()
+        elif self.serving is not None:
+            self.serving.witnesses.consider(witness)
+            self.serving.configuration.votes_changed()
+        self.tell_observers()
+
+    def take_over(self) -> Deferred[None]:
+        """See L{IAlgorithm.take_over}."""
+        if self._closing or self.link is LinkState.CONNECTING:
+            return fail(self.unavailable())
+        if self.serving is not None:
+            return fail(InvalidRequest(f"{self.name} is served by this daemon already"))
+        done: Deferred[None] = Deferred()
+        self._taking_over.append(done)
+        if self.starter is not None:
+            self.starter.take_over()
+        return done
 
     # -- members come and go
 
@@ -320,6 +508,8 @@ class Mirror(ObservableNode):
             configuration.fail(member, reason if other else "its media has become smaller or read-only")
             if configuration.stalled & member.bit:
                 self._start_again(f"{member.name} had the last copy, and {reason}")
+        elif not member.granted and fenced(member.node) is not None:
+            self.ownership.renew_now()
 
     def _grace_over(self, member: Member) -> None:
         member.grace = None
@@ -334,7 +524,10 @@ class Mirror(ObservableNode):
             return
         serving.data_path.choose_readers()
         serving.hot.look_again()
-        if serving.configuration.frozen:
+        serving.data_path.send_unsent()
+        if self.serving is not serving or self._handover is not None:
+            return
+        if serving.configuration.frozen or serving.configuration.short_of_copies:
             self._begin_freeze(serving)
         elif self.link is not LinkState.READY:
             self._end_freeze()
@@ -345,9 +538,18 @@ class Mirror(ObservableNode):
         self.tell_observers()
 
     def _begin_freeze(self, serving: Serving) -> None:
-        last = members_in(self.members, serving.configuration.in_sync)
+        configuration = serving.configuration
+        last = members_in(self.members, configuration.in_sync)
         reasons = "; ".join(f"{member.name}: {member.reason or member.node.reason}" for member in last)
-        self.changed(LinkState.INTERRUPTED, f"no copy with the latest data can be reached ({reasons})")
+        if configuration.no_quorum:
+            reason = configuration.no_quorum
+        elif configuration.usable:
+            copies = (configuration.in_sync & configuration.usable).bit_count()
+            reason = f"{copies} of the {configuration.minimum_copies} copies that changes must have: they wait"
+        else:
+            reason = f"no copy with the latest data can be reached ({reasons})"
+        if self.link is not LinkState.AWAY or self._freeze is None:
+            self.changed(LinkState.INTERRUPTED if serving.data_path.refusing is None else LinkState.AWAY, reason)
         if self._thaw is None:
             self._thaw = self.clock.callLater(_THAW_S, self._try_to_thaw, serving)
         if self.options.on_loss == "error" and self._freeze is None:
@@ -501,6 +703,26 @@ class Mirror(ObservableNode):
     def remove_node(self, name: str) -> Deferred[None]:
         """See L{IAlgorithm.remove_node}."""
         return Deferred.fromCoroutine(self._by_hand.remove_node(name))
+
+    def resolve(self, keep: str) -> Deferred[None]:
+        """See L{IAlgorithm.resolve}."""
+        return fail(NotSupported(f"{self.name} cannot choose between histories yet"))
+
+    def pause_resync(self, name: str | None = None) -> Deferred[None]:
+        """See L{IAlgorithm.pause_resync}."""
+        return fail(NotSupported(f"{self.name} cannot pause a resync yet"))
+
+    def resume_resync(self, name: str | None = None) -> Deferred[None]:
+        """See L{IAlgorithm.resume_resync}."""
+        return fail(NotSupported(f"{self.name} cannot pause a resync yet"))
+
+    def resyncs(self) -> Sequence[ResyncRecord]:
+        """See L{IAlgorithm.resyncs}."""
+        return ()
+
+    def explain(self) -> Explanation:
+        """See L{IAlgorithm.explain}."""
+        return self._explainer.explanation()
 
     def status(self) -> StatusTree:
         """See L{dst.interfaces.IBlockDevice.status}."""

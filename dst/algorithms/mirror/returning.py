@@ -20,6 +20,7 @@ from dst.algorithms.mirror.configuration import Configuration
 from dst.algorithms.mirror.copying import Copier
 from dst.algorithms.mirror.hot_set import HotSet
 from dst.algorithms.mirror.member import Member, members_in
+from dst.algorithms.mirror.owning import Ownership
 from dst.errors import BadMedia, DSTError
 from dst.label.format import Epoch, FoundLabel, Label
 from dst.label.region_table import RegionTable
@@ -69,8 +70,10 @@ class Returning:
         copier: Copier,
         storage: Label,
         entropy: Callable[[int], bytes],
+        ownership: Ownership,
     ) -> None:
         self._entropy = entropy
+        self._ownership = ownership
         self._clock = clock
         self._members = members
         self._configuration = configuration
@@ -132,6 +135,7 @@ class Returning:
             member.retry = self._clock.callLater(delay, again)
 
     async def _come_back(self, member: Member) -> None:
+        await self._ownership.admit(member)  # claim granted, and what older owners had sent there drained (R8)
         verdict, found = await self._judge(member)
         _log.info("{member}: {row}: {reason}", member=member.name, row=verdict.row, reason=verdict.reason)
         member.row = verdict.row

@@ -15,6 +15,7 @@ from dst.algorithms.mirror.hot_set import HotSet
 from dst.algorithms.mirror.member import Member
 from dst.algorithms.mirror.returning import Returning
 from dst.algorithms.mirror.starting import Started
+from dst.algorithms.mirror.witness import Witnesses
 from dst.label.format import Label
 from dst.label.zone import REGION_BYTES_MIN
 from dst.recovery.write_order import ExtentOrder
@@ -36,6 +37,13 @@ class MirrorOptions:
     @ivar freeze_s: with C{"error"}: how long they wait first.
     @ivar start_wait_s: how long a start waits for further members that have the latest data.
     @ivar grace_s: how long a member may be interrupted before it leaves.
+    @ivar votes: C{"owner"}: this daemon's own store is the only vote, and no other daemon can ever take over;
+        C{"members"}: members and witnesses vote.
+    @ivar quorum: C{"majority"}, C{"all"}, or how many votes are needed.
+    @ivar minimum_copies: changes are acknowledged only while so many members are in sync.
+    @ivar lease_s: for how long after its last renewal the storage stays this daemon's.
+    @ivar standby: another daemon is to own it; this one does when that is gone.
+    @ivar takeover_s: how long a standby waits when there is no owner any more.
     """
 
     region_size: int = 0
@@ -44,6 +52,12 @@ class MirrorOptions:
     freeze_s: float = 30.0
     start_wait_s: float = 3.0
     grace_s: float = 8.0
+    votes: str = "owner"
+    quorum: str | int = "majority"
+    minimum_copies: int = 1
+    lease_s: float = 3.0
+    standby: bool = False
+    takeover_s: float = 2.0
 
     def __attrs_post_init__(self) -> None:
         size = self.region_size
@@ -62,7 +76,16 @@ class Serving:
         shift = self.label.region_size.bit_length() - 1
         self.order = ExtentOrder()
         self.configuration = Configuration(
-            clock, members, mirror.store, self.label, self._committed, mirror.configuration_changed
+            clock,
+            members,
+            mirror.store,
+            self.label,
+            self._committed,
+            mirror.configuration_changed,
+            mirror.ownership,
+            mirror.witnesses,
+            options.votes == "members",
+            options.minimum_copies,
         )
         self.data_path = DataPath(members, self.configuration, self.order, shift, self._reconcile, self._repair)
         self.hot = HotSet(
@@ -86,7 +109,16 @@ class Serving:
             mirror.tell_observers,
         )
         self.returning = Returning(
-            clock, members, self.configuration, self.hot, self.copier, self.label, mirror.entropy
+            clock, members, self.configuration, self.hot, self.copier, self.label, mirror.entropy, mirror.ownership
+        )
+        self.witnesses = Witnesses(
+            clock,
+            mirror.witnesses,
+            mirror.ownership,
+            self.label,
+            lambda: self.configuration.record,
+            self.configuration.votes_changed,
+            mirror.entropy,
         )
         self._members = members
         for member in members:

@@ -1,0 +1,363 @@
+"""
+Owning a storage: claims on its nodes, the lease that they make together, and giving it up.
+
+One object for the life of a mirror; a start claims through it, service renews through it. What it knows of a node is
+what the node has promised; what a quorum of promises means is decided by C{dst.label.votes} and C{dst.label.verdict}.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from twisted.internet.defer import Deferred, DeferredList, DeferredLock
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from dst.errors import DSTError, Fenced, Unavailable
+from dst.interfaces import IFenced, INode
+from dst.label.format import Vote
+from dst.label.votes import Quorum, has_quorum, lease_end, needed
+from dst.ownership import NO_CLAIM, Claim, Promise
+from dst.recovery.record_store import IRecordStore
+from dst.status import LinkState
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+__all__ = ["Holder", "Ownership", "boottime", "fenced"]
+
+_log = Logger()
+
+_T = TypeVar("_T")
+
+_ANSWER_S_MAX = 2.5
+"""How long a node may take for a promise that nobody else stands in the way of; draining a disk that hangs takes longer."""
+
+_RENEWALS_PER_LEASE = 3
+"""So that one that is lost harms nothing."""
+
+_NO_FENCE = bytes(16)
+
+
+def boottime() -> float:
+    """Seconds on a clock that wall-clock jumps do not move and that counts while the machine is suspended."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def fenced(node: INode) -> IFenced | None:
+    """C{node} as one that fences; C{None} when it cannot, or has not said that it can."""
+    return node if IFenced.providedBy(node) and node.fence else None  # type: ignore[attr-defined, no-any-return]
+
+
+class Holder(Protocol):
+    """
+    What can be claimed: a member, or a witness.
+
+    @ivar node_id: the identity on its media; C{b""} while it has none in this storage.
+    @ivar granted: its node has promised itself to this owner, or cannot promise anything.
+    """
+
+    node: INode
+    node_id: bytes
+    granted: bool
+
+    @property
+    def name(self) -> str:
+        """Its node's name."""
+
+
+class Ownership:
+    """
+    The claims of one daemon on one storage.
+
+    @ivar owner: 16 bytes, this daemon's identity for the storage; kept over restarts where it has a directory.
+    @ivar own_vote: that of the owner's own store; C{None} without one.
+    @ivar claim: the claim that is held, or was held last.
+    @ivar held: the nodes are being kept by renewals.
+    @ivar promises: what each node, by name, said last.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        name: str,
+        store: IRecordStore,
+        holders: Callable[[], Sequence[Holder]],
+        *,
+        lease_s: float,
+        quorum: Quorum,
+        owner_name: str,
+        entropy: Callable[[int], bytes],
+        now: Callable[[], float] = boottime,
+    ) -> None:
+        """
+        @param holders: the members and witnesses there are now.
+        @param now: the clock that leases are counted on.
+        """
+        self._clock = clock
+        self._name = name
+        self._store = store
+        self._holders = holders
+        self._entropy = entropy
+        self.lease_s = lease_s
+        self.quorum = quorum
+        self.owner_name = owner_name
+        self.now = now
+        self.owner = b""
+        self.own_vote: Vote | None = None
+        self.claim = NO_CLAIM
+        self.held = False
+        self.promises: dict[str, Promise] = {}
+        self._heard: dict[str, float] = {}
+        self._timer: IDelayedCall | None = None
+        self._claiming = DeferredLock()
+        self.told: Callable[[], None] = _nothing
+        self.refused: Callable[[Holder, Promise], None] = _nothing
+        self.reclaimed: Callable[[], None] = _nothing
+
+    async def open(self) -> None:
+        """Learn who this daemon is to the storage."""
+        if not self.owner:
+            kept = await self._store.owner()
+            self.owner = kept or self._entropy(16)
+            if kept:
+                self.own_vote = Vote(self.owner, _NO_FENCE, f"state of {self.owner_name}"[:64])
+
+    # -- what is known
+
+    def is_ours(self, promise: Promise) -> bool:
+        """It is promised to this daemon."""
+        return promise.claim.owner == self.owner and promise.claim.number > 0 and not promise.released
+
+    def other_owner(self, promise: Promise) -> bool:
+        """Somebody else may be counting on it."""
+        return promise.claim.owner != self.owner and not promise.released and promise.held_s > 0
+
+    def vote_of(self, holder: Holder) -> tuple[bytes, bytes] | None:
+        """Its vote, if it can cast one now."""
+        node = fenced(holder.node)
+        if node is None or not holder.granted or not holder.node_id or holder.node.link is not LinkState.READY:
+            return None
+        return (holder.node_id, node.fence)
+
+    def lease_end(self, votes: Collection[Vote]) -> float:
+        """Until when C{now()} nobody else can have been granted a quorum of C{votes}."""
+        names = {
+            (holder.node_id, node.fence): holder.name
+            for holder in self._holders()
+            if (node := fenced(holder.node)) is not None and holder.node_id
+        }
+        if self.own_vote in votes and needed(len(votes), self.quorum) == 1:
+            return float("inf")
+
+        def heard(vote: Vote) -> float:
+            if vote == self.own_vote:
+                return float("inf")
+            return self._heard.get(names.get((vote.node_id, vote.fence), ""), float("-inf"))
+
+        return lease_end(votes, heard, self.lease_s, self.quorum)
+
+    def lost_to(self, votes: Collection[Vote]) -> str:
+        """Who has been granted so many of C{votes} that this daemon cannot have a quorum any more; or C{""}."""
+        elsewhere: dict[bytes, list[str]] = {}
+        taken = 0
+        for holder in self._holders():
+            promise = self.promises.get(holder.name)
+            ours = any(vote.node_id == holder.node_id for vote in votes)
+            if promise is not None and ours and self.other_owner(promise) and promise.claim > self.claim:
+                taken += 1
+                elsewhere.setdefault(promise.claim.owner, []).append(promise.owner_name)
+        if taken > len(votes) - needed(len(votes), self.quorum):
+            return max(elsewhere.values(), key=len)[0] or "another daemon"
+        return ""
+
+    def wanted_by(self) -> str:
+        """Who has asked for the storage, if somebody has."""
+        for promise in self.promises.values():
+            if promise.wanted_by and promise.wanted_by != self.owner_name and self.is_ours(promise):
+                return promise.wanted_by
+        return ""
+
+    # -- promises
+
+    async def ask(self) -> None:
+        """See what the nodes that can be reached have promised."""
+        self.promises = {}
+        await self._each(self._holders(), lambda node: node.ask())
+
+    async def want(self) -> None:
+        """Ask for the storage, wherever it is."""
+        await self._each(self._holders(), lambda node: node.want(self.owner_name))
+
+    async def claim_all(self, above: int, holders: Iterable[Holder]) -> None:
+        """
+        Claim C{holders} with a number above C{above}, and every one that has been seen.
+
+        What was granted says C{granted}. Whoever cannot fence needs no claim.
+        """
+        for holder in self._holders():
+            holder.granted = False
+        number = max([above, self.claim.number, *(p.claim.number for p in self.promises.values())]) + 1
+        self.claim = Claim(number, int.from_bytes(self._entropy(8), "little") | 1, self.owner)
+        chosen = []
+        for holder in holders:
+            if fenced(holder.node) is None:
+                holder.granted = True
+            else:
+                chosen.append(holder)
+        self._heard = {}
+        claim, sent = self.claim, self.now()
+        await self._each(chosen, lambda node: node.claim(claim, self.lease_s, self.owner_name))
+        for holder in chosen:
+            promise = self.promises.get(holder.name)
+            if promise is not None and promise.claim == claim and not promise.released:
+                holder.granted = True
+                self._heard[holder.name] = sent
+        self._hold()
+
+    async def admit(self, holder: Holder) -> None:
+        """
+        Claim one node that has come later.
+
+        @raise Fenced: it is promised to somebody else.
+        """
+        node = fenced(holder.node)
+        if node is None:
+            holder.granted = True
+            return
+        holder.granted = False
+        promise = await self._claim_one(holder, node)
+        if promise.claim > self.claim and not self.other_owner(promise):
+            # Somebody tried to take over, and got no quorum: what is left of that ends with a higher claim.
+            await self.claim_again(promise.claim.number)
+            promise = await self._claim_one(holder, node)
+        if not holder.granted:
+            raise Fenced(
+                f"{holder.name} is promised to {promise.owner_name or 'another daemon'} "
+                f"for {promise.held_s:.1f} s more"
+            )
+
+    async def _claim_one(self, holder: Holder, node: IFenced) -> Promise:
+        sent = self.now()
+        promise = await self._in_time(node.claim(self.claim, self.lease_s, self.owner_name))
+        self.promises[holder.name] = promise
+        if promise.claim == self.claim and not promise.released:
+            holder.granted = True
+            self._heard[holder.name] = sent
+        return promise
+
+    async def claim_again(self, above: int) -> None:
+        """
+        Raise the claim without giving up anything: the same owner is granted at once. Where it cannot be raised
+        now the older one goes on.
+        """
+        await self._claiming.acquire()
+        try:
+            if self.claim.number > above:
+                return
+            _log.info("{name}: claims again above {above}", name=self._name, above=above)
+            self.claim = Claim(above + 1, int.from_bytes(self._entropy(8), "little") | 1, self.owner)
+            claim, sent = self.claim, self.now()
+            kept = [holder for holder in self._holders() if holder.granted and fenced(holder.node) is not None]
+            await self._each(kept, lambda node: node.claim(claim, self.lease_s, self.owner_name))
+            for holder in kept:
+                promise = self.promises.get(holder.name)
+                if promise is not None and self.is_ours(promise):
+                    self._heard[holder.name] = sent
+        finally:
+            self._claiming.release()
+        self.reclaimed()
+
+    async def give_back(self) -> None:
+        """Release every node that was granted: whoever claims next need not wait."""
+        self.stop()
+        granted = [holder for holder in self._holders() if holder.granted]
+        for holder in granted:
+            holder.granted = False
+        await self._each(granted, lambda node: node.release())
+
+    def stop(self) -> None:
+        """Renew no more."""
+        self.held = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # -- the lease
+
+    def _hold(self) -> None:
+        self.held = True
+        if self._timer is None:
+            self._timer = self._clock.callLater(self.lease_s / _RENEWALS_PER_LEASE, self._renew)
+
+    def renew_now(self) -> None:
+        """Something is suspicious: do not wait for the next round."""
+        if self.held and self._timer is not None:
+            self._timer.reset(0)
+
+    def _renew(self) -> None:
+        self._timer = self._clock.callLater(self.lease_s / _RENEWALS_PER_LEASE, self._renew)
+        sent = self.now()
+        for holder in self._holders():
+            node = fenced(holder.node)
+            if node is not None and holder.granted and holder.node.link in (LinkState.READY, LinkState.INTERRUPTED):
+                self._in_time(node.renew()).addCallbacks(
+                    self._renewed, _silent, (holder, sent), {}, (), {}
+                ).addErrback(_report)
+        self.told()
+
+    def _renewed(self, promise: Promise, holder: Holder, sent: float) -> None:
+        if not self.held:
+            return
+        self.promises[holder.name] = promise
+        if self.is_ours(promise):
+            self._heard[holder.name] = max(sent, self._heard.get(holder.name, sent))
+        else:
+            holder.granted = False
+            self._heard.pop(holder.name, None)
+            self.refused(holder, promise)
+        self.told()
+
+    # -- asking nodes
+
+    async def _each(self, holders: Iterable[Holder], what: Callable[[IFenced], Deferred[Promise]]) -> None:
+        """Ask all of them at once; what they answer is in C{promises}, and who did not answer is not."""
+        asked = [
+            (holder, self._in_time(what(node)))
+            for holder in holders
+            if (node := fenced(holder.node)) is not None and holder.node.link is LinkState.READY
+        ]
+        answers = await DeferredList([answer for _, answer in asked], consumeErrors=True)
+        for (holder, _), (good, answer) in zip(asked, answers, strict=True):
+            if good:
+                self.promises[holder.name] = answer  # type: ignore[assignment]
+            else:
+                self.promises.pop(holder.name, None)
+                if not isinstance(answer.value, DSTError):  # type: ignore[attr-defined]
+                    _log.failure("{node} failed with what is no DSTError", answer, node=holder.name)  # type: ignore[arg-type]
+
+    def _in_time(self, answer: Deferred[_T]) -> Deferred[_T]:
+        return answer.addTimeout(_ANSWER_S_MAX, self._clock, _too_late)
+
+    def has_quorum(self, votes: Collection[Vote], given: Collection[tuple[bytes, bytes]]) -> bool:
+        """C{given} are enough of C{votes} by the setting."""
+        return has_quorum(votes, given, self.quorum)
+
+
+def _too_late(result: object, seconds: float) -> Failure:
+    return Failure(Unavailable(f"the node has said nothing of its promise for {seconds:g} s"))
+
+
+def _silent(failure: Failure) -> None:
+    """No renewal: the lease simply is not prolonged."""
+    failure.trap(DSTError)
+
+
+def _report(failure: Failure) -> None:
+    _log.failure("renewing a lease failed", failure)
+
+
+def _nothing(*_: Any) -> None:
+    """Nobody is told."""
