@@ -388,6 +388,9 @@ class IAlgorithmProvider(Interface):
         nodes: Sequence[INode],
         options: dict[str, object],
         state_dir: str | None,
+        *,
+        witnesses: Sequence[INode] = (),
+        owner_name: str = "",
     ) -> IAlgorithm:
         """
         A storage that is not open yet.
@@ -395,6 +398,8 @@ class IAlgorithmProvider(Interface):
         @param options: the keys of the storage's table that are not C{algorithm} or C{nodes}.
         @param state_dir: a directory of the daemon's own that survives restarts, or C{None}: then
             nothing is kept but what is on the members.
+        @param witnesses: nodes that vote and have no data; an algorithm that has no votes refuses them.
+        @param owner_name: what the daemon is called where it claims nodes.
         @raise ConfigurationError: an option or the number of nodes is wrong, and what was expected.
         """
 

@@ -67,6 +67,27 @@ class Options:
         if not least <= nodes <= most:
             raise ConfigurationError(f"{self._where} has {nodes} nodes, expected {least} to {most}")
 
+    def boolean(self, key: str, default: bool) -> bool:
+        """Yes or no."""
+        found = self._take(key, default)
+        if not isinstance(found, bool):
+            raise self._wrong(key, found, "true or false")
+        return found
+
+    def word_or_integer(self, key: str, default: str, words: tuple[str, ...], least: int, most: int) -> str | int:
+        """One of some words, or a whole number."""
+        found = self._take(key, default)
+        number = isinstance(found, int) and not isinstance(found, bool) and least <= found <= most
+        if not number and found not in words:
+            spoken = ", ".join(f'"{word}"' for word in words)
+            raise self._wrong(key, found, f"{spoken} or a whole number from {least} to {most}")
+        return found  # type: ignore[return-value]
+
+    def no_witnesses(self, count: int) -> None:
+        """The algorithm has no votes."""
+        if count:
+            raise ConfigurationError(f"{self._where} has witnesses, which only a mirror can have")
+
     def done(self) -> None:
         """Nothing else was expected."""
         if self._left:

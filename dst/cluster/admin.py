@@ -48,6 +48,7 @@ class ClusterAdmin:
         """Every storage, and every node that is in none."""
         used = {node.name for storage in self._devices.storages.values() for node in storage.nodes}
         used |= {spec.parent for spec in self._topology.slices}
+        used |= {name for spec in self._topology.storages for name in spec.witnesses}
         return [
             device
             for name, device in sorted(self._devices.by_name.items())

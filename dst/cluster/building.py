@@ -4,6 +4,7 @@ From a topology to its devices, not open yet: nothing is touched here.
 
 from __future__ import annotations
 
+import platform
 import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -119,7 +120,7 @@ class _Builder:
         except ValueError:
             return  # whoever checks the rules has said so
         for above in order:
-            below = (above.parent,) if isinstance(above, SliceSpec) else above.nodes
+            below = (above.parent,) if isinstance(above, SliceSpec) else (*above.nodes, *above.witnesses)
             if not all(name in self.devices.by_name for name in below):
                 continue
             if isinstance(above, SliceSpec):
@@ -148,7 +149,15 @@ class _Builder:
         provider = self._providers.algorithms[spec.algorithm]
         state_dir = self._storage_dir(spec.name)
         try:
-            made: IAlgorithm = provider.storage(self._reactor, spec.name, nodes, dict(spec.options), state_dir)
+            made: IAlgorithm = provider.storage(
+                self._reactor,
+                spec.name,
+                nodes,
+                dict(spec.options),
+                state_dir,
+                witnesses=[self.devices.by_name[name] for name in spec.witnesses],
+                owner_name=self._topology.daemon.name or platform.node() or "dst",
+            )
         except ConfigurationError:
             raise
         except Exception as error:

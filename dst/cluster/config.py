@@ -270,9 +270,10 @@ class _Reader:
             before = len(self.findings)
             algorithm = self._text(place, table, "algorithm", needed='algorithm = "mirror"')
             nodes = self._texts(place, table, "nodes", needed='nodes = ["a", "b"]')
-            options = {key: value for key, value in table.items() if key not in ("algorithm", "nodes")}
+            witnesses = self._texts(place, table, "witnesses") if "witnesses" in table else ()
+            options = {key: value for key, value in table.items() if key not in ("algorithm", "nodes", "witnesses")}
             if len(self.findings) == before:
-                storages.append(StorageSpec(name, algorithm, nodes, options))
+                storages.append(StorageSpec(name, algorithm, nodes, options, witnesses))
             else:
                 self.unreadable.add(name)
         return storages
@@ -294,10 +295,11 @@ class _Reader:
 
     def _daemon(self) -> Daemon:
         table = self._table((), self.document, "daemon")
-        self._check_keys(("daemon",), table, ("state_dir", "admin"))
+        self._check_keys(("daemon",), table, ("state_dir", "admin", "name"))
         state_dir = self._text(("daemon",), table, "state_dir") if "state_dir" in table else None
         admin = self._text(("daemon",), table, "admin") if "admin" in table else None
-        return Daemon(state_dir or None, admin or None)
+        name = self._text(("daemon",), table, "name") if "name" in table else None
+        return Daemon(state_dir or None, admin or None, name or None)
 
     # -- one value
 

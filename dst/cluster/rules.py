@@ -107,7 +107,7 @@ def _enter(
 
 
 def _below(spec: SliceSpec | StorageSpec) -> tuple[str, ...]:
-    return spec.nodes if isinstance(spec, StorageSpec) else (spec.parent,)
+    return (*spec.nodes, *spec.witnesses) if isinstance(spec, StorageSpec) else (spec.parent,)
 
 
 class _Rules:
@@ -182,8 +182,11 @@ class _Rules:
                 )
             if not spec.nodes:
                 yield Finding(("storages", spec.name, "nodes"), f"storage {spec.name!r} has no nodes; expected some")
-            for index, name in enumerate(spec.nodes):
-                place = ("storages", spec.name, "nodes", index)
+            places = [(name, ("storages", spec.name, "nodes", index)) for index, name in enumerate(spec.nodes)]
+            places += [
+                (name, ("storages", spec.name, "witnesses", index)) for index, name in enumerate(spec.witnesses)
+            ]
+            for name, place in places:
                 if name not in self._known:
                     yield Finding(place, f"there is no node or storage {name!r}{did_you_mean(name, self._known)}")
                 elif name in member_of:

@@ -96,12 +96,17 @@ class SliceSpec:
 
 @frozen
 class StorageSpec:
-    """The devices named in C{nodes} behind one algorithm."""
+    """
+    The devices named in C{nodes} behind one algorithm.
+
+    @ivar witnesses: nodes that vote and have no data.
+    """
 
     name: str
     algorithm: str
     nodes: tuple[str, ...]
     options: Options = field(factory=dict)
+    witnesses: tuple[str, ...] = ()
 
 
 @frozen
@@ -120,10 +125,12 @@ class Daemon:
 
     @ivar state_dir: where it keeps what must survive a restart; C{None}: nothing is kept but what is on the nodes.
     @ivar admin: the endpoint string of REST and web page; C{None}: neither is served.
+    @ivar name: what other daemons and people call it; C{None} for the machine's name.
     """
 
     state_dir: str | None = None
     admin: str | None = None
+    name: str | None = None
 
 
 @frozen
@@ -150,11 +157,11 @@ class Topology:
 
     def used(self) -> frozenset[str]:
         """The names of devices that are below another one."""
-        members = {name for spec in self.storages for name in spec.nodes}
+        members = {name for spec in self.storages for name in (*spec.nodes, *spec.witnesses)}
         return frozenset(members | {spec.parent for spec in self.slices})
 
 
-_DAEMON_WORDS = ("admin", "base_dir", "state_dir")
+_DAEMON_WORDS = ("admin", "base_dir", "name", "state_dir")
 _SOCKET = re.compile(r"(?<=[?&]socket=)[^&/][^&]*")
 
 
@@ -205,6 +212,7 @@ class StorageExpression:
     algorithm: str
     members: tuple[Device, ...]
     options: Options
+    witnesses: tuple[Device, ...] = ()
 
 
 Device: TypeAlias = NodeExpression | SliceExpression | StorageExpression
@@ -254,19 +262,25 @@ def slice_of(parent: Device, start: int | str, size: int | str, *, name: str | N
     return SliceExpression(name, parent, _size("start", start), _size("size", size))
 
 
-def storage(algorithm: str, name: str, /, *members: Device, **options: object) -> StorageExpression:
-    """A storage of any algorithm that a plugin provides."""
-    for member in members:
+def storage(
+    algorithm: str, name: str, /, *members: Device, witnesses: Sequence[Device] = (), **options: object
+) -> StorageExpression:
+    """
+    A storage of any algorithm that a plugin provides.
+
+    @param witnesses: nodes that vote and have no data.
+    """
+    for member in (*members, *witnesses):
         if not isinstance(member, NodeExpression | SliceExpression | StorageExpression):
             raise ConfigurationError(
                 f"storage {name!r} has the member {member!r}; expected a device, as file('a.img')"
             )
-    return StorageExpression(name, algorithm, members, options)
+    return StorageExpression(name, algorithm, members, options, tuple(witnesses))
 
 
-def mirror(name: str, /, *members: Device, **options: object) -> StorageExpression:
+def mirror(name: str, /, *members: Device, witnesses: Sequence[Device] = (), **options: object) -> StorageExpression:
     """Every member has everything."""
-    return storage("mirror", name, *members, **options)
+    return storage("mirror", name, *members, witnesses=witnesses, **options)
 
 
 def linear(name: str, /, *members: Device, **options: object) -> StorageExpression:
@@ -288,6 +302,7 @@ def topology(
     *things: Device | Export,
     state_dir: str | os.PathLike[str] | None = None,
     admin: str | None = None,
+    name: str | None = None,
     base_dir: str | os.PathLike[str] = ".",
     **listeners: str | Sequence[str],
 ) -> Topology:
@@ -295,6 +310,7 @@ def topology(
     Everything that one daemon runs.
 
     @param things: devices and exports; what stands below them need not be named again.
+    @param name: what other daemons and people call this one; the machine's name if it is not given.
     @param base_dir: what relative paths are relative to; of a script that a daemon runs, the script's directory.
     @param listeners: an endpoint string or several by protocol: C{dst=} for other daemons, C{nbd=} for NBD clients.
     @raise ConfigurationError: something is no device, two devices would get one name, or a word means nothing.
@@ -313,7 +329,7 @@ def topology(
         tuple(flat.storages),
         tuple(exports),
         {protocol: _endpoints(protocol, said) for protocol, said in listeners.items()},
-        Daemon(None if state_dir is None else os.fspath(state_dir), admin),
+        Daemon(None if state_dir is None else os.fspath(state_dir), admin, name),
         os.fspath(base_dir),
     )
 
@@ -358,10 +374,13 @@ class _Flattening:
                 parent = self.add(below, fallback)
                 name = self._take(device, given, f"{parent}-{start}")
                 self.slices.append(SliceSpec(name, parent, start, size))
-            case StorageExpression(name=given, algorithm=algorithm, members=members, options=options):
+            case StorageExpression(
+                name=given, algorithm=algorithm, members=members, options=options, witnesses=witnesses
+            ):
                 name = self._take(device, given, given)
                 nodes = tuple(self.add(member, f"{name}-{number}") for number, member in enumerate(members, 1))
-                self.storages.append(StorageSpec(name, algorithm, nodes, dict(options)))
+                votes = tuple(self.add(each, f"{name}-witness-{number}") for number, each in enumerate(witnesses, 1))
+                self.storages.append(StorageSpec(name, algorithm, nodes, dict(options), votes))
             case _:
                 raise ConfigurationError(f"{device!r} is no device; expected one, as mirror('vol', ...)")
         return name

@@ -17,7 +17,7 @@ from dst.algorithms.mirror.by_hand import SUSPENDED, ByHand
 from dst.algorithms.mirror.explaining import Explaining
 from dst.algorithms.mirror.member import Member, members_in
 from dst.algorithms.mirror.operation import Change, Operation
-from dst.algorithms.mirror.owning import Holder, Ownership, boottime, fenced
+from dst.algorithms.mirror.owning import Holder, Ownership, fenced
 from dst.algorithms.mirror.serving import MirrorOptions, Serving
 from dst.algorithms.mirror.starting import Started, Starter
 from dst.algorithms.mirror.telling import Telling
@@ -39,6 +39,7 @@ from dst.observing import ObservableNode
 from dst.ownership import Promise
 from dst.recovery.record_store import IRecordStore, NoRecordStore
 from dst.status import LinkState, MemberState, StatusTree
+from dst.surroundings import REAL
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -80,7 +81,7 @@ class Mirror(ObservableNode):
         *,
         witnesses: Sequence[INode] = (),
         owner_name: str = "",
-        now: Callable[[], float] = boottime,
+        now: Callable[[], float] = REAL.boot_clock_s,
     ) -> None:
         """
         @param witnesses: nodes that vote and have no data.

@@ -7,7 +7,6 @@ what the node has promised; what a quorum of promises means is decided by C{dst.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -22,18 +21,19 @@ from dst.label.votes import Quorum, has_quorum, lease_end, needed
 from dst.ownership import NO_CLAIM, Claim, Promise
 from dst.recovery.record_store import IRecordStore
 from dst.status import LinkState
+from dst.surroundings import REAL
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-__all__ = ["Holder", "Ownership", "boottime", "fenced"]
+__all__ = ["Holder", "Ownership", "fenced"]
 
 _log = Logger()
 
 _T = TypeVar("_T")
 
 _ANSWER_S_MAX = 2.5
-"""How long a node may take for a promise that nobody else stands in the way of; draining a disk that hangs takes longer."""
+"""How long a node may take for a promise; draining a disk that hangs takes longer, and is tried again."""
 
 _RENEWALS_PER_LEASE = 3
 """So that one that is lost harms nothing."""
@@ -41,14 +41,9 @@ _RENEWALS_PER_LEASE = 3
 _NO_FENCE = bytes(16)
 
 
-def boottime() -> float:
-    """Seconds on a clock that wall-clock jumps do not move and that counts while the machine is suspended."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
 def fenced(node: INode) -> IFenced | None:
     """C{node} as one that fences; C{None} when it cannot, or has not said that it can."""
-    return node if IFenced.providedBy(node) and node.fence else None  # type: ignore[attr-defined, no-any-return]
+    return node if IFenced.providedBy(node) and node.fence else None
 
 
 class Holder(Protocol):
@@ -90,7 +85,7 @@ class Ownership:
         quorum: Quorum,
         owner_name: str,
         entropy: Callable[[int], bytes],
-        now: Callable[[], float] = boottime,
+        now: Callable[[], float] = REAL.boot_clock_s,
     ) -> None:
         """
         @param holders: the members and witnesses there are now.
@@ -122,6 +117,8 @@ class Ownership:
         if not self.owner:
             kept = await self._store.owner()
             self.owner = kept or self._entropy(16)
+            # People may call several daemons the same; who has asked for a storage must be told apart.
+            self.owner_name = f"{self.owner_name[:48]} ({self.owner[:3].hex()})"
             if kept:
                 self.own_vote = Vote(self.owner, _NO_FENCE, f"state of {self.owner_name}"[:64])
 
@@ -336,7 +333,7 @@ class Ownership:
             else:
                 self.promises.pop(holder.name, None)
                 if not isinstance(answer.value, DSTError):  # type: ignore[attr-defined]
-                    _log.failure("{node} failed with what is no DSTError", answer, node=holder.name)  # type: ignore[arg-type]
+                    _log.failure("{node} failed with what is no DSTError", answer, node=holder.name)
 
     def _in_time(self, answer: Deferred[_T]) -> Deferred[_T]:
         return answer.addTimeout(_ANSWER_S_MAX, self._clock, _too_late)

@@ -15,8 +15,10 @@ from zope.interface import implementer
 from dst.algorithms.mirror.mirror import Mirror
 from dst.algorithms.mirror.serving import MirrorOptions
 from dst.algorithms.options import Options
+from dst.errors import ConfigurationError
 from dst.interfaces import IAlgorithm, IAlgorithmProvider, INode
-from dst.label.format import MEMBERS_MAX
+from dst.label.format import MEMBERS_MAX, VOTES_MAX
+from dst.label.votes import valid_quorum
 from dst.label.zone import REGION_BYTES_MIN
 from dst.recovery.record_store import FileRecordStore, IRecordStore, NoRecordStore
 from dst.surroundings import surroundings_of
@@ -27,6 +29,11 @@ if TYPE_CHECKING:
 __all__ = ["MirrorProvider", "record_store"]
 
 _T = TypeVar("_T")
+
+_VOTES = ("owner", "members")
+
+LEASE_S_MIN = 0.5
+"""A shorter one would be lost whenever a daemon has much to do at once."""
 
 
 def record_store(reactor: IReactorTime, state_dir: str | None) -> IRecordStore:
@@ -54,6 +61,9 @@ class MirrorProvider:
         nodes: Sequence[INode],
         options: dict[str, object],
         state_dir: str | None,
+        *,
+        witnesses: Sequence[INode] = (),
+        owner_name: str = "",
     ) -> IAlgorithm:
         """See L{IAlgorithmProvider.storage}."""
         given = Options(f"storage {name}", options)
@@ -64,8 +74,47 @@ class MirrorProvider:
             freeze_s=given.seconds("freeze_s", 30.0),
             start_wait_s=given.seconds("start_wait_s", 3.0),
             grace_s=given.seconds("grace_s", 8.0),
+            votes=given.choice("votes", "members" if witnesses or options.get("standby") else "owner", _VOTES),
+            quorum=given.word_or_integer("quorum", "majority", ("majority", "all"), 1, VOTES_MAX),
+            minimum_copies=given.integer("minimum_copies", 1, 1, MEMBERS_MAX),
+            lease_s=given.seconds("lease_s", 3.0),
+            standby=given.boolean("standby", False),
+            takeover_s=given.seconds("takeover_s", 2.0),
         )
         given.done()
         given.count(len(nodes), 1, MEMBERS_MAX)
-        entropy = surroundings_of(reactor).entropy
-        return Mirror(reactor, name, nodes, chosen, record_store(reactor, state_dir), entropy=entropy)
+        _check_votes(name, len(nodes), len(witnesses), chosen)
+        surroundings = surroundings_of(reactor)
+        return Mirror(
+            reactor,
+            name,
+            nodes,
+            chosen,
+            record_store(reactor, state_dir),
+            entropy=surroundings.entropy,
+            witnesses=witnesses,
+            owner_name=owner_name,
+            now=surroundings.boot_clock_s,
+        )
+
+
+def _check_votes(name: str, nodes: int, witnesses: int, options: MirrorOptions) -> None:
+    """What can be known of the votes before any node was seen."""
+    where = f"storage {name}"
+    if options.votes == "owner" and (witnesses or options.standby):
+        raise ConfigurationError(
+            f'{where}: votes = "owner" means that no other daemon can ever own the storage; '
+            "leave out witnesses and standby, or the votes"
+        )
+    if options.minimum_copies > nodes:
+        raise ConfigurationError(
+            f"{where}: minimum_copies = {options.minimum_copies}, and there are only {nodes} nodes: nothing could be written"
+        )
+    if options.lease_s < LEASE_S_MIN:
+        raise ConfigurationError(f"{where}: lease_s = {options.lease_s:g}, expected {LEASE_S_MIN:g} or more")
+    wrong = ""
+    if options.votes == "members" and isinstance(options.quorum, int):
+        votes = nodes + witnesses
+        wrong = valid_quorum(options.quorum, votes + (votes % 2 == 0))
+    if wrong:
+        raise ConfigurationError(f"{where}: {wrong}")
