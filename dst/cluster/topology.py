@@ -319,8 +319,8 @@ def topology(
     exports = []
     for number, thing in enumerate(things, 1):
         if isinstance(thing, Export):
-            name = flat.add(thing.device, f"export-{number}")
-            exports.append(ExportSpec(thing.name or name, name, thing.read_only))
+            device = flat.add(thing.device, f"export-{number}")
+            exports.append(ExportSpec(thing.name or device, device, thing.read_only))
         else:
             flat.add(thing, f"node-{number}")
     return Topology(
