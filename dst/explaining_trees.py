@@ -15,7 +15,16 @@ from dst.interfaces import IAlgorithm, INode
 from dst.status import Health, LinkState, MemberState, StatusTree
 from dst.words import size_in_words
 
-__all__ = ["CARRIED", "NODE_BACK_S_MAX", "NOBODY", "carry", "explain_node", "explain_tree", "from_below"]
+__all__ = [
+    "CARRIED",
+    "NODE_BACK_S_MAX",
+    "NOBODY",
+    "carry",
+    "explain_node",
+    "explain_tree",
+    "explained_status",
+    "from_below",
+]
 
 CARRIED = "explained"
 """The key in the C{detail} of a status tree under which its explanation travels."""
@@ -197,6 +206,12 @@ def _member_words(tree: StatusTree) -> _Words | None:
 
 
 # -- travelling ---------------------------------------------------------------
+
+
+def explained_status(node: INode) -> StatusTree:
+    """The status of C{node} for another daemon: with what explains it."""
+    tree = node.status()
+    return carry(tree, node.explain()) if IAlgorithm.providedBy(node) else tree
 
 
 def carry(tree: StatusTree, explanation: Explanation) -> StatusTree:

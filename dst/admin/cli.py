@@ -25,7 +25,8 @@ from twisted.internet.defer import CancelledError, Deferred
 from dst import __version__
 from dst.admin.following import follow
 from dst.admin.schema import correction_for, envelope
-from dst.admin.tools import Tools, Work, fail
+from dst.admin.storage_commands import explain, storage
+from dst.admin.tools import Tools, Work, console, fail, operate, sure
 from dst.errors import DSTError, InvalidRequest, NotFound, Unavailable
 from dst.status import Health, StatusTree
 from dst.words import printable
@@ -91,10 +92,12 @@ def cli(context: click.Context, url: str) -> None:
     Examples:
       dst status                     everything, as a tree
       dst status vol --json          one storage, for scripts
+      dst explain vol                why it is so, what comes next, what you can do
       dst watch                      the same, live
       dst init vol --keep a          first start: keep what node a holds
       dst suspend vol b              stop using a member, for maintenance
       dst resume vol b               use it again; what it missed is copied
+      dst storage take-over vol      own it here, not where it is owned now
       dst check topology.toml        look for mistakes before starting
 
     \b
@@ -127,9 +130,9 @@ def status(tools: Tools, storage: str | None, as_json: bool, exit_code: bool) ->
     if as_json:
         click.echo(json.dumps(envelope(trees, tools.now()), indent=2))
     elif trees:
-        console = _console()
-        for line in _lines(console, trees, tools.now()):
-            console.print(line, soft_wrap=True)
+        screen = console(sys.stdout)
+        for line in _lines(screen, trees, tools.now()):
+            screen.print(line, soft_wrap=True)
     else:
         click.echo("the daemon has no storage and no node")
     if exit_code and any(tree.health is not Health.HEALTHY for tree in trees):
@@ -150,20 +153,14 @@ def _chosen(trees: list[StatusTree], name: str | None) -> list[StatusTree]:
     return chosen
 
 
-def _console() -> Console:
-    from rich import console
-
-    return console.Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
-
-
-def _lines(console: Console, trees: list[StatusTree], now: float) -> list[Text]:
+def _lines(screen: Console, trees: list[StatusTree], now: float) -> list[Text]:
     from dst.admin.display import status_lines
 
     return status_lines(
         trees,
         now=now,
-        width=console.width if console.is_terminal else None,
-        ascii_only=not console.encoding.lower().startswith("utf"),
+        width=screen.width if screen.is_terminal else None,
+        ascii_only=not screen.encoding.lower().startswith("utf"),
     )
 
 
@@ -181,17 +178,17 @@ def watch(tools: Tools, storage: str | None) -> None:
       dst watch
       dst watch vol | tee -a vol.log
     """
-    console = _console()
+    screen = console(sys.stdout)
     try:
-        if console.is_terminal:
-            _watch_live(tools, storage, console)
+        if screen.is_terminal:
+            _watch_live(tools, storage, screen)
         else:
             _watch_lines(tools, storage)
     except CancelledError:
         pass  # Ctrl-C is how it ends
 
 
-def _watch_live(tools: Tools, storage: str | None, console: Console) -> None:
+def _watch_live(tools: Tools, storage: str | None, screen: Console) -> None:
     from rich.console import Group
     from rich.live import Live
     from rich.text import Text
@@ -199,20 +196,20 @@ def _watch_live(tools: Tools, storage: str | None, console: Console) -> None:
     latest: list[StatusTree] = []
     known = False
 
-    with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
+    with Live(console=screen, auto_refresh=False, vertical_overflow="crop") as live:
 
         def draw(trees: list[StatusTree]) -> None:
             nonlocal known
             known = True
             latest[:] = trees
-            live.update(Group(*_lines(console, trees, tools.now())), refresh=True)
+            live.update(Group(*_lines(screen, trees, tools.now())), refresh=True)
 
         def lost(error: DSTError) -> None:
             nonlocal known
             known = False
             notice = Text(printable(_lost_in_words(error)), "bold red")
             live.update(
-                Group(notice, Text("the last that is known:"), *_lines(console, latest, tools.now())), refresh=True
+                Group(notice, Text("the last that is known:"), *_lines(screen, latest, tools.now())), refresh=True
             )
 
         def tick() -> None:
@@ -263,27 +260,6 @@ def _follow(
 _YES = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 
 
-def _sure(yes: bool, consequence: str) -> None:
-    """Ask, unless it was said already."""
-    if yes:
-        return
-    try:
-        agreed = click.confirm(f"{consequence}  Go on?", err=True)
-    except click.Abort:
-        click.echo(err=True)
-        agreed = False
-    if not agreed:
-        fail("nothing was done", "answer y, or say --yes where nobody can be asked")
-
-
-def _operate(tools: Tools, ask: Callable[[IClusterAdmin], Deferred[None]], done: str) -> None:
-    async def work(admin: IClusterAdmin, clock: IReactorTime) -> None:
-        await ask(admin)
-
-    tools.ask(work)
-    click.echo(done)
-
-
 @cli.command()
 @click.argument("storage")
 @click.option("--keep", metavar="NODE", help="Adopt the data of this node and copy it to the others.")
@@ -305,12 +281,10 @@ def init(tools: Tools, storage: str, keep: str | None, discard: bool, yes: bool)
     if (keep is not None) == discard:
         raise click.UsageError("say either --keep NODE or --discard")
     if keep is not None:
-        _sure(
-            yes, f"The data of node {keep!r} becomes that of {storage!r}; what its other nodes hold is overwritten."
-        )
+        sure(yes, f"The data of node {keep!r} becomes that of {storage!r}; what its other nodes hold is overwritten.")
     else:
-        _sure(yes, f"What the nodes of {storage!r} hold is lost.")
-    _operate(
+        sure(yes, f"What the nodes of {storage!r} hold is lost.")
+    operate(
         tools,
         lambda admin: admin.initialise(storage, keep=keep, discard=discard),
         f"{storage} is initialised" + (f" with the data of {keep}" if keep is not None else ""),
@@ -329,7 +303,7 @@ def suspend(tools: Tools, storage: str, node: str) -> None:
     Example:
       dst suspend vol b
     """
-    _operate(
+    operate(
         tools,
         lambda admin: admin.suspend(storage, node),
         f"{node} of {storage} is suspended; `dst resume {storage} {node}` uses it again",
@@ -348,7 +322,7 @@ def resume(tools: Tools, storage: str, node: str) -> None:
     Example:
       dst resume vol b
     """
-    _operate(tools, lambda admin: admin.resume(storage, node), f"{node} of {storage} is resumed")
+    operate(tools, lambda admin: admin.resume(storage, node), f"{node} of {storage} is resumed")
 
 
 @cli.command()
@@ -365,8 +339,8 @@ def replace(tools: Tools, storage: str, node: str, uri: str, yes: bool) -> None:
     Example:
       dst replace vol b 'file:/srv/new.img?size=64G'
     """
-    _sure(yes, f"What {uri} holds is overwritten, and node {node!r} is no longer part of {storage!r}.")
-    _operate(
+    sure(yes, f"What {uri} holds is overwritten, and node {node!r} is no longer part of {storage!r}.")
+    operate(
         tools,
         lambda admin: admin.replace(storage, node, uri),
         f"{node} of {storage} is replaced; `dst watch {storage}` shows the resync",
@@ -386,10 +360,10 @@ def mark_clean(tools: Tools, storage: str, node: str, yes: bool) -> None:
     Example:
       dst mark-clean vol b
     """
-    _sure(
+    sure(
         yes, f"If node {node!r} has not the data of {storage!r}, readers will get wrong data and nobody will notice."
     )
-    _operate(tools, lambda admin: admin.mark_clean(storage, node), f"{node} of {storage} is marked clean")
+    operate(tools, lambda admin: admin.mark_clean(storage, node), f"{node} of {storage} is marked clean")
 
 
 @cli.command("mark-dirty")
@@ -405,10 +379,10 @@ def mark_dirty(tools: Tools, storage: str, node: str, yes: bool) -> None:
     Example:
       dst mark-dirty vol b --yes
     """
-    _sure(
+    sure(
         yes, f"The copy of node {node!r} is given up; {storage!r} has one copy less until all of it is copied again."
     )
-    _operate(
+    operate(
         tools,
         lambda admin: admin.mark_dirty(storage, node),
         f"{node} of {storage} is marked dirty; `dst watch {storage}` shows the resync",
@@ -439,6 +413,12 @@ def check(file: str) -> None:
         count = f"{len(problems)} mistakes" if len(problems) > 1 else "1 mistake"
         fail(f"{file} has {count}", "correct the lines above and check again")
     click.echo(f"{file} is fine")
+
+
+cli.add_command(explain)
+cli.add_command(storage)
+for _command in (init, suspend, resume, replace, mark_clean, mark_dirty):
+    storage.add_command(_command)  # there as well, since they are about a storage
 
 
 def main() -> None:

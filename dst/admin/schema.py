@@ -54,6 +54,7 @@ from dst.errors import (
     ReadOnly,
     Unavailable,
 )
+from dst.explaining_trees import CARRIED
 from dst.status import MemberState, StatusTree, worst_health
 from dst.status_json import status_tree_from_plain, status_tree_to_plain
 
@@ -151,6 +152,9 @@ def _to_json(tree: StatusTree, plain: dict[str, object]) -> dict[str, object]:
     """C{plain} with the words of this interface.  It may have fewer children than C{tree}: it was pruned."""
     children = plain.pop("children")
     assert isinstance(children, list)
+    detail = plain["detail"]
+    assert isinstance(detail, dict)
+    detail.pop(CARRIED, None)  # it is for GET /v1/explain
     progress = plain["resync"]
     if isinstance(progress, dict) and tree.resync is not None:
         total, left = tree.resync.bytes_total, tree.resync.bytes_left

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
+from typing import IO, TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import click
 from attrs import define
@@ -15,11 +15,12 @@ from dst.admin.schema import correction_for
 from dst.errors import DSTError
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from twisted.internet.interfaces import IReactorTime
 
     from dst.interfaces import IClusterAdmin
 
-__all__ = ["EXIT_ERROR", "Tools", "Work", "fail"]
+__all__ = ["EXIT_ERROR", "Tools", "Work", "console", "fail", "operate", "sure"]
 
 EXIT_ERROR = 1
 
@@ -57,3 +58,33 @@ def fail(cause: str, correction: str) -> NoReturn:
     if correction:
         click.echo(f"  try: {correction}", err=True)
     sys.exit(EXIT_ERROR)
+
+
+def sure(yes: bool, consequence: str) -> None:
+    """Ask, unless it was said already."""
+    if yes:
+        return
+    try:
+        agreed = click.confirm(f"{consequence}  Go on?", err=True)
+    except click.Abort:
+        click.echo(err=True)
+        agreed = False
+    if not agreed:
+        fail("nothing was done", "answer y, or say --yes where nobody can be asked")
+
+
+def operate(tools: Tools, ask: Callable[[IClusterAdmin], Deferred[None]], done: str) -> None:
+    """Ask for an operation, and say that it was done."""
+
+    async def work(admin: IClusterAdmin, clock: IReactorTime) -> None:
+        await ask(admin)
+
+    tools.ask(work)
+    click.echo(done)
+
+
+def console(file: IO[str]) -> Console:
+    """What draws on C{file}; imported when it is needed, since most commands draw nothing."""
+    from rich import console
+
+    return console.Console(file=file, highlight=False, markup=False, emoji=False)

@@ -15,6 +15,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dst.errors import CorruptData, DSTError, InternalError, InvalidRequest, NotSupported, PeerError, ReadOnly
+from dst.explaining_trees import explained_status
 from dst.exports.dst_limits import Memory
 from dst.geometry import Geometry, StatusExtent
 from dst.interfaces import Buffer, INode
@@ -263,7 +264,7 @@ class Requests:
     def _status(self, frame: Frame) -> None:
         if self.node is None:
             raise InvalidRequest("no export was opened in the hello")
-        self._answer(frame, encode_status(self.node.status()))
+        self._answer(frame, encode_status(explained_status(self.node)))
 
     def _answer(self, frame: Frame, data: bytes) -> None:
         self._send(answer_header(frame.kind, frame.id, data=data, checksum=self.checksums), data)

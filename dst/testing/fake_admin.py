@@ -79,7 +79,7 @@ class FakeAdmin:
     Resyncs end when L{settle} is called.  Tests set C{trees} to whatever they want to be seen.
 
     @ivar failing: when set, every call fails with it.
-    @ivar waiting: when set, calls do not end before C{release}.
+    @ivar waiting: when set, calls do not end before C{release}; why that is can be asked, with C{explain}.
     @ivar calls: every operation that was asked for, as tuples of strings.
     @ivar explanations: when set, what C{explain} says instead of what follows from C{trees}.
     @ivar history: what C{resyncs} says; a resync that C{settle} ends is added.
@@ -224,7 +224,7 @@ class FakeAdmin:
                 raise NotFound(f"there is no storage or node {name!r} here")
             return found[:1]
 
-        return self._answer(act)
+        return _result_of(act) if self.failing is None else fail(self.failing)
 
     def resyncs(self, storage: str) -> Deferred[list[ResyncRecord]]:
         """See L{IClusterAdmin.resyncs}."""

@@ -1,0 +1,256 @@
+"""
+The commands of C{dst} that explain, and those on ownership, diverged histories and resyncs.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+import click
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.failure import Failure
+
+from dst.admin.schema_explained import explanations_to_envelope, resyncs_to_envelope
+from dst.admin.tools import Tools, console, operate, sure
+from dst.errors import DeadlinePassed, DSTError
+from dst.explaining import Explanation
+from dst.words import printable
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IReactorTime
+
+    from dst.interfaces import IClusterAdmin
+
+__all__ = ["explain", "storage"]
+
+LOOK_S = 1.0
+"""How often is looked how a take-over goes on."""
+
+_YES = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.option("--json", "as_json", is_flag=True, help="The answer of GET /v1/explain, for scripts.")
+@click.option("--all", "everything", is_flag=True, help="Explain what is healthy, too.")
+@click.pass_obj
+def explain(tools: Tools, name: str | None, as_json: bool, everything: bool) -> None:
+    """
+    Say why everything, or the storage or node NAME, is as it is.
+
+    For whatever is not healthy: why, what happens next without anybody's help and what that waits for, what
+    you can do and what it costs, and what was seen.
+
+    \b
+    Examples:
+      dst explain
+      dst explain vol
+      dst explain b --all
+      dst explain vol --json | jq -r '.explanations[].next_step'
+    """
+
+    async def work(admin: IClusterAdmin, clock: IReactorTime) -> list[Explanation]:
+        return await admin.explain(name)
+
+    explanations: list[Explanation] = tools.ask(work)
+    if as_json:
+        click.echo(json.dumps(explanations_to_envelope(explanations, tools.now()), indent=2))
+    elif explanations:
+        _show(tools, explanations, everything or name is not None and not explanations[0].next_step)
+    else:
+        click.echo("the daemon has no storage and no node")
+
+
+def _show(tools: Tools, explanations: list[Explanation], everything: bool, *, err: bool = False) -> None:
+    from dst.admin.display_explained import explanation_lines
+
+    screen = console(sys.stderr if err else sys.stdout)
+    width = screen.width if screen.is_terminal else None
+    for line in explanation_lines(explanations, now=tools.now(), width=width, everything=everything):
+        screen.print(line, soft_wrap=True)
+
+
+@click.group()
+def storage() -> None:
+    """
+    Operate one storage: owner, histories, resyncs.
+
+    \b
+    Examples:
+      dst storage take-over vol            own it here, for planned work on the other daemon
+      dst storage resolve vol --keep a     choose between two histories
+      dst storage pause-resync vol         copy nothing for now
+      dst storage history vol              the resyncs that have ended
+    """
+
+
+@storage.command("take-over", short_help="Own it in this daemon.")
+@click.argument("name")
+@click.option("--wait", "wait_s", type=click.FloatRange(1), default=300.0, show_default=True, help="Seconds.")
+@click.pass_obj
+def take_over(tools: Tools, name: str, wait_s: float) -> None:
+    """
+    Own the storage NAME in this daemon: ask the one that owns it to hand it over.
+
+    An owner that answers makes everything stable, releases the storage and stands by; nothing is lost and
+    operations wait for a moment. One that does not answer is waited for until its lease is over. Ask the daemon
+    that is to become the owner, not the one that is.
+
+    \b
+    Example:
+      dst --url http://127.0.0.1:7481 storage take-over vol
+    """
+    tools.ask(lambda admin, clock: _take_over(admin, clock, name, wait_s))
+    click.echo(f"{name} is owned and served here")
+
+
+async def _take_over(admin: IClusterAdmin, clock: IReactorTime, name: str, wait_s: float) -> None:
+    end = clock.seconds() + wait_s
+    said = ""
+    while True:
+        ended: list[object] = []
+        taking = admin.take_over(name)
+        taking.addBoth(ended.append)
+        try:
+            while not ended and clock.seconds() < end:
+                said = await _say_how_it_is(admin, name, said, ended)
+                if not ended:
+                    await _sleep(clock, LOOK_S)
+        finally:
+            if not ended:
+                taking.cancel()
+        result = ended[0] if ended else None
+        if isinstance(result, Failure) and result.check(CancelledError) and clock.seconds() >= end:
+            raise DeadlinePassed(
+                f"{name!r} was not taken over in {wait_s:g} s; the daemon goes on trying, and `dst explain {name}` "
+                "says what it waits for"
+            )
+        if isinstance(result, Failure) and result.check(DeadlinePassed) and clock.seconds() < end:
+            continue  # the daemon goes on, and only its answer had a limit
+        if isinstance(result, Failure):
+            result.raiseException()
+        return
+
+
+async def _say_how_it_is(admin: IClusterAdmin, name: str, said: str, ended: list[object]) -> str:
+    """On standard error, whenever it has changed."""
+    try:
+        explained = await admin.explain(name)
+    except DSTError as error:
+        sentence = error.message
+    else:
+        sentence = explained[0].summary
+        if explained[0].next_step:
+            sentence += f"; next: {explained[0].next_step}"
+    if sentence != said and not ended:
+        click.echo(f"... {printable(sentence)}", err=True)
+    return sentence
+
+
+def _sleep(clock: IReactorTime, seconds: float) -> Deferred[None]:
+    waited: Deferred[None] = Deferred(lambda _: timer.cancel())
+    timer = clock.callLater(seconds, waited.callback, None)
+    return waited
+
+
+@storage.command(short_help="Choose between histories that have diverged.")
+@click.argument("name")
+@click.option("--keep", metavar="NODE", required=True, help="A member that has the history to go on with.")
+@_YES
+@click.pass_obj
+def resolve(tools: Tools, name: str, keep: str, yes: bool) -> None:
+    """
+    Choose between histories of the storage NAME that have diverged.
+
+    It shows what each choice discards, and asks. What only the other histories have is lost.
+
+    \b
+    Examples:
+      dst storage resolve vol --keep a
+    """
+
+    async def look(admin: IClusterAdmin, clock: IReactorTime) -> list[Explanation]:
+        return await admin.explain(name)
+
+    _show(tools, tools.ask(look), False, err=True)
+    click.echo(err=True)
+    sure(yes, f"{name!r} goes on with what node {keep!r} has; what only the other histories have is lost for ever.")
+    operate(
+        tools,
+        lambda admin: admin.resolve(name, keep),
+        f"{name} goes on with the history of {keep}; `dst watch {name}` shows the resync",
+    )
+
+
+@storage.command("pause-resync", short_help="Copy nothing more, for now.")
+@click.argument("name")
+@click.argument("node", required=False)
+@click.pass_obj
+def pause_resync(tools: Tools, name: str, node: str | None) -> None:
+    """
+    Copy nothing more to NODE of the storage NAME, or to any of its members.
+
+    What was copied stays. Until it is resumed the storage has that copy less.
+
+    \b
+    Example:
+      dst storage pause-resync vol b
+    """
+    operate(
+        tools,
+        lambda admin: admin.pause_resync(name, node),
+        f"resync of {node or 'every member'} of {name} is paused; `dst storage resume-resync {name}"
+        + (f" {node}`" if node else "`")
+        + " goes on",
+    )
+
+
+@storage.command("resume-resync", short_help="Go on copying.")
+@click.argument("name")
+@click.argument("node", required=False)
+@click.pass_obj
+def resume_resync(tools: Tools, name: str, node: str | None) -> None:
+    """
+    Go on copying to NODE of the storage NAME, or to all its members.
+
+    \b
+    Example:
+      dst storage resume-resync vol
+    """
+    operate(
+        tools,
+        lambda admin: admin.resume_resync(name, node),
+        f"resync of {node or 'every member'} of {name} goes on",
+    )
+
+
+@storage.command(short_help="The resyncs that have ended, and why they were.")
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="The answer of GET /v1/storages/NAME/resyncs, for scripts.")
+@click.pass_obj
+def history(tools: Tools, name: str, as_json: bool) -> None:
+    """
+    Show the resyncs of the storage NAME that have ended: why, how much, how long.
+
+    \b
+    Examples:
+      dst storage history vol
+      dst storage history vol --json | jq '.resyncs[-1]'
+    """
+    from dst.admin.display_explained import resync_lines
+
+    records = tools.ask(lambda admin, clock: _resyncs(admin, name))
+    if as_json:
+        click.echo(json.dumps(resyncs_to_envelope(records, tools.now()), indent=2))
+    elif records:
+        screen = console(sys.stdout)
+        for line in resync_lines(records):
+            screen.print(line, soft_wrap=True)
+    else:
+        click.echo(f"no resync of {name} has ended since the daemon was started")
+
+
+async def _resyncs(admin: IClusterAdmin, name: str) -> object:
+    return await admin.resyncs(name)
