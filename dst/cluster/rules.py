@@ -246,16 +246,22 @@ class _Rules:
 
     def _check_exports(self) -> Iterator[Finding]:
         used = self._topology.used()
+        # A fence stands before each of these: nobody else can write while this daemon's storage owns them.
+        guarded: set[str] = set()
+        if self._topology.daemon.state_dir is not None:
+            fenced = [spec for spec in self._topology.storages if spec.algorithm == "mirror"]
+            guarded = {name for spec in fenced for name in (*spec.nodes, *spec.witnesses)}
         for export in self._topology.exports:
             place = ("exports", export.name, "device")
             if export.device not in self._known:
                 known = did_you_mean(export.device, self._known)
                 yield Finding(place, f"there is no node or storage {export.device!r}{known}")
-            elif export.device in used and not export.read_only:
+            elif export.device in used - guarded and not export.read_only:
                 yield Finding(
                     place,
                     f"{export.device!r} is part of another device: whoever writes to it destroys that; "
-                    "export the whole, or this with read_only = true",
+                    "export the whole, or this with read_only = true; a mirror's member may be exported by a daemon "
+                    "that has a state_dir, so that another daemon can take the mirror over",
                 )
 
     def _check_endpoints(self) -> Iterator[Finding]:

@@ -345,7 +345,7 @@ class AdminSuite(TestCase):
     async def test_take_over_what_is_owned(self) -> None:
         """What is owned here cannot be taken over, and goes on."""
         admin = await self.build()
-        await self.assert_fails(NotSupported, admin.take_over("vol"))
+        await self.assert_fails(InvalidRequest, admin.take_over("vol"))
         self.assertIs(Health.HEALTHY, (await self.tree("vol")).health)
 
     async def test_resolve_one_history(self) -> None:
