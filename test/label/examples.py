@@ -4,7 +4,7 @@ One label and one table page, as values and as the bytes that C{docs/specificati
 
 from __future__ import annotations
 
-from dst.label.format import Claim, Epoch, Label, MemberEntry, Record
+from dst.label.format import Claim, Epoch, Fork, Label, MemberEntry, Record, Vote
 
 __all__ = [
     "LABEL",
@@ -52,15 +52,16 @@ LABEL = Label(
             MemberEntry(numbered(0x20), numbered(0x70), 1, "b", in_sync=False, suspended=True),
         ),
         released=True,
-        ancestry=((Claim(1, 0x99, numbered(0x80)), 4),),
+        ancestry=(Fork(Claim(1, 0x99, numbered(0x80)), 4, 0x77),),
+        votes=(Vote(numbered(0x50), numbered(0xA0), "a"), Vote(numbered(0x90), bytes(16), "own")),
     ),
 )
 
 LABEL_BYTES = bytes.fromhex(
     # header
-    "44 53 54 4c 41 42 45 4c  01 00 00 00  00 00 00 00"
-    "00 00 00 00  28 01 00 00  06 00 00 00 00 00 00 00"
-    "32 50 22 99  00 00 00 00 00 00 00 00 00 00 00 00"
+    "44 53 54 4c 41 42 45 4c  02 00 00 00  00 00 00 00"
+    "00 00 00 00  78 01 00 00  06 00 00 00 00 00 00 00"
+    "4d e4 f7 95  00 00 00 00 00 00 00 00 00 00 00 00"
     "00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00"
     # the member's own part
     "10 11 12 13 14 15 16 17 18 19 1a 1b 1c 1d 1e 1f"
@@ -79,14 +80,22 @@ LABEL_BYTES = bytes.fromhex(
     # its ancestry
     "01 00 00 00 00 00 00 00  99 00 00 00 00 00 00 00"
     "80 81 82 83 84 85 86 87 88 89 8a 8b 8c 8d 8e 8f"
-    "04 00 00 00 00 00 00 00"
+    "04 00 00 00 00 00 00 00  77 00 00 00 00 00 00 00"
     # its members
     "50 51 52 53 54 55 56 57 58 59 5a 5b 5c 5d 5e 5f"
     "60 61 62 63 64 65 66 67 68 69 6a 6b 6c 6d 6e 6f"
-    "00 00 00 00  03 00  01  61"
+    "00 00 00 00  01 00  01  61"
     "20 21 22 23 24 25 26 27 28 29 2a 2b 2c 2d 2e 2f"
     "70 71 72 73 74 75 76 77 78 79 7a 7b 7c 7d 7e 7f"
-    "01 00 00 00  06 00  01  62"
+    "01 00 00 00  04 00  01  62"
+    # its votes
+    "02 00"
+    "50 51 52 53 54 55 56 57 58 59 5a 5b 5c 5d 5e 5f"
+    "a0 a1 a2 a3 a4 a5 a6 a7 a8 a9 aa ab ac ad ae af"
+    "01  61"
+    "90 91 92 93 94 95 96 97 98 99 9a 9b 9c 9d 9e 9f"
+    "00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00"
+    "03  6f 77 6e"
 )
 """The slot that holds L{LABEL}, without the zeroes behind it."""
 

@@ -15,12 +15,15 @@ from dst.errors import BadMedia
 from dst.label.format import (
     MEMBERS_MAX,
     NAME_BYTES_MAX,
+    VOTES_MAX,
     Claim,
     Epoch,
+    Fork,
     FoundLabel,
     Label,
     MemberEntry,
     Record,
+    Vote,
     decode_slot,
     encode_slot,
     find_label,
@@ -38,7 +41,9 @@ names = st.text(max_size=NAME_BYTES_MAX, alphabet=st.characters(exclude_categori
     lambda name: len(name.encode()) <= NAME_BYTES_MAX
 )
 claims = st.builds(Claim, uint64, uint64, identities)
-entries = st.builds(MemberEntry, identities, identities, uint32, names, st.booleans(), st.booleans(), st.booleans())
+entries = st.builds(MemberEntry, identities, identities, uint32, names, st.booleans(), st.booleans())
+forks = st.builds(Fork, claims, uint64, uint64)
+votes = st.builds(Vote, identities, identities, names)
 records = st.builds(
     Record,
     claims,
@@ -46,7 +51,8 @@ records = st.builds(
     identities,
     st.lists(entries, max_size=8).map(tuple),
     st.booleans(),
-    st.lists(st.tuples(claims, uint64), max_size=16).map(tuple),
+    st.lists(forks, max_size=16).map(tuple),
+    st.lists(votes, max_size=8).map(tuple),
 )
 labels = st.builds(
     Label,
@@ -100,23 +106,29 @@ class LiteralBytesTests(SynchronousTestCase):
         self.assertEqual(label, decode_slot(encode_slot(label)))
 
     def test_largest(self) -> None:
-        """A slot has room for the most members with the longest names and the longest ancestry."""
+        """A slot has room for the most members and votes with the longest names and the longest ancestry."""
         name = "n" * NAME_BYTES_MAX
         members = tuple(MemberEntry(numbered(n % 99), numbered(n % 98), n, name) for n in range(MEMBERS_MAX))
-        ancestry = tuple((Claim(n, n, numbered(n)), n) for n in range(16))
-        label = LABEL.evolve(record=evolve(LABEL.record, members=members, ancestry=ancestry))
+        ancestry = tuple(Fork(Claim(n, n, numbered(n)), n, n) for n in range(16))
+        votes = tuple(Vote(numbered(n), numbered(n + 1), name) for n in range(VOTES_MAX))
+        label = LABEL.evolve(record=evolve(LABEL.record, members=members, ancestry=ancestry, votes=votes))
         slot = encode_slot(label)
         self.assertLessEqual(len(slot), SLOT_BYTES)
         self.assertEqual(0, len(slot) % PAGE_BYTES)
         self.assertEqual(label, decode_slot(slot))
 
     def test_too_many(self) -> None:
-        """More members, or a longer name, than there may be are our own mistake and never written."""
+        """More members or votes, or a longer name, than there may be are our own mistake and never written."""
         many = tuple(MemberEntry(numbered(0), numbered(0), n, "") for n in range(MEMBERS_MAX + 1))
         long = (MemberEntry(numbered(0), numbered(0), 0, "ä" * (NAME_BYTES_MAX // 2) + "b"),)
         for members in (many, long):
             with self.assertRaises(AssertionError):
                 encode_slot(LABEL.evolve(record=evolve(LABEL.record, members=members)))
+        votes = tuple(Vote(numbered(0), numbered(0), "") for _ in range(VOTES_MAX + 1))
+        short = (Vote(numbered(0), b"", ""),)
+        for bad in (votes, short):
+            with self.assertRaises(AssertionError):
+                encode_slot(LABEL.evolve(record=evolve(LABEL.record, votes=bad)))
 
 
 class DamagedSlotTests(SynchronousTestCase):
@@ -199,7 +211,7 @@ class DamagedSlotTests(SynchronousTestCase):
 
     def test_unknown_version(self) -> None:
         """A later format version is refused by name and not guessed at."""
-        self.assertIn("version 2", self.refused(sealed(LABEL_BYTES, 8, b"\x02\x00")))
+        self.assertIn("version 3", self.refused(sealed(LABEL_BYTES, 8, b"\x03\x00")))
 
     def test_unknown_incompatible_feature(self) -> None:
         """A feature without which the media cannot be understood is refused."""
