@@ -151,6 +151,7 @@ def _below(tree: StatusTree, guides: _Guides) -> list[tuple[str, str]]:
     said = []
     if tree.reason:
         said.append((printable(tree.reason), ""))
+    said.extend((sentence, "dim") for sentence in _ownership(tree))
     if tree.children and is_storage(tree) and tree.health is not Health.HEALTHY:
         facts = []
         if tree.health is Health.DEGRADED:
@@ -168,6 +169,24 @@ def _below(tree: StatusTree, guides: _Guides) -> list[tuple[str, str]]:
     if tree.resync is not None:
         said.extend(_progress(tree.resync, tree.reason, guides))
     return said
+
+
+def _ownership(tree: StatusTree) -> list[str]:
+    """Whose it is, where that is not simply this daemon's: the words are those of the mirror's C{detail}."""
+    role, owner = tree.detail.get("role"), tree.detail.get("owner")
+    votes, needed = tree.detail.get("votes"), tree.detail.get("quorum")
+    facts = []
+    if role == "standby":
+        facts.append(
+            f"standby; {printable(str(owner))} is the owner" if owner else "standby; nobody is the owner now"
+        )
+    if isinstance(votes, list) and len(votes) > 1:
+        names = [printable(str(vote.get("name"))) for vote in votes if isinstance(vote, dict)]
+        granted = [isinstance(vote, dict) and vote.get("granted") is True for vote in votes]
+        missing = [name for name, has in zip(names, granted, strict=False) if not has]
+        if role != "standby" and missing:
+            facts.append(f"{sum(granted)} of {len(votes)} votes, {needed} needed; not {', '.join(missing)}")
+    return facts
 
 
 def _progress(resync: ResyncProgress, reason: str, guides: _Guides) -> Iterator[tuple[str, str]]:

@@ -23,7 +23,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
-from dst.errors import ConfigurationError, DSTError, InvalidRequest, NotFound, NotSupported
+from dst.errors import ConfigurationError, DSTError, InvalidRequest, NotFound
 from dst.interfaces import IClusterAdmin
 from dst.status import Health, MemberState, StatusTree
 from dst.testing.specimen import WAIT_STEPS_MAX, conformance_tests

@@ -13,7 +13,7 @@ from attrs import Factory, define, evolve
 from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
-from dst.errors import ConfigurationError, DSTError, InvalidRequest, NotFound, NotSupported
+from dst.errors import ConfigurationError, DSTError, InvalidRequest, NotFound
 from dst.explaining import Explanation, ResyncRecord
 from dst.explaining_trees import explain_tree
 from dst.interfaces import IClusterAdmin
@@ -182,7 +182,7 @@ class FakeAdmin:
         def act() -> None:
             self._storage(storage)
             if storage not in self.owned_elsewhere:
-                raise NotSupported(f"{storage!r} has one configured owner, this daemon")
+                raise InvalidRequest(f"{storage!r} is served by this daemon already")
             self.owned_elsewhere.discard(storage)
 
         return self._answer(act)

@@ -196,10 +196,10 @@ class StorageCommandTests(CommandCase):
         self.assertIn("'vol' was not taken over in 3 s; the daemon goes on trying", result.stderr)
 
     def test_take_over_refused(self) -> None:
-        """A storage with one configured owner cannot be taken over."""
+        """A storage that is served here already cannot be taken over."""
         result = self.dst("storage", "take-over", "vol")
         self.assertEqual((1, ""), (result.exit_code, result.stdout))
-        self.assertIn("error: 'vol' has one configured owner", result.stderr)
+        self.assertIn("error: 'vol' is served by this daemon already", result.stderr)
 
     def test_resolve(self) -> None:
         """It shows what stands against what, asks, and does it."""

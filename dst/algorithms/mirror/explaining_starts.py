@@ -10,9 +10,9 @@ from attrs import evolve, frozen
 
 from dst.algorithms.explained import identity_in_words, record_in_words
 from dst.algorithms.mirror.explaining_members import SETTLE_S
+from dst.algorithms.mirror.explaining_votes import votes_in_words
 from dst.explaining import Explanation
 from dst.explaining_trees import NOBODY
-from dst.label.verdict import AssemblyStep
 
 if TYPE_CHECKING:
     from dst.algorithms.mirror.mirror import Mirror
@@ -40,6 +40,38 @@ _GOES_ON = "the start goes on by itself"
 _SERVES = "it is taken over and served"
 
 STARTS: dict[str, StartWords] = {
+    # may it be claimed?
+    "claim": StartWords("its nodes are claimed, and it is served"),
+    "no-quorum": StartWords(
+        "it is claimed and served",
+        "enough of the votes can be reached",
+        (
+            "bring back the nodes that vote, or look at the network to them; nothing is lost",
+            "a minority is never served: the majority may be served by another daemon",
+        ),
+    ),
+    "owned-elsewhere": StartWords(
+        "it is asked again every second, and claimed when the owner has released it or its lease is over",
+        "the owner stops, or cannot be heard by its nodes",
+        (
+            "nothing has to be done: the owner serves it",
+            "`dst storage take-over {storage}` asks the owner to hand it over to this daemon: operations wait for a "
+            "moment, nothing is lost",
+        ),
+    ),
+    "standing-by": StartWords(
+        "it is taken over and served here when this daemon has waited long enough for the owner",
+        "",
+        ("`dst storage take-over {storage}` does not wait",),
+    ),
+    "handed-over": StartWords(
+        "the daemon that has asked for it takes it; if it does not, this one claims it again",
+        "",
+        ("`dst storage take-over {storage}` takes it back",),
+    ),
+    "lost-quorum": StartWords("it is claimed again", "enough of the votes can be reached"),
+    "claim-again": StartWords("it is claimed again with a higher number"),
+    # how does it start?
     "no-member-yet": StartWords(
         _GOES_ON, "a member can be read", ("look why none of the members can be reached: below",)
     ),
@@ -104,22 +136,23 @@ STARTS: dict[str, StartWords] = {
     "some-sources-retained": StartWords(_SERVES),
     "sources-lost-cache": StartWords(_SERVES),
 }
-"""Assembly row -> what follows."""
+"""Claim row or assembly row -> what follows."""
 
 _BY_STEP = {
-    AssemblyStep.WAIT: StartWords(_GOES_ON, "what the sentence above names has come"),
-    AssemblyStep.ASK: StartWords(NOBODY, "a person decides", ("the sentence above says what has to be decided",)),
-    AssemblyStep.INITIALISE: StartWords("a new storage is made"),
-    AssemblyStep.SERVE: StartWords(_SERVES),
+    "WAIT": StartWords(_GOES_ON, "what the sentence above names has come"),
+    "ASK": StartWords(NOBODY, "a person decides", ("the sentence above says what has to be decided",)),
+    "INITIALISE": StartWords("a new storage is made"),
+    "SERVE": StartWords(_SERVES),
 }
 
 
 def explain_start(mirror: Mirror, explanation: Explanation) -> Explanation:
     """C{explanation} of a mirror that does not serve, with why and what comes."""
     starter = mirror.starter
-    verdict = starter.verdict if starter is not None else None
     evidence = _evidence(mirror, starter)
-    if starter is None or verdict is None:
+    decided = [] if starter is None else [each for each in (starter.verdict, starter.claim_verdict) if each]
+    verdict = next((each for each in decided if each.reason and each.reason == mirror.reason), None)
+    if starter is None or not decided:
         return evolve(
             explanation,
             evidence=evidence,
@@ -127,10 +160,25 @@ def explain_start(mirror: Mirror, explanation: Explanation) -> Explanation:
             condition="" if starter is not None else "its members have been opened",
             within_s=SETTLE_S,
         )
-    words = STARTS.get(verdict.row) or _BY_STEP[verdict.step]
+    if verdict is None:
+        return evolve(
+            explanation,
+            evidence=evidence,
+            next_step="the start is tried again every second",
+            condition="what the sentence above names has ended",
+            within_s=SETTLE_S,
+            advice=("the sentence above says what is in its way",),
+        )
+    words = STARTS.get(verdict.row) or _BY_STEP.get(verdict.step.name) or StartWords(_GOES_ON)
     within_s = SETTLE_S if words.next_step != NOBODY else None
     if verdict.row == "sources-may-come" and starter.wait_s_left is not None:
         within_s = starter.wait_s_left + 1.0
+    elif verdict.row == "owned-elsewhere":
+        within_s = mirror.options.lease_s + (mirror.options.takeover_s if mirror.options.standby else 0.0) + SETTLE_S
+    elif verdict.row == "standing-by":
+        within_s = mirror.options.takeover_s + SETTLE_S
+    elif verdict.row == "handed-over":
+        within_s = mirror.handed_s_left + SETTLE_S
     return evolve(
         explanation,
         row=verdict.row,
@@ -157,4 +205,4 @@ def _evidence(mirror: Mirror, starter: Starter | None) -> tuple[str, ...]:
     verdict = starter.verdict
     if verdict is not None and verdict.record is not None:
         facts.append(f"the newest record that was seen: {record_in_words(verdict.record)}")
-    return tuple(facts)
+    return (*facts, *votes_in_words(mirror))

@@ -136,6 +136,11 @@ class Mirror(ObservableNode):
         return self._freeze
 
     @property
+    def handed_s_left(self) -> float:
+        """How much longer the daemon that the storage was handed over to has the first claim on it."""
+        return max(0.0, self._handed_until - self.ownership.now()) if self._handed_to else 0.0
+
+    @property
     def nodes(self) -> Sequence[INode]:
         """The members' nodes, in the order in which they were given."""
         return [member.node for member in self.members if not member.removed]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from attrs import evolve
 
+from dst.algorithms.mirror.explaining_votes import ownership_facts
 from dst.algorithms.mirror.member import Member, members_in
 from dst.status import Health, LinkState, MemberState, StatusTree
 
@@ -35,6 +36,7 @@ class Telling:
             reason=self._reason(),
             since=self._mirror.since,
             size=self._mirror.geometry.size,
+            detail=ownership_facts(self._mirror),
             children=children,
         )
         serving = self._mirror.serving
@@ -44,6 +46,7 @@ class Telling:
         region_size = serving.label.region_size
         copies = sum(m.ready for m in members_in(self._mirror.members, configuration.in_sync & configuration.usable))
         detail: dict[str, object] = {
+            **tree.detail,
             "region_size": region_size,
             "hot_regions": len(serving.hot.regions),
             "unreconciled_regions": len(serving.hot.unreconciled),
