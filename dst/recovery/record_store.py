@@ -5,25 +5,21 @@ owner knows which members its last stable record named.
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Callable
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from twisted.internet.defer import Deferred, succeed
 
-from dst.errors import BadMedia, ConfigurationError, MediaError, NoSpace
+from dst.errors import BadMedia
 from dst.label.format import Label, decode_slot, encode_slot
+from dst.recovery.state_files import DirectoryFiles, IStateFiles
 
-__all__ = ["FileRecordStore", "IRecordStore", "NoRecordStore", "RunInThread"]
+__all__ = ["OWNER_BYTES", "IRecordStore", "NoRecordStore", "RecordStore"]
 
-_T = TypeVar("_T")
+OWNER_BYTES = 16
 
-
-class RunInThread(Protocol):
-    """Runs a callable that may block, off the reactor's thread; fires with what it returns."""
-
-    def __call__(self, work: Callable[[], _T]) -> Deferred[_T]: ...
+_OWNER = "owner"
 
 
 class IRecordStore(Protocol):
@@ -58,80 +54,54 @@ class NoRecordStore:
         return succeed(None)
 
 
-class FileRecordStore:
+class RecordStore:
     """
-    The label in a file, replaced as a whole.
+    The label, and who the owner is, in two state files.
     """
 
-    def __init__(self, path: str, run_in_thread: RunInThread) -> None:
-        self.path = path
-        self._run = run_in_thread
+    def __init__(
+        self, files: IStateFiles, name: str = "record", *, entropy: Callable[[int], bytes] = os.urandom
+    ) -> None:
+        """
+        @param name: of the file with the label.
+        @param entropy: what the owner's identity is made of, once.
+        """
+        self._files = files
+        self._name = name
+        self._entropy = entropy
 
     def load(self) -> Deferred[Label | None]:
         """See L{IRecordStore.load}."""
-        return self._run(self._load)
+        return self._files.load(self._name).addCallback(self._decode)
 
-    def _load(self) -> Label | None:
-        try:
-            with open(self.path, "rb") as file:
-                kept = file.read()
-        except FileNotFoundError:
+    def _decode(self, kept: bytes | None) -> Label | None:
+        if kept is None:
             return None
-        except OSError as error:
-            raise ConfigurationError(f"the storage's record {self.path} cannot be read: {error.strerror}") from error
         try:
             label = decode_slot(kept)
         except BadMedia as error:
-            raise BadMedia(
-                f"{self.path}: {error.message}; if every member is present the file may be deleted"
-            ) from error
+            raise self._damaged(self._name, error.message) from error
         if label is None:
-            raise BadMedia(f"{self.path} is not a storage's record; if every member is present it may be deleted")
+            raise self._damaged(self._name, "it is not a storage's record")
         return label
 
     def store(self, label: Label) -> Deferred[None]:
         """See L{IRecordStore.store}."""
-        slot = encode_slot(label)
-        return self._run(lambda: self._store(slot))
+        return self._files.store(self._name, encode_slot(label))
 
     def owner(self) -> Deferred[bytes | None]:
         """See L{IRecordStore.owner}."""
-        return self._run(self._owner)
+        return Deferred.fromCoroutine(self._owner())
 
-    def _owner(self) -> bytes:
-        path = os.path.join(os.path.dirname(self.path), "owner")
-        try:
-            with open(path, "rb") as file:
-                kept = file.read()
-        except FileNotFoundError:
-            kept = os.urandom(16)
-            self._replace(kept, path)
-        except OSError as error:
-            raise ConfigurationError(f"the owner's identity {path} cannot be read: {error.strerror}") from error
-        if len(kept) != 16:
-            raise BadMedia(
-                f"{path} is damaged: it has {len(kept)} bytes instead of 16; if every member is present it may be deleted"
-            )
+    async def _owner(self) -> bytes:
+        kept = await self._files.load(_OWNER)
+        if kept is None:
+            kept = self._entropy(OWNER_BYTES)
+            await self._files.store(_OWNER, kept)
+        if len(kept) != OWNER_BYTES:
+            raise self._damaged(_OWNER, f"it has {len(kept)} bytes instead of {OWNER_BYTES}")
         return kept
 
-    def _store(self, slot: bytes) -> None:
-        try:
-            self._replace(slot, self.path)
-        except OSError as error:
-            kind = NoSpace if error.errno in (errno.ENOSPC, errno.EDQUOT) else MediaError
-            raise kind(f"the storage's record {self.path} cannot be written: {error.strerror}") from error
-
-    def _replace(self, slot: bytes, path: str) -> None:
-        directory = os.path.dirname(path)
-        os.makedirs(directory, mode=0o700, exist_ok=True)
-        temporary = path + ".new"
-        with open(temporary, "wb") as file:
-            file.write(slot)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    def _damaged(self, name: str, why: str) -> BadMedia:
+        where = self._files.path(name) if isinstance(self._files, DirectoryFiles) else name
+        return BadMedia(f"{where} is damaged: {why}; if every member is present the file may be deleted")

@@ -15,7 +15,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dst.errors import BadMedia, ConfigurationError, MediaError
 from dst.label.format import Label
-from dst.recovery.record_store import FileRecordStore, NoRecordStore
+from dst.recovery.record_store import NoRecordStore, RecordStore
+from dst.recovery.state_files import DirectoryFiles
 from test.label.examples import LABEL
 
 NEXT = LABEL.evolve(record=evolve(LABEL.record, sequence=6))
@@ -25,14 +26,17 @@ class PowerCut(Exception):
     """The process is gone at this step."""
 
 
-class FileRecordStoreTests(SynchronousTestCase):
+class RecordStoreTests(SynchronousTestCase):
     """The owner's record in a file."""
 
     def setUp(self) -> None:
         self.directory = self.mktemp()
         self.path = os.path.join(self.directory, "record")
         self.jobs = 0
-        self.store = FileRecordStore(self.path, self.run_now)
+        self.store = self.make()
+
+    def make(self) -> RecordStore:
+        return RecordStore(DirectoryFiles(self.directory, self.run_now))
 
     def run_now(self, work: Callable[[], Any]) -> Deferred[Any]:
         self.jobs += 1
@@ -56,7 +60,7 @@ class FileRecordStoreTests(SynchronousTestCase):
         """What was kept last is loaded, by another store too; the directory is made when it is needed."""
         for label in (LABEL, NEXT):
             self.keep(label)
-            self.assertEqual(label, self.successResultOf(FileRecordStore(self.path, self.run_now).load()))
+            self.assertEqual(label, self.successResultOf(self.make().load()))
 
     def test_private(self) -> None:
         """Nobody else may look into a directory that the store makes."""
@@ -71,7 +75,7 @@ class FileRecordStoreTests(SynchronousTestCase):
             waiting.append(work)
             return Deferred()
 
-        store = FileRecordStore(self.path, later)
+        store = RecordStore(DirectoryFiles(self.directory, later))
         self.assertNoResult(store.store(LABEL))
         self.assertNoResult(store.load())
         self.assertFalse(os.path.exists(self.directory))
@@ -179,7 +183,7 @@ class UnwritableTests(SynchronousTestCase):
         path = self.mktemp()
         with open(path, "w"):
             pass
-        store = FileRecordStore(os.path.join(path, "below", "record"), lambda work: maybeDeferred(work))
+        store = RecordStore(DirectoryFiles(os.path.join(path, "below"), lambda work: maybeDeferred(work)))
         error = self.failureResultOf(store.store(LABEL), MediaError).value
         self.assertIn(path, str(error))
 

@@ -4,12 +4,9 @@ The mirror as a plugin: its options, checked.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, TypeVar, cast
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from twisted.internet.defer import Deferred
-from twisted.internet.threads import deferToThreadPool
 from zope.interface import implementer
 
 from dst.algorithms.mirror.mirror import Mirror
@@ -20,15 +17,14 @@ from dst.interfaces import IAlgorithm, IAlgorithmProvider, INode
 from dst.label.format import MEMBERS_MAX, VOTES_MAX
 from dst.label.votes import valid_quorum
 from dst.label.zone import REGION_BYTES_MIN
-from dst.recovery.record_store import FileRecordStore, IRecordStore, NoRecordStore
+from dst.recovery.record_store import IRecordStore, NoRecordStore, RecordStore
+from dst.recovery.state_files import state_files
 from dst.surroundings import surroundings_of
 
 if TYPE_CHECKING:
-    from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
+    from twisted.internet.interfaces import IReactorTime
 
 __all__ = ["MirrorProvider", "record_store"]
-
-_T = TypeVar("_T")
 
 _VOTES = ("owner", "members")
 
@@ -40,12 +36,7 @@ def record_store(reactor: IReactorTime, state_dir: str | None) -> IRecordStore:
     """Where the owner of a storage keeps its record."""
     if state_dir is None:
         return NoRecordStore()
-    threads = cast("IReactorFromThreads", reactor)
-
-    def run_in_thread(work: Callable[[], _T]) -> Deferred[_T]:
-        return deferToThreadPool(threads, threads.getThreadPool(), work)  # type: ignore[attr-defined]
-
-    return FileRecordStore(os.path.join(state_dir, "record"), run_in_thread)
+    return RecordStore(state_files(reactor, state_dir), entropy=surroundings_of(reactor).entropy)
 
 
 @implementer(IAlgorithmProvider)

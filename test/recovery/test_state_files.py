@@ -1,0 +1,171 @@
+"""
+Tests of L{dst.recovery.state_files}: plain files below the test's own directory; nothing runs in a thread.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
+
+from dst.errors import BadMedia, ConfigurationError, MediaError, NoSpace
+from dst.recovery.state_files import FILE_BYTES_MAX, DirectoryFiles, IStateFiles, MemoryFiles, state_files
+from dst.surroundings import ISurroundings
+
+
+class PowerCut(Exception):
+    """The process is gone at this step."""
+
+
+def now(work: Callable[[], Any]) -> Deferred[Any]:
+    return maybeDeferred(work)
+
+
+class Contract:
+    """What every kind of state files does."""
+
+    def make(self) -> IStateFiles:
+        raise NotImplementedError
+
+    def test_nothing(self) -> None:
+        """Where nothing was stored there is nothing, and nothing can be deleted."""
+        files = self.make()
+        self.assertIs(None, self.successResultOf(files.load("a")))  # type: ignore[attr-defined]
+        self.successResultOf(files.delete("a"))  # type: ignore[attr-defined]
+
+    def test_round_trip(self) -> None:
+        """What was stored last is loaded, under its own name only, the empty string too."""
+        files = self.make()
+        for content in (b"first", b"second", b""):
+            self.successResultOf(files.store("a", content))  # type: ignore[attr-defined]
+            self.assertEqual(content, self.successResultOf(files.load("a")))  # type: ignore[attr-defined]
+        self.assertIs(None, self.successResultOf(files.load("b")))  # type: ignore[attr-defined]
+
+    def test_delete(self) -> None:
+        """What was deleted is not there, the others are."""
+        files = self.make()
+        for name in ("a", "b"):
+            self.successResultOf(files.store(name, b"x"))  # type: ignore[attr-defined]
+        self.successResultOf(files.delete("a"))  # type: ignore[attr-defined]
+        self.assertIs(None, self.successResultOf(files.load("a")))  # type: ignore[attr-defined]
+        self.assertEqual(b"x", self.successResultOf(files.load("b")))  # type: ignore[attr-defined]
+
+
+class MemoryFilesTests(Contract, SynchronousTestCase):
+    """In memory."""
+
+    def make(self) -> IStateFiles:
+        return MemoryFiles()
+
+    def test_broken(self) -> None:
+        """Every operation fails as it is told to, and what was there stays."""
+        files = MemoryFiles()
+        self.successResultOf(files.store("a", b"x"))
+        files.broken = NoSpace("full")
+        for failing in (files.load("a"), files.store("a", b"y"), files.delete("a")):
+            self.failureResultOf(failing, NoSpace)
+        self.assertEqual({"a": b"x"}, files.files)
+
+
+class DirectoryFilesTests(Contract, SynchronousTestCase):
+    """In a directory."""
+
+    def setUp(self) -> None:
+        self.directory = os.path.join(self.mktemp(), "below")
+
+    def make(self) -> IStateFiles:
+        return DirectoryFiles(self.directory, now)
+
+    def test_killed_at_every_step(self) -> None:
+        """Killed at any system call of a deletion or replacement, the old content is there or the new state."""
+        for call in ("open", "fsync", "replace", "unlink"):
+            files = self.make()
+            self.successResultOf(files.store("a", b"old"))
+
+            def die(*_: object, **__: object) -> None:
+                raise PowerCut
+
+            patch = self.patch(os, call, die)
+            for changing in (files.store("a", b"new"), files.delete("a")):
+                changing.addErrback(lambda failure: failure.trap(PowerCut))
+            patch.restore()
+            self.assertIn(self.successResultOf(files.load("a")), (b"old", b"new", None))
+
+    def test_deletion_is_durable(self) -> None:
+        """The directory is synced after a file was removed from it."""
+        files = self.make()
+        self.successResultOf(files.store("a", b"x"))
+        synced: list[str] = []
+        real = os.fsync
+
+        def note(handle: int) -> None:
+            synced.append(os.readlink(f"/proc/self/fd/{handle}"))
+            real(handle)
+
+        self.patch(os, "fsync", note)
+        self.successResultOf(files.delete("a"))
+        self.assertEqual([os.path.abspath(self.directory)], synced)
+
+    def test_too_large(self) -> None:
+        """A file larger than anything that is stored here is refused and not read into memory."""
+        os.makedirs(self.directory)
+        with open(os.path.join(self.directory, "a"), "wb") as file:
+            file.truncate(FILE_BYTES_MAX + 1)
+        self.failureResultOf(self.make().load("a"), BadMedia)
+
+    def test_unreadable(self) -> None:
+        """What cannot be read is an error, not a file that is missing."""
+        os.makedirs(os.path.join(self.directory, "a"))
+        error = self.failureResultOf(self.make().load("a"), ConfigurationError).value
+        self.assertIn(os.path.join(self.directory, "a"), error.message)
+
+    def test_no_space(self) -> None:
+        """A full disk is told as one, any other error of the system as the media's; the sentence has the path."""
+        for number, kind in ((errno.ENOSPC, NoSpace), (errno.EDQUOT, NoSpace), (errno.EIO, MediaError)):
+
+            def fail(*_: object, number: int = number) -> None:
+                raise OSError(number, os.strerror(number))
+
+            patch = self.patch(os, "fsync", fail)
+            error = self.failureResultOf(self.make().store("a", b"x"), kind).value
+            patch.restore()
+            self.assertIn(os.path.join(self.directory, "a"), error.message)
+
+    def test_plain_names(self) -> None:
+        """A name that would lead somewhere else is our own mistake."""
+        files = self.make()
+        for name in ("", "..", "a/b", "a.new"):
+            self.assertRaises(AssertionError, files.load, name)
+
+
+@implementer(ISurroundings)
+class Elsewhere(Clock):
+    """A reactor of another world."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made: dict[str, MemoryFiles] = {}
+
+    def state_files(self, directory: str) -> IStateFiles:
+        return self.made.setdefault(directory, MemoryFiles())
+
+
+class StateFilesTests(SynchronousTestCase):
+    """Where the files of a reactor's world are."""
+
+    def test_simulated(self) -> None:
+        """A reactor that has files of its own is asked for them."""
+        reactor = Elsewhere()
+        files = state_files(reactor, "/state")
+        self.successResultOf(files.store("a", b"x"))
+        self.assertEqual({"a": b"x"}, reactor.made["/state"].files)
+
+    def test_real(self) -> None:
+        """Any other reactor's are in the file system."""
+        self.assertIsInstance(state_files(Clock(), "/state"), DirectoryFiles)
