@@ -17,13 +17,14 @@ from dst.words import size_in_words
 
 __all__ = [
     "CARRIED",
-    "NODE_BACK_S_MAX",
     "NOBODY",
+    "NODE_BACK_S_MAX",
     "carry",
     "explain_node",
     "explain_tree",
     "explained_status",
     "from_below",
+    "summary_of",
 ]
 
 CARRIED = "explained"
@@ -81,7 +82,7 @@ def explain_tree(tree: StatusTree) -> Explanation:
         health=tree.health,
         state=tree.state,
         since=tree.since,
-        summary=_summary(tree),
+        summary=summary_of(tree),
         evidence=_evidence(tree),
         children=children,
     )
@@ -127,7 +128,8 @@ def _is_well(explanation: Explanation) -> bool:
     return explanation.health is Health.HEALTHY and not explanation.next_step
 
 
-def _summary(tree: StatusTree) -> str:
+def summary_of(tree: StatusTree) -> str:
+    """How it is and why, in one sentence."""
     word = tree.state
     if tree.state not in _MEMBER_STATES and tree.children and tree.kind not in _NODE_KINDS:
         word = tree.health.value

@@ -10,7 +10,7 @@ from attrs import evolve
 
 from dst.algorithms.explained import advice_for, identity_in_words, label_in_words
 from dst.explaining import Explanation
-from dst.explaining_trees import NOBODY, NODE_BACK_S_MAX, explain_node, explain_tree, from_below
+from dst.explaining_trees import NOBODY, NODE_BACK_S_MAX, explain_node, explain_tree, from_below, summary_of
 from dst.status import Health, LinkState, StatusTree
 
 if TYPE_CHECKING:
@@ -31,7 +31,9 @@ def explain_joined(storage: PlacedStorage) -> Explanation:
     ]
     if storage.known_label is not None:
         evidence.append(f"its identity is {identity_in_words(storage.known_label.storage_id)}")
-    explanation = evolve(explain_tree(evolve(tree, children=())), evidence=tuple(evidence), children=members)
+    explanation = evolve(
+        explain_tree(evolve(tree, children=())), summary=summary_of(tree), evidence=tuple(evidence), children=members
+    )
     if tree.health is Health.HEALTHY:
         return evolve(explanation, next_step="", condition="", within_s=None)
     if storage.link is LinkState.CLOSED:

@@ -16,7 +16,7 @@ from dst.algorithms.mirror.explaining_starts import explain_start
 from dst.algorithms.mirror.explaining_votes import votes_in_words
 from dst.algorithms.mirror.member import members_in
 from dst.explaining import Explanation
-from dst.explaining_trees import NOBODY, explain_tree, from_below
+from dst.explaining_trees import NOBODY, explain_tree, from_below, summary_of
 from dst.label.votes import needed
 from dst.status import Health, LinkState, StatusTree
 
@@ -42,7 +42,9 @@ class Explaining:
         children = tuple(
             self._members.explain(member, child) for member, child in zip(members, tree.children, strict=True)
         )
-        explanation = evolve(explain_tree(evolve(tree, children=())), evidence=(), children=children)
+        explanation = evolve(
+            explain_tree(evolve(tree, children=())), summary=summary_of(tree), evidence=(), children=children
+        )
         serving = mirror.serving
         if mirror.link is LinkState.CLOSED:
             return evolve(

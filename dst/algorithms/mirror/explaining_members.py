@@ -11,6 +11,7 @@ from attrs import evolve
 from dst.algorithms.explained import advice_for, identity_in_words, label_in_words
 from dst.explaining import Explanation
 from dst.explaining_trees import NOBODY, NODE_BACK_S_MAX, explain_node
+from dst.label.format import FoundLabel
 from dst.status import Health, MemberState, StatusTree, worst_health
 from dst.words import duration_in_words, rate_in_words, size_in_words
 
@@ -72,8 +73,10 @@ class MembersExplained:
     def _evidence(self, member: Member, tree: StatusTree) -> tuple[str, ...]:
         serving = self._mirror.serving
         facts = [f"its node is {member.node.link.value}" + (f": {member.node.reason}" if member.node.reason else "")]
-        if member.found is not None:
-            facts.append(label_in_words(member.found, serving.label if serving is not None else None))
+        written = member.labels.label if member.labels is not None else None
+        found = FoundLabel(written) if written is not None else member.found
+        if found is not None:
+            facts.append(label_in_words(found, serving.label if serving is not None else None))
         if member.incarnation and member.node.incarnation and member.incarnation != member.node.incarnation:
             facts.append(
                 f"its incarnation is {identity_in_words(member.node.incarnation)} and was "
@@ -116,7 +119,8 @@ class MembersExplained:
             left_s = seconds_until(member.grace, self._mirror.clock)
             return evolve(
                 explanation,
-                next_step="it leaves, and operations go on without it; if it is back before, nothing has happened",
+                next_step=f"it leaves in {left_s:.1f} s, and operations go on without it; if it is back before, "
+                "nothing has happened",
                 condition="",
                 within_s=left_s + SETTLE_S,
             )

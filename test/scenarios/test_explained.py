@@ -1,0 +1,225 @@
+"""
+Every state that a random life reaches and that is not healthy is explained, and what the explanation says will
+happen does happen, in the time it says, if nothing new goes wrong.
+"""
+
+from __future__ import annotations
+
+import re
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from dst.explaining import Explanation
+from dst.explaining_trees import NOBODY
+from dst.status import Health, LinkState
+from test.scenarios.walk import Walk
+from test.scenarios.world import World, Wrong
+
+SEEDS = 20
+"""For each width."""
+
+STEPS = 100
+SAMPLE_EVERY = 7
+"""Steps between two predictions that are waited for; the life goes on afterwards."""
+
+UNKNOWN_S = 60.0
+"""How long something may take whose time the explanation does not know; it must happen all the same."""
+
+SLACK_S = 0.1
+LOOK_S = 0.02
+
+
+def by_path(explanation: Explanation, above: str = "") -> dict[str, Explanation]:
+    """Every explanation in the tree by where it stands."""
+    path = f"{above}/{explanation.name}"
+    found = {path: explanation}
+    for child in explanation.children:
+        found.update(by_path(child, path))
+    return found
+
+
+def is_well(each: Explanation) -> bool:
+    """Nothing is about to happen, and nothing needs to."""
+    return each.health is Health.HEALTHY and not each.next_step
+
+
+def what(each: Explanation) -> tuple[str, str, str]:
+    """What an explanation is about, without its numbers."""
+    return (each.state, each.row, re.sub(r"[0-9.]+", "", each.next_step + each.condition))
+
+
+def explained(world: World) -> dict[str, Explanation]:
+    """The explanations now."""
+    assert world.mirror is not None
+    return by_path(world.mirror.explain())
+
+
+def check_complete(world: World) -> int:
+    """
+    Everything that is not healthy has all that an explanation needs.
+
+    @return: how many were not.
+    """
+    troubled = 0
+    for path, each in explained(world).items():
+        if each.health is not Health.HEALTHY:
+            troubled += 1
+            if not each.summary or not each.next_step or not each.evidence:
+                raise Wrong(f"{path} is {each.health.value} and not explained: {each}")
+        if each.next_step == NOBODY and not each.advice:
+            raise Wrong(f"{path}: nothing is done without a person, who is not told what: {each}")
+    return troubled
+
+
+def check_comes_true(world: World) -> int:
+    """
+    No more faults: each next step is taken within its time, and what needs a person stays as it is.
+
+    @return: how many predictions there were.
+    """
+    world.heal()
+    for _ in range(3):
+        world.clock.advance(0)  # who is told of the nodes looks at them
+    begin = explained(world)
+    waiting = {path: each for path, each in begin.items() if not is_well(each) and each.next_step != NOBODY}
+    by_hand = {path: each for path, each in begin.items() if each.next_step == NOBODY}
+    passed = 0.0
+    count = len(waiting)
+    while waiting:
+        now = explained(world)
+        for path, each in list(waiting.items()):
+            if is_well(now[path]) or what(now[path]) != what(each):
+                del waiting[path]
+                continue
+            limit_s = UNKNOWN_S if each.within_s is None else each.within_s
+            if passed > limit_s + SLACK_S:
+                raise Wrong(f"{path}: after {passed:.2f} s it still says what it said: {each} ({world.describe()})")
+        for path, each in by_hand.items():
+            if what(now[path]) != what(each) and not path.count("/") == 1:
+                raise Wrong(f"{path}: without a person it became {now[path]} from {each}")
+        world.advance(LOOK_S)
+        passed += LOOK_S
+    return count
+
+
+class ExplainedTests(SynchronousTestCase):
+    """Random lives, looked at while they are lived."""
+
+    def lives(self, first: int, members: int) -> None:
+        """Every seed, named in the message of the one that fails."""
+        troubled = predictions = 0
+        for seed in range(first, first + SEEDS):
+            walk = Walk(seed, members)
+            world = walk.world
+            world.start_owner()
+            try:
+                for n in range(STEPS):
+                    walk.step()
+                    world.clock.advance(0)
+                    if world.mirror is not None and world.mirror.link is not LinkState.CLOSED:
+                        troubled += check_complete(world)
+                        if n % SAMPLE_EVERY == SAMPLE_EVERY - 1:
+                            predictions += check_comes_true(world)
+            except BaseException as error:
+                raise AssertionError(f"seed {seed} with {members} members: {error}") from error
+            finally:
+                world.end()
+        self.assertGreater(troubled, 100, "too little went wrong to prove anything")
+        self.assertGreater(predictions, 20, "too little was predicted to prove anything")
+
+    def test_two_members(self) -> None:
+        """Mirrors of two."""
+        self.lives(300, 2)
+
+    def test_three_members(self) -> None:
+        """Mirrors of three."""
+        self.lives(700, 3)
+
+
+class PredictionTests(SynchronousTestCase):
+    """Single predictions, to the moment."""
+
+    def setUp(self) -> None:
+        """Three members in sync."""
+        self.world = World(3, seed=1)
+        self.addCleanup(self.world.end)
+        self.world.start_owner()
+        self.until_healthy()
+
+    def until_healthy(self) -> None:
+        self.world.until("healthy", lambda: self.explained().health is Health.HEALTHY)
+
+    def explained(self, name: str = "vol") -> Explanation:
+        assert self.world.mirror is not None
+        return next(each for each in self.world.mirror.explain().walk() if each.name == name)
+
+    def test_healthy(self) -> None:
+        """Of what is healthy it is said what it is, who has it, and that nothing is about to happen."""
+        explanation = self.explained()
+        self.assertEqual("vol is healthy", explanation.summary)
+        self.assertEqual(("", "", ()), (explanation.next_step, explanation.condition, explanation.advice))
+        self.assertIn("in sync n0, n1, n2", " ".join(explanation.evidence))
+
+    def test_interrupted(self) -> None:
+        """A member that is interrupted leaves at the time that is said, not before."""
+        self.world.nodes[1].pull(LinkState.INTERRUPTED)
+        self.world.advance(0.5)
+        explanation = self.explained("n1")
+        self.assertIn("it leaves in 0.5 s", explanation.next_step)
+        self.world.advance(0.4)
+        self.assertEqual("in-sync", self.explained("n1").state)
+        self.world.advance(0.2)
+        self.assertEqual("absent", self.explained("n1").state)
+
+    def test_absent(self) -> None:
+        """A member that is away: the storage says who and what it waits for, and how much may still be lost."""
+        self.world.nodes[2].pull()
+        self.world.advance(0.1)
+        explanation = self.explained()
+        self.assertIs(Health.DEGRADED, explanation.health)
+        self.assertIn("n2", explanation.condition)
+        self.assertIn("1 more can be lost", " ".join(explanation.advice))
+        self.world.heal()
+        self.until_healthy()
+
+    def test_suspended(self) -> None:
+        """Only a person resumes a member, and is told how."""
+        assert self.world.mirror is not None
+        self.world.wait_for(self.world.mirror.suspend("n0"))
+        self.world.advance(0.1)
+        member = self.explained("n0")
+        self.assertEqual(NOBODY, member.next_step)
+        self.assertIn("`dst resume vol n0`", member.advice[0])
+        self.assertEqual(NOBODY, self.explained().next_step)
+
+    def test_last_copy_away(self) -> None:
+        """A frozen storage names the copies that end it."""
+        for node in self.world.nodes:
+            node.pull()
+        self.world.advance(2.0)
+        explanation = self.explained()
+        self.assertIs(Health.FROZEN, explanation.health)
+        self.assertIn("none is lost", " ".join(explanation.evidence))
+        self.assertIn("can be reached", explanation.condition)
+        self.world.heal()
+        self.until_healthy()
+
+    def test_start_waits_for_the_latest(self) -> None:
+        """A start that waits for the latest data names the row, who has it, and what forcing costs."""
+        world = self.world
+        world.nodes[0].pull()
+        world.advance(0.1)
+        done = world.write(0, 8)
+        assert done is not None
+        world.wait_for(done)
+        world.crash_owner()
+        world.plugged = [True, False, False]
+        world.start_owner()
+        world.advance(2.0)
+        explanation = self.explained()
+        self.assertEqual("latest-data-away", explanation.row)
+        self.assertIn("n1, n2", explanation.summary)
+        self.assertIn("lost", " ".join(explanation.advice))
+        self.assertIn("`dst mark-clean vol NODE`", " ".join(explanation.advice))
+        world.heal()
+        world.until("serving", lambda: self.explained().state == "ready", explanation.within_s or 0)
