@@ -146,6 +146,7 @@ class Witnesses:
         self._record = record
         self._votes_changed = votes_changed
         self._entropy = entropy
+        self._admitted: set[Witness] = set()
         self._stopped = False
 
     def consider_all(self) -> None:
@@ -157,9 +158,10 @@ class Witnesses:
         """Something about C{witness} has changed."""
         if not witness.ready:
             witness.found, witness.reason = None, witness.node.reason
+            self._admitted.discard(witness)
             return
-        admitted = witness.granted and witness.found is not None and not witness.reason
-        if self._stopped or witness.busy or witness.retry is not None or admitted:
+        current = witness.granted and witness in self._admitted and not witness.reason
+        if self._stopped or witness.busy or witness.retry is not None or current:
             return
         witness.busy = True
         Deferred.fromCoroutine(self._admit(witness)).addErrback(
@@ -167,9 +169,11 @@ class Witnesses:
         )
 
     async def _admit(self, witness: Witness) -> None:
+        self._admitted.discard(witness)
         try:
             await self._ownership.admit(witness)
             await witness.admit(self._storage, self._record(), lambda: self._entropy(16))
+            self._admitted.add(witness)
         except DSTError as error:
             witness.found, witness.reason = None, str(error)
             if not self._stopped:
@@ -184,6 +188,7 @@ class Witnesses:
         for witness in self._witnesses:
             if witness is holder:
                 witness.found, witness.reason = None, "it was claimed by another daemon"
+                self._admitted.discard(witness)
                 self.consider(witness)
 
     def _again(self, witness: Witness) -> None:
