@@ -108,10 +108,12 @@ class Cluster:
         *,
         admin_site: Callable[[IClusterAdmin], AdminSite] | None = None,
         failed: Callable[[Failure], None] | None = None,
+        make_state_dir: Callable[[str], StateDir] = StateDir,
     ) -> None:
         """
         @param admin_site: makes what is served at the topology's C{admin} endpoint.
         @param failed: told why a start that C{service.startService} began has failed.
+        @param make_state_dir: the directory at a path, for one process at a time.
         @raise ConfigurationError: a device cannot be made as the topology says.
         """
         self._reactor = reactor
@@ -120,7 +122,7 @@ class Cluster:
         self._admin_site = admin_site
         self._state_dir: StateDir | None = None
         if topology.daemon.state_dir is not None:
-            self._state_dir = StateDir(_path(topology.daemon.state_dir, topology.base_dir))
+            self._state_dir = make_state_dir(_path(topology.daemon.state_dir, topology.base_dir))
         self.devices = build(topology, reactor, providers, self._storage_dir)
         self.exports = NamedExports(topology.exports, self.devices.by_name)
         self.admin: IClusterAdmin = ClusterAdmin(reactor, topology, self.devices, providers)
