@@ -262,7 +262,10 @@ class IFenced(Interface):
         """Count the lease from now on, if the last claim granted through this object still stands."""
 
     def release() -> Deferred[Promise]:
-        """Give the claim back: whoever claims next need not wait.  What is asked for under it later is refused."""
+        """
+        Give the claim back: whoever claims next need not wait.  What is asked for under it later is refused; what is
+        asked of this node object goes under no claim from then on.
+        """
 
     def want(name: str) -> Deferred[Promise]:
         """Ask whoever has it to hand the storage over to the daemon C{name}; forgotten after 15 s."""

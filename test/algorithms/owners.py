@@ -89,6 +89,10 @@ class Link(FaultyDevice):
         self.keeper = keeper
         self.fence = keeper.fence
 
+    def go_on(self) -> None:
+        """A disk that hung does not any more; C{release} is about claims here."""
+        FaultyDevice.release(self)
+
     def _told(self, what: Callable[[], None]) -> Deferred[Promise]:
         if not self.usable or not self._plugged:
             return fail(self.unavailable())
@@ -121,6 +125,7 @@ class Link(FaultyDevice):
         def decide() -> None:
             if self.keeper.claim == self.executor.claim_now:
                 self.keeper.released = True
+            self.executor.claim_now = NO_CLAIM
 
         return self._told(decide)
 

@@ -83,6 +83,7 @@ class DataPath:
         self.hot: HotSet
         self._in_flight: dict[Operation, None] = {}
         self._unsent: list[Operation] = []
+        self._for_copies: list[Operation] = []
         self._unacknowledged: list[Operation] = []
         self._flushes: dict[_Flush, None] = {}
         self._waiting_for_equal: dict[int, list[Extent]] = {}
@@ -218,8 +219,12 @@ class DataPath:
 
     def submit(self, operation: Operation) -> Deferred[None]:
         """A client's change."""
+        configuration = self._configuration
         if self.refusing is not None:
             operation.done.errback(self.refusing)
+        elif configuration.minimum_copies > 1 and configuration.short_of_copies:
+            # Not further: it would stand in the way of the copy that is waited for.
+            self._for_copies.append(operation)
         else:
             self.enter(operation)
         return operation.done
@@ -273,8 +278,7 @@ class DataPath:
             return
         if extent.ended or extent.sent:
             return
-        configuration = self._configuration
-        if not configuration.usable or (configuration.minimum_copies > 1 and configuration.short_of_copies):
+        if not self._configuration.usable:
             self._unsent.append(extent)
             return
         need = self.receivers(extent)
@@ -328,18 +332,18 @@ class DataPath:
     def _finish(self, operation: Operation) -> None:
         if operation.ended:
             return
-        configuration = self._configuration
-        if configuration.minimum_copies > 1 and operation.error is None and configuration.short_of_copies:
-            self._unacknowledged.append(operation)
-            return
         operation.ended = True
         self._in_flight.pop(operation, None)
         self._order.leave(operation)
         self.hot.left()
-        if operation.error is None:
-            operation.done.callback(None)
-        else:
+        configuration = self._configuration
+        if operation.error is not None:
             operation.done.errback(operation.error)
+        elif configuration.minimum_copies > 1 and configuration.short_of_copies:
+            # It is done, and may be copied on: only its word is held back until it is on enough members.
+            self._unacknowledged.append(operation)
+        else:
+            operation.done.callback(None)
 
     # -- flush
 
@@ -436,10 +440,13 @@ class DataPath:
 
     def send_unsent(self) -> None:
         """Try again what found nobody to be sent to."""
-        if self._unacknowledged and not self._configuration.short_of_copies:
+        if (self._for_copies or self._unacknowledged or self._flushes) and not self._configuration.short_of_copies:
+            waiting, self._for_copies = self._for_copies, []
+            for operation in waiting:
+                self.enter(operation)
             done, self._unacknowledged = self._unacknowledged, []
             for operation in done:
-                self._finish(operation)
+                operation.done.callback(None)
             for flush in list(self._flushes):
                 self._flush_may_end(flush)
         if self._unsent and self._configuration.usable:
@@ -465,7 +472,9 @@ class DataPath:
     @property
     def busy(self) -> bool:
         """Something has not been answered yet."""
-        return bool(self._in_flight or self._flushes or self._waiting_for_equal or self._waiting_for_member)
+        waiting = self._waiting_for_equal or self._waiting_for_member
+        withheld = self._unacknowledged or self._for_copies
+        return bool(self._in_flight or withheld or self._flushes or waiting)
 
     def abandon(self, error: Exception) -> None:
         """Everything that waits fails, and so does what comes from now on."""
@@ -487,6 +496,11 @@ class DataPath:
         self.refusing = None
 
     def _fail_waiting(self, error: Exception, parked: list[Extent]) -> None:
+        withheld = self._unacknowledged + self._for_copies
+        self._unacknowledged, self._for_copies = [], []
+        for operation in withheld:
+            operation.ended = True
+            operation.done.errback(error)
         operations = list(self._in_flight)
         waiting: list[Extent] = list(self._waiting_for_member)
         for unequal in self._waiting_for_equal.values():

@@ -283,6 +283,10 @@ class Starter:
             verdict = self.verdict = judge_assembly(self._inputs(kept))
         if self._stopped:
             return None
+        if inputs.data.record is None and self._standby_s is not None:
+            self._said("there is no storage yet, and a standby never makes one; start the daemon that owns it", False)
+            self._rest()
+            return None
         if verdict.step in (AssemblyStep.ASK, AssemblyStep.WAIT):
             self._said(verdict.reason, verdict.step is AssemblyStep.ASK)
             if self._claimed and self._holds_fences():
