@@ -121,8 +121,8 @@ def offences(found: Import) -> str | None:
         if found.imported.startswith(BESIDE) or (target is not None and target[1] == "vocabulary"):
             return None
         return f"{found}; {BESIDE} stands on the vocabulary alone"
-    if found.imported.startswith(BESIDE) and not found.importer.startswith(TRIAL):
-        return f"{found}; what is for tests is for tests"
+    if found.imported.startswith(BESIDE):
+        return None if found.importer.startswith(TRIAL) else f"{found}; what is for tests is for tests"
     here, there = layer_of(found.importer), layer_of(found.imported)
     if here is None or there is None:
         return f"{found}; {found.importer if here is None else found.imported} is in no layer: give it a place"
@@ -192,6 +192,7 @@ class RulesTests(SynchronousTestCase):
         self.assert_offends("dst.wire.parser", "dst.label.format.Label", "siblings do not know each other")
         self.assert_offends("dst.testing.faulty", "dst.nodes.memory.MemoryDevice", "stands on the vocabulary alone")
         self.assert_offends("dst.nodes.memory", "dst.testing.Specimen", "what is for tests is for tests")
+        self.assert_offends("dst.cluster.assembly", "dst.simulation.world.World", "assembly does not know trying")
         self.assert_offends("dst.nodes.memory", "dst.wonders.magic", "is in no layer: give it a place")
         self.assert_offends("dst.wonders", "dst.errors.DSTError", "is in no layer: give it a place")
 
@@ -205,6 +206,8 @@ class RulesTests(SynchronousTestCase):
             ("dst.testing.faulty", "dst.interfaces.INode"),
             ("dst.admin.cli", "dst.__version__"),
             ("dst.nodes.file", "os.open"),
+            ("dst.simulation.drives", "dst.testing.media.SimulatedMedia"),
+            ("dst.simulation.daemons", "dst.cluster.assembly.Cluster"),
         ]:
             self.assertIs(None, offences(Import(importer, 1, imported)))
 
