@@ -48,6 +48,13 @@ class Options:
             raise self._wrong(key, found, "seconds, from 0 to 86400")
         return float(found)
 
+    def share(self, key: str, default: float) -> float:
+        """A part of a whole."""
+        found = self._take(key, default)
+        if isinstance(found, bool) or not isinstance(found, (int, float)) or not 0.01 <= found <= 1:
+            raise self._wrong(key, found, "a share, from 0.01 to 1")
+        return float(found)
+
     def power_of_two(self, key: str, default: int, least: int, most: int) -> int:
         """A size: a number of bytes or a text like "64K"."""
         found = self._take(key, default)

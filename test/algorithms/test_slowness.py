@@ -34,10 +34,17 @@ class SlownessTests(SynchronousTestCase):
         self.assertEqual("too slow: it has not answered a flush for 6 s (slow_s = 5)", slow.reason)
 
     def test_the_last_copies_stay_however_slow(self) -> None:
-        self.assertEqual([], self.judged(Seen(0, waiting_s=60.0), spare=0))
+        self.assertEqual([], self.judged(Seen(0, waiting_s=60.0), Seen(1), spare=0))
+
+    def test_a_target_may_leave_when_no_copy_may(self) -> None:
+        self.assertEqual([1], self.judged(Seen(0), Seen(1, waiting_s=60.0, copy=False), spare=0))
+
+    def test_when_all_hang_it_is_not_one_of_them(self) -> None:
+        self.assertEqual([], self.judged(Seen(0, waiting_s=60.0), Seen(1, waiting_s=61.0)))
+        self.assertEqual([], self.judged(Seen(0, waiting_s=60.0), Seen(1, copy=False)))
 
     def test_of_several_the_slowest_leaves_first(self) -> None:
-        seen = (Seen(0, waiting_s=6.0), Seen(1, waiting_s=9.0), Seen(2, waiting_s=7.0))
+        seen = (Seen(0, waiting_s=6.0), Seen(1, waiting_s=9.0), Seen(2, waiting_s=7.0), Seen(3))
         self.assertEqual([1], self.judged(*seen))
         self.assertEqual([1, 2], self.judged(*seen, spare=2))
 

@@ -596,7 +596,7 @@ class HotTests(TraceCase):
 
     def test_clear_with_write_in_flight(self) -> None:
         """A region is not cleared while a write is on one member only."""
-        world = self.served()
+        world = self.served(slow_s=0.0)
         self.write(0)
         world.nodes[1].hold("write")
         world.write(0, 8)

@@ -93,7 +93,8 @@ class World:
         self.entropy = random.Random(~seed)
         self.store = MemoryRecordStore()
         self.options = MirrorOptions(
-            **{"region_size": REGION_BYTES, "hot_regions": 3, "start_wait_s": 0.5, "grace_s": 1.0} | options
+            **{"region_size": REGION_BYTES, "hot_regions": 3, "start_wait_s": 0.5, "grace_s": 1.0, "flap_hold_s": 0.0}
+            | options
         )
         self.plugged = [True] * members
         self.mirror: Mirror | None = None

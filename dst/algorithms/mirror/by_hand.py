@@ -53,6 +53,12 @@ class ByHand:
                 f"{member.name} has the last copy of {mirror.name} that can be reached: it cannot {what}"
             )
 
+    def _leaves(self, serving: Serving, member: Member, reason: str) -> None:
+        """It leaves, and not by its own fault."""
+        before = member.departures
+        serving.configuration.fail(member, reason)
+        member.departures = before
+
     async def suspend(self, name: str) -> None:
         """See L{IAlgorithm.suspend}."""
         mirror = self._mirror
@@ -61,7 +67,7 @@ class ByHand:
             return
         self._not_last(serving, member, "be suspended")
         member.suspended = True
-        serving.configuration.fail(member, "suspended by hand")
+        self._leaves(serving, member, "suspended by hand")
         await serving.configuration.make_stable()
         if member.suspended:  # nobody resumed it meanwhile
             member.become(MemberState.SUSPENDED, SUSPENDED)
@@ -70,12 +76,15 @@ class ByHand:
     async def resume(self, name: str) -> None:
         """See L{IAlgorithm.resume}."""
         serving, member = self._asked(name)
+        if not member.suspended and member.retry is not None:
+            serving.returning.now(member)  # it was held back
+            return
         if not member.suspended:
             raise InvalidRequest(f"{name} is not suspended, it is {member.state.value}")
         member.suspended = False
         member.become(MemberState.ABSENT, "resumed" if member.ready else member.node.reason)
         await serving.configuration.make_stable()
-        serving.returning.consider(member)
+        serving.returning.now(member)
 
     async def mark_dirty(self, name: str) -> None:
         """See L{IAlgorithm.mark_dirty}."""
@@ -83,7 +92,7 @@ class ByHand:
         self._not_last(serving, member, "be marked dirty")
         member.distrusted = True
         if (serving.configuration.sent | serving.configuration.targets) & member.bit:
-            serving.configuration.fail(member, "marked dirty by hand: it is copied again as a whole")
+            self._leaves(serving, member, "marked dirty by hand: it is copied again as a whole")
             await serving.configuration.make_stable()
         serving.returning.consider(member)
 
@@ -125,7 +134,7 @@ class ByHand:
         suspended = member.suspended
         member.suspended = True  # the old node must not come back while it is on its way out
         try:
-            serving.configuration.fail(member, "replaced by hand")
+            self._leaves(serving, member, "replaced by hand")
             await serving.configuration.make_stable()
         except DSTError:
             member.suspended = suspended

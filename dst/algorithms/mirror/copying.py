@@ -1,29 +1,38 @@
 """
-Copying between members: to a resync target, between copies that an unclean stop left unequal, and over a
-copy that could not be read.
+Copying to members that have missed something (R5, R12).
+
+A batch of regions at a time: marked as hot on the target, copied chunk by chunk, flushed, and only then entered as
+being what the source has. A chunk holds its extent, so that no client's write overlaps it; where that is likely to pay
+both sides are asked for checksums first, under the same hold, and only what differs is sent.
+
+Nothing here decides how fast: every chunk waits for its turn with the L{Pacer}.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-from attrs import define
-from twisted.internet.defer import CancelledError, Deferred, DeferredList, DeferredSemaphore
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from dst.algorithms.mirror.configuration import Configuration
 from dst.algorithms.mirror.data_path import DataPath
 from dst.algorithms.mirror.hot_set import HotSet
 from dst.algorithms.mirror.member import Member, members_in
-from dst.errors import CorruptData, DSTError, MediaError, Unavailable
+from dst.algorithms.mirror.pacing import Pacer
+from dst.algorithms.mirror.reconciling import Reconciler
+from dst.algorithms.mirror.resync_run import Pauses, Rate, ResyncRun, unreadable_sentence
+from dst.algorithms.mirror.sources import HELD_RETRY_S, PIECE_BYTES, Sources, all_of, start
+from dst.errors import DSTError, NotSupported, Unavailable
+from dst.explaining import ResyncRecord
 from dst.geometry import BlockStatus, align_down
-from dst.interfaces import Buffer
+from dst.interfaces import CHECKSUM_BYTES, Buffer, IChecksums, INode
+from dst.recovery.pace import Worth
 from dst.recovery.write_order import Extent, ExtentOrder
-from dst.status import MemberState, ResyncProgress
+from dst.status import MemberState
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -32,44 +41,22 @@ __all__ = ["Copier"]
 
 _log = Logger()
 
-_T = TypeVar("_T")
-
-CHUNK_BYTES = 256 * 1024
-"""One copy step. A client's write to the chunk waits for it, so it must not be long."""
-
 BATCH_REGIONS = 16
 """Regions that share one mark, one flush and one entry write."""
+
+BATCH_S = 1.0
+"""While it is held back a batch lasts so long, about: its flush is what a client's flush has to wait for."""
 
 ZERO_RUN_REGIONS = 256
 """Regions that are asked about at once whether they are zero; a client's write to one of them waits that long."""
 
-WINDOW_CHUNKS = 8
-"""Chunks in flight while no client asks for anything: 2 MiB keep a fast link busy."""
+BAD_RETRY_S = 30.0
+"""How often what no source can read is tried again."""
 
-WINDOW_CHUNKS_LOADED = 2
-"""The same while clients work: the copy goes on, and takes its turn behind theirs."""
+PAUSED_LOOK_S = 1.0
+"""How often a paused resync looks whether its member is still there."""
 
-COMPARE_BYTES = 4096
-"""What is compared, and written where it differs, when copies are made equal after an unclean stop."""
-
-_HELD_RETRY_S = 0.02
-_RATE_WINDOW_S = 5.0
-
-
-@define
-class _Rate:
-    """Bytes over the last seconds."""
-
-    clock: IReactorTime
-    samples: deque[tuple[float, int]]
-
-    def add(self, total: int) -> float:
-        now = self.clock.seconds()
-        self.samples.append((now, total))
-        while len(self.samples) > 2 and self.samples[0][0] < now - _RATE_WINDOW_S:
-            self.samples.popleft()
-        then, before = self.samples[0]
-        return (total - before) / (now - then) if now > then else 0.0
+PAUSED = "paused by hand; it goes on when it is resumed"
 
 
 class Copier:
@@ -80,15 +67,24 @@ class Copier:
     def __init__(
         self,
         clock: IReactorTime,
+        wall_clock_s: Callable[[], float],
         members: Sequence[Member],
         configuration: Configuration,
         order: ExtentOrder,
         hot: HotSet,
         data_path: DataPath,
         data_size: int,
+        pacer: Pacer,
+        pauses: Pauses,
+        ended: Callable[[ResyncRecord], None],
         changed: Callable[[], None],
     ) -> None:
+        """
+        @param ended: told of every resync that has ended, well or not.
+        @param changed: told when there is something new to be seen.
+        """
         self._clock = clock
+        self._wall_clock_s = wall_clock_s
         self._members = members
         self._configuration = configuration
         self._order = order
@@ -96,114 +92,201 @@ class Copier:
         self._data_path = data_path
         self._data_size = data_size
         self._region_size = 1 << data_path.shift
+        self.pacer = pacer
+        self._pauses = pauses
+        self._history = ended
         self._changed = changed
-        self._reconciling: set[int] = set()
-        self._repairing: set[tuple[int, int, int]] = set()
-        self._background: set[Deferred[None]] = set()
-        self.reconciled_bytes = 0
+        self._runs: dict[int, ResyncRun] = {}
+        self._sources = Sources(clock, members, configuration, order)
+        self._reconciler = Reconciler(
+            clock, members, configuration, order, hot, data_path, self._sources, self._chunks, changed
+        )
+        self.reconcile_soon = self._reconciler.reconcile_soon
+        self.repair = self._reconciler.repair
+
+    @property
+    def reconciled_bytes(self) -> int:
+        """What had to be written to make copies equal."""
+        return self._reconciler.reconciled_bytes
 
     def stop(self) -> None:
         """Nothing goes on in the background any more. A resync belongs to who asked for it."""
-        for work in list(self._background):
-            work.cancel()
+        self._reconciler.stop()
+        self.pacer.stop()
 
-    def _in_background(self, work: Coroutine[Any, Any, None], what: str) -> Deferred[None]:
-        done = Deferred.fromCoroutine(work)
-        self._background.add(done)
+    def refresh(self) -> None:
+        """Some time has passed: say how far everything is."""
+        for run in self._runs.values():
+            self._tell(run)
 
-        def ended(result: object) -> None:
-            self._background.discard(done)
-            stopping = self._configuration.stopped
-            if isinstance(result, Failure) and not stopping and not result.check(CancelledError):
-                _log.failure("{what} failed", result, what=what)
+    def _tell(self, run: ResyncRun) -> None:
+        run.member.progress = run.progress(run.member.dirty_count * self._region_size)
+        self._changed()
 
-        return done.addBoth(ended)
+    @property
+    def redundancy(self) -> int:
+        """How many members the storage can still lose."""
+        configuration = self._configuration
+        return max(0, (configuration.in_sync & configuration.usable).bit_count() - 1)
 
     # -- to a resync target
 
-    async def run(self, member: Member, full: bool, cause: str) -> None:
-        """Copy all that C{member} has not, until it is in sync or leaves."""
-        total = member.dirty_count * self._region_size
-        kind = "full" if full else "partial"
-        member.progress = ResyncProgress(kind, cause, total, total, 0)
+    async def run(self, member: Member, full: bool, cause: str, row: str = "", *, expect_equal: bool = True) -> None:
+        """
+        Copy all that C{member} has not, until it is in sync or leaves.
+
+        @param row: the table row that demanded it.
+        @param expect_equal: it is likely to have most of it already.
+        """
+        clock = self._clock
+        run = ResyncRun(
+            clock,
+            member,
+            "full" if full else "partial",
+            cause,
+            row,
+            self._wall_clock_s(),
+            member.dirty_count * self._region_size,
+            Worth(1.0 if expect_equal else 0.0),
+            Rate(clock),
+            clock.seconds(),
+        )
+        self._runs[member.index] = run
+        self.pacer.enter(self.redundancy)
         member.become(MemberState.RESYNCING, cause)
-        rate = _Rate(self._clock, deque([(self._clock.seconds(), 0)]))
-        _log.info("{member}: {kind} resync of {total} bytes", member=member.name, kind=kind, total=total)
-        if full:
+        self._tell(run)
+        _log.info("{member}: {kind} resync of {n} bytes", member=member.name, kind=run.kind, n=run.total_bytes)
+        outcome = ""
+        try:
             await self._skip_zeroes(member)
+            await self._copy_all(run)
+        except CancelledError:
+            outcome = "the storage stopped"
+            raise
+        except DSTError as error:
+            outcome = str(error)
+            raise
+        finally:
+            self._ended(run, outcome)
+
+    def _ended(self, run: ResyncRun, outcome: str) -> None:
+        member = run.member
+        del self._runs[member.index]
+        self._reserve(run, [])
+        self.pacer.leave()
+        if not outcome:
+            in_sync = member.state is MemberState.IN_SYNC
+            outcome = "in-sync" if in_sync else member.reason or f"it is {member.state.value}"
+        self._history(run.record(outcome))
+
+    async def _copy_all(self, run: ResyncRun) -> None:
+        member = run.member
         while self._is_target(member):
-            batch = await self._next_batch(member)
-            if not batch:
-                if member.dirty_count:
-                    await deferLater(self._clock, _HELD_RETRY_S)
-                    continue
-                await self._finish(member)
+            if member.name in self._pauses:
+                run.waits_for = PAUSED
+                self._reserve(run, [])
+                await deferLater(self._clock, PAUSED_LOOK_S)
+                continue
+            run.waits_for = ""
+            batch = await self._next_batch(run)
+            if batch:
+                await self._copy_regions(run, batch)
+                self._tell(run)
+            elif not member.dirty_count:
+                await self._finish(run)
                 return
-            copied = await self._copy_regions(member, batch)
-            assert member.progress is not None
-            done = member.progress.bytes_copied + copied
-            left = member.dirty_count * self._region_size
-            member.progress = ResyncProgress(kind, cause, total, left, done, rate.add(total - left))
-            self._changed()
+            elif self._is_target(member):
+                await self._wait(run)
+
+    async def _wait(self, run: ResyncRun) -> None:
+        """Nothing that is left can be copied now."""
+        left_s = run.bad_until - self._clock.seconds()
+        if len(run.bad) >= run.member.dirty_count and left_s > 0:
+            run.waits_for = unreadable_sentence(run.bad, BAD_RETRY_S)
+            await deferLater(self._clock, min(left_s, PAUSED_LOOK_S))
+        else:
+            await deferLater(self._clock, HELD_RETRY_S)
 
     def _is_target(self, member: Member) -> bool:
         return bool(self._configuration.targets & member.bit)
 
-    async def _finish(self, member: Member) -> None:
+    async def _finish(self, run: ResyncRun) -> None:
+        member = run.member
         assert member.tables is not None
         await member.unless_left(Deferred.fromCoroutine(member.tables.flush()))
         if self._is_target(member):
-            done = member.progress.bytes_copied if member.progress else 0
-            _log.info("{member}: copied {done} bytes, becomes in sync", member=member.name, done=done)
+            _log.info("{member}: copied {n} bytes, becomes in sync", member=member.name, n=run.copied_bytes)
             await self._configuration.add(member)
 
-    async def _next_batch(self, member: Member) -> list[int]:
-        """Dirty regions that can be copied now."""
+    # -- a batch
+
+    def _batch_regions(self) -> int:
+        share = self._hot.copied_at_once // max(1, len(self._runs))
+        rate = self.pacer.pace.bytes_per_s
+        paced = int(rate * BATCH_S) // self._region_size if rate else BATCH_REGIONS
+        return max(1, min(BATCH_REGIONS, share, paced))
+
+    async def _next_batch(self, run: ResyncRun) -> list[int]:
+        """Dirty regions that can be copied now; they are reserved, so that the others can be in a moment."""
+        member, limit = run.member, self._batch_regions()
+        retry_bad = self._clock.seconds() >= run.bad_until
+        wanted: list[int] = []
+        region = member.dirty.find(1)
+        while region >= 0 and len(wanted) < limit:
+            if retry_bad or region not in run.bad:
+                wanted.append(region)
+            region = member.dirty.find(1, region + 1)
+        self._reserve(run, wanted)
         batch: list[int] = []
-        at = member.dirty.find(1)
-        while at >= 0 and len(batch) < BATCH_REGIONS:
-            if at in self._hot.unreconciled:
-                await self.reconcile(at)
+        for region in wanted:
+            if region in self._hot.unreconciled:
+                await self._reconciler.reconcile(region)
                 if not self._is_target(member):
                     return []
-            hot = self._hot.regions.get(at)
-            if (hot is None or not hot.held) and member.dirty[at]:
-                batch.append(at)
-            at = member.dirty.find(1, at + 1)
+        for region in wanted:
+            hot = self._hot.regions.get(region)
+            if (hot is None or not hot.held) and member.dirty[region]:
+                batch.append(region)
         return batch
 
-    async def _copy_regions(self, member: Member, regions: list[int]) -> int:
-        """@return: bytes that were sent."""
+    def _reserve(self, run: ResyncRun, regions: list[int]) -> None:
+        run.reserved = regions
+        self._hot.reserved = {region for each in self._runs.values() for region in each.reserved}
+        self._hot.left()
+
+    async def _copy_regions(self, run: ResyncRun, regions: list[int]) -> None:
+        member = run.member
         assert member.tables is not None
         for region in regions:
             member.table.mark(region)
         await member.unless_left(member.tables.stabilise(regions))
         if not self._is_target(member):
-            return 0
+            return
         for region in regions:
+            run.bad.pop(region, None)
             member.copying.add(region)
             hot = self._hot.regions.get(region)
             if hot is not None:
                 hot.marked |= member.bit
-        window = DeferredSemaphore(WINDOW_CHUNKS_LOADED if self._data_path.busy else WINDOW_CHUNKS)
-        chunks = [chunk for region in regions for chunk in self._chunks(region)]
-        copies = [window.run(_start, self._copy_chunk, member, first, end) for first, end in chunks]
-        sent = await _all_of(copies)
+        chunks = deque(chunk for region in regions for chunk in self._chunks(region))
+        await all_of([start(self._copy_chunks, run, chunks) for _ in range(self.pacer.pace.chunks)])
         await member.unless_left(Deferred.fromCoroutine(member.tables.flush()))
         if self._is_target(member):
-            self._write_entries(member, regions)
-        return sum(sent)
+            self._write_entries(member, [region for region in regions if region not in run.bad])
+            member.copying.difference_update(run.bad)
+            if run.bad:
+                run.bad_until = max(run.bad_until, self._clock.seconds() + BAD_RETRY_S)
 
     def _chunks(self, region: int) -> list[tuple[int, int]]:
         first = region * self._region_size
         end = min(first + self._region_size, self._data_size)
-        step = min(self._transfer_bytes(), CHUNK_BYTES)
+        step = min(self._transfer_bytes(), self.pacer.pace.chunk_bytes)
         return [(at, min(at + step, end)) for at in range(first, end, step)]
 
     def _transfer_bytes(self) -> int:
         """What every member can be asked for at once."""
         least = min(each.node.geometry.transfer_bytes_max for each in self._members)
-        return max(COMPARE_BYTES, align_down(least, COMPARE_BYTES))
+        return max(PIECE_BYTES, align_down(least, PIECE_BYTES))
 
     def _write_entries(self, member: Member, regions: list[int]) -> None:
         """In one turn: from here on the target has these regions."""
@@ -224,67 +307,85 @@ class Copier:
             return member
         raise Unavailable("nobody is in sync")
 
-    async def _copy_chunk(self, member: Member, first: int, end: int) -> int:
-        extent = Extent(first, end, self._data_path.shift)
-        await self._hold(extent)
+    # -- a chunk
+
+    async def _copy_chunks(self, run: ResyncRun, chunks: deque[tuple[int, int]]) -> None:
         try:
-            if not self._is_target(member):
-                return 0
-            data = await self._read_source(first, end - first)
-            if not self._is_target(member):
-                return 0
-            await self._write(member, first, data)
-            return end - first
+            while chunks and self._is_target(run.member):
+                first, end = chunks.popleft()
+                await self.pacer.turn(end - first)
+                await self._copy_chunk(run, first, end)
+        except BaseException:
+            chunks.clear()  # the others stop, too
+            raise
+
+    async def _copy_chunk(self, run: ResyncRun, first: int, end: int) -> None:
+        extent = Extent(first, end, self._data_path.shift)
+        await self._sources.hold(extent)
+        self.pacer.begin()
+        try:
+            if self._is_target(run.member):
+                await self._make_same(run, first, end)
         finally:
+            run.seen_bytes += end - first
+            self.pacer.end(end - first)
             self._order.leave(extent)
 
-    def _write(self, member: Member, offset: int, data: Buffer) -> Deferred[None]:
-        length = len(data)
-        if bytes(data).count(0) == length:
-            return member.unless_left(member.device.write_zeroes(offset, length))
-        return member.unless_left(member.device.write(offset, data))
+    async def _make_same(self, run: ResyncRun, first: int, end: int) -> None:
+        member, clock = run.member, self._clock
 
-    async def _hold(self, extent: Extent) -> None:
-        """Until nothing overlaps it; then nothing does before it leaves."""
-        turn: Deferred[None] = Deferred()
-        extent.start = lambda: turn.callback(None)
-        if not self._order.enter(extent):
-            await turn
+        async def put(offset: int, data: Buffer) -> None:
+            if self._is_target(member):
+                await self._sources.write(member, offset, data)
+                run.copied_bytes += len(data)
 
-    async def _read_source(self, offset: int, length: int, avoid: int = 0) -> Buffer:
-        """From any member that is in sync, and lost nothing; a failing one is not asked again."""
-        configuration = self._configuration
-        tried = avoid
-        failure: DSTError | None = None
-        while True:
-            ready = [
-                member
-                for member in members_in(self._members, configuration.in_sync & configuration.usable & ~tried)
-                if member.ready and member.node.incarnation == member.incarnation
-            ]
-            if not ready:
-                if failure is not None:
-                    raise failure
-                if not configuration.in_sync & ~tried:
-                    raise Unavailable("no other member has it")
-                if configuration.stopped:
-                    raise Unavailable("the storage is being stopped")
-                await deferLater(self._clock, _HELD_RETRY_S)  # a blip, or everything is away: wait for it
-                continue
-            source = min(ready, key=lambda each: each.reading)
-            source.reading += 1
-            try:
-                data = await source.unless_left(source.node.read(offset, length))
-                if source.node.incarnation == source.incarnation:
-                    return data
-                configuration.fail(source, "it restarted and may have lost what it had not flushed")
-            except Unavailable as error:
-                configuration.fail(source, f"a read was not answered: {error}")
-            except DSTError as error:
-                tried |= source.bit
-                failure = error
-            finally:
-                source.reading -= 1
+        parts = [(first, end)]
+        if run.comparable and run.worth.pays():
+            parts = await self._differing(run, first, end)
+        began, copied_before = clock.seconds(), run.copied_bytes
+        for part_first, part_end in parts:
+            if not self._is_target(member):
+                return
+            bad = await self._sources.read_what_can_be_read(part_first, part_end, put)
+            if bad:
+                run.bad.setdefault(first >> self._data_path.shift, []).extend(bad)
+        if len(parts) == 1:
+            run.worth.copied((run.copied_bytes - copied_before) / (end - first), clock.seconds() - began)
+
+    async def _differing(self, run: ResyncRun, first: int, end: int) -> list[tuple[int, int]]:
+        """Which parts of an extent are not the same on both sides; all of it where that cannot be known."""
+        member, began = run.member, self._clock.seconds()
+        length = end - first
+
+        def question(node: INode) -> Deferred[bytes]:
+            return _checksums(node, first, length)
+
+        async def theirs() -> bytes:
+            return await member.unless_left(question(member.node))
+
+        try:
+            here, there = await all_of([start(self._sources.ask, question), start(theirs)])
+        except NotSupported:
+            run.comparable = False
+            return [(first, end)]
+        except Unavailable:
+            raise
+        except DSTError:
+            return [(first, end)]  # what one side cannot read is found out, and mended, by copying
+        parts: list[tuple[int, int]] = []
+        for n in range(0, len(here), CHECKSUM_BYTES):
+            if here[n : n + CHECKSUM_BYTES] != there[n : n + CHECKSUM_BYTES]:
+                at = first + n // CHECKSUM_BYTES * PIECE_BYTES
+                until = min(at + PIECE_BYTES, end)
+                if parts and parts[-1][1] == at:
+                    parts[-1] = (parts[-1][0], until)
+                else:
+                    parts.append((at, until))
+        differing = sum(until - at for at, until in parts)
+        run.worth.compared(1.0 - differing / length, self._clock.seconds() - began)
+        return parts if 2 * differing <= length else [(first, end)]
+
+    # -- what need not be copied
 
     async def _skip_zeroes(self, member: Member) -> None:
         """Nothing is copied where both sides are proved to be zero: a new disk of any size costs what is on it."""
@@ -300,13 +401,13 @@ class Copier:
         first = run[0] * self._region_size
         end = min((run[-1] + 1) * self._region_size, self._data_size)
         extent = Extent(first, end, self._data_path.shift)
-        await self._hold(extent)
+        await self._sources.hold(extent)
         try:
             if not self._is_target(member):
                 return
             source = self._age_source()
-            asked = [_start(_zero_bytes_by_region, each, first, end, self._region_size) for each in (source, member)]
-            here, there = await _all_of([member.unless_left(source.unless_left(each)) for each in asked])
+            asked = [start(_zero_bytes_by_region, each, first, end, self._region_size) for each in (source, member)]
+            here, there = await all_of([member.unless_left(source.unless_left(each)) for each in asked])
             if not self._is_target(member) or not self._configuration.usable & source.bit:
                 return
             if source.node.incarnation != source.incarnation or member.node.incarnation != member.incarnation:
@@ -314,7 +415,8 @@ class Copier:
             zero = []
             for region in run:
                 length = min(self._region_size, self._data_size - region * self._region_size)
-                if region not in self._hot.regions and here.get(region) == length == there.get(region):
+                idle = region not in self._hot.regions and region not in self._hot.unreconciled
+                if idle and here.get(region) == length == there.get(region):
                     zero.append(region)
             # A write may have come meanwhile: it waits for this extent, and finds the region clean.
             if zero:
@@ -322,148 +424,38 @@ class Copier:
         finally:
             self._order.leave(extent)
 
-    # -- copies made equal after an unclean stop
+    # -- after an unclean stop
 
     def reconcile_all(self) -> None:
         """Work through everything that is left, in the background."""
+        regions = len(self._hot.unreconciled)
+        if not regions:
+            return
+        began, began_at = self._wall_clock_s(), self._clock.seconds()
 
         async def work() -> None:
-            while self._hot.unreconciled and not self._configuration.stopped:
-                await self.reconcile(min(self._hot.unreconciled))
-
-        self._in_background(work(), "reconciling")
-
-    def reconcile_soon(self, region: int) -> None:
-        """Somebody waits for this region."""
-        if region not in self._reconciling:
-            self._in_background(self.reconcile(region), "reconciling")
-
-    async def reconcile(self, region: int) -> None:
-        """Make the copies of one region equal (R6)."""
-        while region in self._reconciling:
-            await deferLater(self._clock, _HELD_RETRY_S)
-        if region not in self._hot.unreconciled:
-            return
-        self._reconciling.add(region)
-        try:
-            first = region * self._region_size
-            extent = Extent(first, min(first + self._region_size, self._data_size), self._data_path.shift)
-            await self._mark(extent)
-            await self._hold(extent)
-            try:
-                await self._make_equal_on_all(region)
-            finally:
-                self._order.leave(extent)
-        finally:
-            self._reconciling.discard(region)
-        self._hot.unreconciled.discard(region)
-        self._data_path.reconciled(region)
-        self._changed()
-
-    async def _mark(self, extent: Extent) -> None:
-        """All who are in sync have the region's flag, stable."""
-        while not self._configuration.stopped:
-            again: Deferred[None] = Deferred()
-            extent.start = lambda again=again: again.callback(None)  # type: ignore[misc]
-            if self._hot.marked(extent, self._configuration.usable):
-                return
-            await again
-        raise Unavailable("the storage is being stopped")
-
-    async def _make_equal_on_all(self, region: int) -> None:
-        """
-        One that leaves while this goes on was not made equal, and may still be the one that serves in the end: so
-        nothing is read from the others before a record without it is stable.
-        """
-        configuration = self._configuration
-        await self._make_equal(region)
-        while configuration.leaving or configuration.stalled:
-            await deferLater(self._clock, _HELD_RETRY_S)
-            if configuration.stopped:
-                raise Unavailable("the storage is being stopped")
-            if not (configuration.leaving or configuration.stalled):
-                await self._make_equal(region)
-
-    async def _make_equal(self, region: int) -> None:
-        for first, end in self._chunks(region):
-            source_data = b""
-            try:
-                source_data = bytes(await self._read_source(first, end - first))
-            except (MediaError, CorruptData) as error:
-                _log.error("no copy of {first}+{n} can be read: {error}", first=first, n=end - first, error=error)
-                continue
-            others = members_in(self._members, self._configuration.usable & self._configuration.in_sync)
-            await _all_of([_start(self._overwrite_differences, member, first, source_data) for member in others])
-
-    async def _overwrite_differences(self, member: Member, first: int, wanted: bytes) -> None:
-        try:
-            try:
-                has = bytes(await member.unless_left(member.node.read(first, len(wanted))))
-            except (MediaError, CorruptData):
-                has = b""
-            at = 0
-            while at < len(wanted) and has != wanted:
-                end = at + COMPARE_BYTES
-                if has[at:end] == wanted[at:end]:
-                    at = end
-                    continue
-                while end < len(wanted) and has[end : end + COMPARE_BYTES] != wanted[end : end + COMPARE_BYTES]:
-                    end += COMPARE_BYTES
-                await self._write(member, first + at, wanted[at:end])
-                self.reconciled_bytes += len(wanted[at:end])
-                at = end
-        except DSTError as error:
-            self._configuration.fail(member, f"its copy could not be made equal: {error}")
-
-    # -- a copy that could not be read
-
-    def repair(self, member: Member, first: int, end: int) -> None:
-        """Write what another member has over an extent that C{member} could not read."""
-        key = (member.bit, first, end)
-        if key in self._repairing or self._configuration.stopped:
-            return
-        self._repairing.add(key)
-        self._in_background(self._repair(member, first, end), "a repair").addBoth(
-            lambda _: self._repairing.discard(key)
-        )
-
-    async def _repair(self, member: Member, first: int, end: int) -> None:
-        extent = Extent(first, end, self._data_path.shift)
-        await self._hold(extent)
-        try:
-            if not self._configuration.usable & member.bit:
-                return
-            # What is written is what every other copy has: each sector is unreadable before and right after, so
-            # this needs no mark, and an interrupted repair leaves nothing that is worse.
-            data = await self._read_source(first, end - first, avoid=member.bit)
-            await self._write(member, first, data)
-            _log.warn(
-                "{member}: {n} unreadable bytes at {first} were rewritten",
-                member=member.name,
-                n=end - first,
-                first=first,
+            await self._reconciler.reconcile_all()
+            self._history(
+                ResyncRecord(
+                    ", ".join(each.name for each in members_in(self._members, self._configuration.in_sync)),
+                    "reconcile",
+                    f"{regions} regions were being written when the storage stopped serving without saying so",
+                    "hot-at-takeover",
+                    began,
+                    self._clock.seconds() - began_at,
+                    regions * self._region_size,
+                    self.reconciled_bytes,
+                    "in-sync",
+                )
             )
-        except Unavailable:
-            return  # it leaves, or comes back: either way the ages tell
-        except DSTError as error:
-            self._configuration.fail(
-                member, f"{end - first} bytes at {first} can be neither read nor rewritten: {error}"
-            )
-        finally:
-            self._order.leave(extent)
+
+        self._reconciler.in_background(work(), "reconciling")
 
 
-def _start(work: Callable[..., Coroutine[Any, Any, _T]], *args: object) -> Deferred[_T]:
-    return Deferred.fromCoroutine(work(*args))
-
-
-async def _all_of(work: list[Deferred[_T]]) -> list[_T]:
-    """The results of all, or the first error once B{all} have ended: nothing of it goes on behind our back."""
-    ended = await DeferredList(work, consumeErrors=True)
-    for good, result in ended:
-        if not good:
-            result.raiseException()  # type: ignore[attr-defined]
-    return [result for _, result in ended]
+def _checksums(node: INode, offset: int, length: int) -> Deferred[bytes]:
+    if IChecksums.providedBy(node):
+        return IChecksums(node).checksums(offset, length, PIECE_BYTES)
+    return fail(NotSupported(f"{node.name} cannot tell checksums"))
 
 
 async def _zero_bytes_by_region(member: Member, first: int, end: int, region_size: int) -> dict[int, int]:

@@ -15,14 +15,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 from dst.algorithms.mirror.configuration import FOREVER, Configuration
 from dst.algorithms.mirror.hot_set import HotSet
+from dst.algorithms.mirror.load import NOT_SAMPLED, Load
 from dst.algorithms.mirror.member import Member, members_in
 from dst.algorithms.mirror.operation import Operation
-from dst.errors import DSTError, Fenced, IncarnationChanged, MediaError, Unavailable
+from dst.errors import DeadlinePassed, DSTError, Fenced, IncarnationChanged, MediaError, Unavailable
 from dst.interfaces import Buffer
 from dst.label.region_table import RegionTable
 from dst.recovery.write_order import Extent, ExtentOrder
@@ -36,22 +37,25 @@ _READERS_SAMPLED = 4
 class ReadWait(Extent):
     """A read that waits: for changes that overlap it, for its regions to be made equal, or for a member."""
 
-    __slots__ = ("done", "failure", "tried")
+    __slots__ = ("done", "failure", "late", "tried")
 
     def __init__(self, offset: int, end: int, shift: int) -> None:
         Extent.__init__(self, offset, end, shift)
         self.done: Deferred[Buffer] = Deferred()
         self.failure: Failure | None = None
         self.tried = 0
+        self.late = 0
 
 
 class _Flush:
     """A client's flush on its way to the receivers."""
 
-    __slots__ = ("done", "pending")
+    __slots__ = ("done", "pending", "sent", "tick")
 
-    def __init__(self) -> None:
+    def __init__(self, tick: int) -> None:
         self.pending = 0
+        self.sent = 0
+        self.tick = tick
         self.done: Deferred[None] = Deferred()
 
 
@@ -68,6 +72,7 @@ class DataPath:
         shift: int,
         reconcile: Callable[[int], None],
         repair: Callable[[Member, int, int], None],
+        load: Load,
     ) -> None:
         """
         @param shift: log2 of the region size.
@@ -80,6 +85,7 @@ class DataPath:
         self.shift = shift
         self._reconcile = reconcile
         self._repair = repair
+        self.load = load
         self.hot: HotSet
         self._in_flight: dict[Operation, None] = {}
         self._unsent: list[Operation] = []
@@ -97,6 +103,9 @@ class DataPath:
 
     def read(self, offset: int, length: int) -> Deferred[Buffer]:
         """One member's content, as new as every acknowledged write."""
+        load = self.load
+        load.left -= 1
+        began = NOT_SAMPLED if load.left > 0 else load.look()
         first = offset >> self.shift
         if (
             first == (offset + length - 1) >> self.shift
@@ -106,12 +115,19 @@ class DataPath:
         ):
             member = self._pick()
             member.reading += 1
-            return member.node.read(offset, length).addCallbacks(
-                self._read_done, self._read_failed, (member, offset, length), {}, (member, offset, length), {}
-            )
+            result = member.node.read(offset, length)
+            member.reads[result] = (load.tick, offset)
+            args = (member, offset, length, result, began)
+            return result.addCallbacks(self._read_done, self._read_failed, args, {}, args, {})
         wait = ReadWait(offset, offset + length, self.shift)
+        if began >= 0:
+            wait.done.addCallback(self._looked_at, began)
         self._enter_read(wait)
         return wait.done
+
+    def _looked_at(self, data: Buffer, began: float) -> Buffer:
+        self.load.ended(began)
+        return data
 
     def _pick(self) -> Member:
         readers = self._readers
@@ -126,8 +142,14 @@ class DataPath:
                 best = other
         return best
 
-    def _read_done(self, data: Buffer, member: Member, offset: int, length: int) -> Buffer | Deferred[Buffer]:
+    def _read_done(
+        self, data: Buffer, member: Member, offset: int, length: int, result: Deferred[Buffer], began: float
+    ) -> Buffer | Deferred[Buffer]:
         member.reading -= 1
+        del member.reads[result]
+        if began >= 0:
+            self.load.has_read(member.index, began)
+            self.load.ended(began)
         configuration = self._configuration
         if configuration.lease_until is not FOREVER and configuration.lease_over():
             return self._read_later(offset, length)
@@ -144,8 +166,11 @@ class DataPath:
         self._waiting_for_member.append(wait)
         return wait.done
 
-    def _read_failed(self, failure: Failure, member: Member, offset: int, length: int) -> Deferred[Buffer]:
+    def _read_failed(
+        self, failure: Failure, member: Member, offset: int, length: int, result: Deferred[Buffer], began: float
+    ) -> Deferred[Buffer]:
         member.reading -= 1
+        del member.reads[result]
         wait = ReadWait(offset, offset + length, self.shift)
         self._retry_read(wait, member, failure)
         return wait.done
@@ -165,6 +190,9 @@ class DataPath:
         readers = [member for member in self._readers if not wait.tried & member.bit]
         if not readers:
             readers = self._dearer_readers(wait)
+        if not readers and wait.late:
+            wait.tried, wait.late = wait.tried & ~wait.late, 0  # nobody else can say: its answer is waited for
+            readers = self._dearer_readers(wait)
         if not readers:
             if wait.failure is not None and not self._configuration.usable & ~wait.tried:
                 wait.done.errback(wait.failure)
@@ -173,31 +201,34 @@ class DataPath:
             return
         member = min(readers, key=lambda each: each.reading)
         member.reading += 1
-        member.node.read(wait.offset, wait.end - wait.offset).addCallbacks(
-            self._waited_read_done, self._waited_read_failed, (wait, member), {}, (wait, member), {}
-        )
+        result = member.node.read(wait.offset, wait.end - wait.offset)
+        member.reads[result] = (self.load.tick, wait.offset)
+        args = (wait, member, result)
+        result.addCallbacks(self._waited_read_done, self._waited_read_failed, args, {}, args, {})
 
     def _dearer_readers(self, wait: ReadWait) -> list[Member]:
         """Those that are only asked when the ones of the lowest cost could not answer."""
         configuration = self._configuration
         able = configuration.in_sync & configuration.usable & ~wait.tried
-        return [member for member in members_in(self._members, able) if member.ready] if wait.tried else []
+        return [member for member in members_in(self._members, able) if member.ready] if wait.failure else []
 
-    def _waited_read_done(self, data: Buffer, wait: ReadWait, member: Member) -> None:
+    def _waited_read_done(self, data: Buffer, wait: ReadWait, member: Member, result: Deferred[Buffer]) -> None:
         member.reading -= 1
+        del member.reads[result]
         if self._configuration.lease_over():
             self._waiting_for_member.append(wait)
             return
         if member.node.incarnation != member.incarnation:
             self._retry_read(wait, member, Failure(IncarnationChanged(f"{member.name} restarted while it read")))
             return
-        for other in members_in(self._members, wait.tried & self._configuration.in_sync):
+        for other in members_in(self._members, wait.tried & ~wait.late & self._configuration.in_sync):
             self._repair(other, wait.offset, wait.end)
         if not wait.done.called:
             wait.done.callback(data)
 
-    def _waited_read_failed(self, failure: Failure, wait: ReadWait, member: Member) -> None:
+    def _waited_read_failed(self, failure: Failure, wait: ReadWait, member: Member, result: Deferred[Buffer]) -> None:
         member.reading -= 1
+        del member.reads[result]
         self._retry_read(wait, member, failure)
 
     def _retry_read(self, wait: ReadWait, member: Member, failure: Failure) -> None:
@@ -205,7 +236,11 @@ class DataPath:
         if wait.done.called:
             return
         error = failure.value
-        if isinstance(error, Unavailable | Fenced):
+        if isinstance(error, CancelledError):
+            wait.tried |= member.bit
+            wait.late |= member.bit
+            wait.failure = Failure(DeadlinePassed(f"{member.name} did not answer a read in time"))
+        elif isinstance(error, Unavailable | Fenced):
             self._configuration.lost(member, f"a read was not answered: {error}", error)
             if self._configuration.stalled & member.bit or member in self._readers:
                 self._waiting_for_member.append(wait)
@@ -215,10 +250,20 @@ class DataPath:
             wait.failure = failure
         self._enter_read(wait)
 
+    def ask_others(self, member: Member) -> None:
+        """C{member} does not answer: what it was asked to read is asked of others. Its answers come too late now."""
+        for result in list(member.reads):
+            if result in member.reads:
+                result.cancel()
+
     # -- changes
 
     def submit(self, operation: Operation) -> Deferred[None]:
         """A client's change."""
+        load = self.load
+        load.left -= 1
+        if load.left <= 0:
+            operation.asked_s = load.look()
         configuration = self._configuration
         if self.refusing is not None:
             operation.done.errback(self.refusing)
@@ -288,6 +333,9 @@ class DataPath:
     def _send(self, operation: Operation, need: int) -> None:
         operation.pending = need | self._configuration.leaving
         operation.sent = need
+        operation.tick = self.load.tick
+        if operation.asked_s >= 0:
+            operation.sent_s = self.load.now()
         team = self._teams.get(need)
         if team is None:
             team = self._teams[need] = tuple(members_in(self._members, need))
@@ -299,6 +347,8 @@ class DataPath:
 
     def _did(self, _: None, operation: Operation, member: Member) -> None:
         member.outstanding -= 1
+        if operation.sent_s >= 0:
+            self.load.has_written(member.index, operation.sent_s)
         bit = member.bit
         if operation.pending & bit and operation.error is None:
             operation.pending ^= bit
@@ -343,13 +393,15 @@ class DataPath:
             # It is done, and may be copied on: only its word is held back until it is on enough members.
             self._unacknowledged.append(operation)
         else:
+            if operation.asked_s >= 0:
+                self.load.ended(operation.asked_s)
             operation.done.callback(None)
 
     # -- flush
 
     def flush(self) -> Deferred[None]:
         """What had completed when this was asked for is stable on every receiver, targets included, when it fires."""
-        flush = _Flush()
+        flush = _Flush(self.load.tick)
         if self.refusing is not None:
             flush.done.errback(self.refusing)
             return flush.done
@@ -360,6 +412,7 @@ class DataPath:
         return flush.done
 
     def _send_flush(self, flush: _Flush, members: int) -> None:
+        flush.sent |= members
         for member in members_in(self._members, members):
             member.outstanding += 1
             table = member.table
@@ -417,6 +470,7 @@ class DataPath:
             for member in members_in(self._members, configuration.in_sync & ~configuration.leaving)
             if member.ready and not configuration.stalled & member.bit
         ]
+        in_sync = [member for member in in_sync if member.late_since is None] or in_sync
         if configuration.no_quorum:
             in_sync = []
         cheapest = min((member.options.cost for member in in_sync), default=0)
@@ -466,6 +520,26 @@ class DataPath:
         for flush in [each for each in self._flushes if each.pending & member.bit]:
             self._send_flush(flush, member.bit)
         self.send_unsent()
+
+    def oldest_owed(self, member: Member, flush_patience: float) -> tuple[float, str]:
+        """
+        For how many ticks C{member} has owed the answer to a change that others have done, and to which kind.
+
+        @param flush_patience: a flush counts as so many times younger.
+        """
+        bit, tick = member.bit, self.load.tick
+        oldest, kind = 0.0, "write"
+        for operation in self._in_flight:
+            # One that it has failed is over; one that nobody else has done may be slow by itself.
+            owed = operation.pending & bit & operation.sent & ~operation.failed
+            if owed and operation.sent & ~operation.pending and tick - operation.tick > oldest:
+                oldest, kind = tick - operation.tick, operation.change.value
+        for flush in self._flushes:
+            if flush.pending & bit & flush.sent and flush.sent & ~flush.pending:
+                age = (tick - flush.tick) / flush_patience
+                if age > oldest:
+                    oldest, kind = age, "flush"
+        return oldest, kind
 
     # -- the end
 

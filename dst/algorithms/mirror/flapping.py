@@ -2,8 +2,8 @@
 A member that comes and goes is held back, for longer each time (R15).
 
 Every return costs: a label, a table, a copy, and a record when it leaves again. One that left once or twice is taken
-back at once; one that does so again and again waits, twice as long each time. Good behaviour is forgotten bad behaviour:
-what is older than L{REMEMBERED_S} does not count. A person who resumes it by hand overrides all of it.
+back at once; one that does so again and again waits, twice as long each time. It is forgotten in time: what is older
+than L{REMEMBERED_S} does not count. A person who resumes it by hand overrides all of it.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ class Flaps:
     When one member left.
 
     @ivar first_s: how long the first one above L{FREE} costs; 0: members are never held back.
+    @ivar sentence: why it is held back, and for how long.
     """
 
     first_s: float
+    sentence: str = ""
     _left: deque[float] = field(factory=lambda: deque(maxlen=_REMEMBERED_MAX))
     _until: float = 0.0
-    _slow: bool = False
 
     def left(self, now: float, *, slow: bool = False) -> None:
         """It has left, by its own fault."""
         self._left.append(now)
-        self._slow = slow
         held_s = 0.0
         count = self.count(now)
         if self.first_s and count > FREE:
@@ -54,12 +54,17 @@ class Flaps:
         if self.first_s and slow:
             held_s = max(held_s, SLOW_HELD_S)
         self._until = now + held_s
+        why = "it was too slow, and " if slow else "it "
+        times = "once" if count == 1 else f"{count} times"
+        self.sentence = (
+            f"{why}left {times} in {REMEMBERED_S / 60:.0f} minutes: held back for {held_s:.0f} s; "
+            "`dst resume` takes it back now"
+        )
 
     def forgive(self) -> None:
         """A person says that it is well."""
         self._left.clear()
         self._until = 0.0
-        self._slow = False
 
     def count(self, now: float) -> int:
         """How often it left lately."""
@@ -70,14 +75,3 @@ class Flaps:
     def held_s(self, now: float) -> float:
         """How much longer it is held back; 0 when it may return."""
         return max(0.0, self._until - now)
-
-    def sentence(self, now: float) -> str:
-        """Why, and for how long."""
-        count = self.count(now)
-        left_s = self.held_s(now)
-        times = "once" if count == 1 else f"{count} times"
-        why = "it was too slow; it" if self._slow else "it"
-        return (
-            f"{why} left {times} in {REMEMBERED_S / 60:.0f} minutes: held back for another {left_s:.0f} s;"
-            " `dst resume` takes it back now"
-        )

@@ -67,6 +67,8 @@ class HotSet:
     The hot regions of one mirror, the least recently used first.
 
     @ivar unreconciled: regions whose copies may differ; they are not served before they were made equal (R6).
+    @ivar reserved: regions that a copy comes to next. They are not cleared before: a few regions that are written
+        and cleared all the time would never be found at rest otherwise.
     """
 
     def __init__(
@@ -92,12 +94,21 @@ class HotSet:
         self._go = go
         self.regions: OrderedDict[int, HotRegion] = OrderedDict()
         self.unreconciled: set[int] = set()
+        self.reserved: set[int] = set()
         self._queue: deque[Extent] = deque()
         self._clearing = 0
         self._tick = 0
         self._timer: IDelayedCall | None = None
         self._evicting = False
         self._stopped = False
+
+    @property
+    def copied_at_once(self) -> int:
+        """
+        How many regions a copy may take at once. They stay hot until it is done, and what the set has room for is
+        what clients can write to meanwhile.
+        """
+        return max(1, self._regions_max // 4)
 
     def start(self, hot: Iterable[int]) -> None:
         """Begin with the regions that a member's media shows as hot."""
@@ -269,7 +280,7 @@ class HotSet:
     def _clearable(self, region: int, hot: HotRegion) -> bool:
         if hot.held or hot.marking or hot.waiters or region in self.unreconciled or self._order.busy(region):
             return False
-        return not self._marked_by_copy(region)
+        return region not in self.reserved and not self._marked_by_copy(region)
 
     def _evict(self) -> None:
         """Make room for what waits, if that is possible now; one at a time, and never by recursion."""

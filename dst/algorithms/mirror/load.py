@@ -1,8 +1,8 @@
 """
 What clients ask of a mirror and how its members answer, seen by looking at one operation in some.
 
-Looking costs two readings of the clock; not looking costs a subtraction. How many are passed over follows from how many
-there were, so that a busy second is looked at as often as a quiet one.
+Looking costs two readings of the clock; not looking costs a subtraction. How many are passed over follows from how
+many there were, so that a busy second is looked at as often as a quiet one.
 """
 
 from __future__ import annotations

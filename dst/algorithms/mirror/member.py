@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
+from dst.algorithms.mirror.flapping import Flaps
 from dst.errors import Unavailable
 from dst.geometry import Geometry, StatusExtent
 from dst.interfaces import Buffer, IBlockDevice, INode, MemberOptions, StopObserving
@@ -52,12 +53,14 @@ class CountedDevice:
         """See L{dst.interfaces.IBlockDevice}."""
         return self._member.node.incarnation
 
-    def _counted(self, done: Deferred[_T]) -> Deferred[_T]:
+    def _counted(self, done: Deferred[_T], kind: str) -> Deferred[_T]:
         member = self._member
         member.outstanding += 1
         answer: Deferred[_T] = Deferred()
+        member.asked[answer] = (member.tick, kind)
 
         def ended(result: Any) -> None:
+            del member.asked[answer]
             # Whoever waits goes on first and may send more because of this answer: then it is not drained.
             answer.callback(result)
             member.outstanding -= 1
@@ -73,22 +76,23 @@ class CountedDevice:
 
     def write(self, offset: int, data: Buffer, *, fua: bool = False) -> Deferred[None]:
         """See L{dst.interfaces.IBlockDevice}."""
-        return self._counted(self._member.node.write(offset, data, fua=fua))
+        return self._counted(self._member.node.write(offset, data, fua=fua), "write")
 
     def flush(self) -> Deferred[None]:
         """See L{dst.interfaces.IBlockDevice}."""
-        return self._counted(self._member.node.flush())
+        return self._counted(self._member.node.flush(), "flush")
 
     def trim(self, offset: int, length: int) -> Deferred[None]:
         """See L{dst.interfaces.IBlockDevice}."""
-        return self._counted(self._member.node.trim(offset, length))
+        return self._counted(self._member.node.trim(offset, length), "trim")
 
     def write_zeroes(
         self, offset: int, length: int, *, fua: bool = False, no_hole: bool = False, fast_only: bool = False
     ) -> Deferred[None]:
         """See L{dst.interfaces.IBlockDevice}."""
         node = self._member.node
-        return self._counted(node.write_zeroes(offset, length, fua=fua, no_hole=no_hole, fast_only=fast_only))
+        done = node.write_zeroes(offset, length, fua=fua, no_hole=no_hole, fast_only=fast_only)
+        return self._counted(done, "write zeroes")
 
     def block_status(self, offset: int, length: int) -> Deferred[list[StatusExtent]]:
         """See L{dst.interfaces.IBlockDevice}."""
@@ -116,6 +120,12 @@ class Member:
     @ivar outstanding: changes sent to its node that have not ended.
     @ivar removed: it is no member any more; it keeps its bit.
     @ivar reading: reads sent to its node that have not ended.
+    @ivar reads: those of clients, by what fires with the answer: the tick in which each was sent, and its offset.
+    @ivar asked: the same for what is counted in C{outstanding} and not a client's: the tick, and what it is.
+    @ivar tick: of the watch that looks at how old these are.
+    @ivar late_since: the tick since which it owes an answer to a read; it is asked no other meanwhile.
+    @ivar departures: how often it has left, ever.
+    @ivar flaps: how often it left lately.
     """
 
     def __init__(
@@ -139,6 +149,12 @@ class Member:
         self.copying: set[int] = set()
         self.outstanding = 0
         self.reading = 0
+        self.reads: dict[Deferred[Buffer], tuple[int, int]] = {}
+        self.asked: dict[Deferred[Any], tuple[int, str]] = {}
+        self.tick = 0
+        self.late_since: int | None = None
+        self.flaps = Flaps(0.0)
+        self.departures = 0
         self.progress: ResyncProgress | None = None
         self.suspended = False
         self.granted = False
@@ -172,6 +188,7 @@ class Member:
 
     def left(self) -> None:
         """It does not count any more."""
+        self.departures += 1
         if self.tables is not None:
             self.tables.abandon()
         waits, self._waits = self._waits, {}

@@ -5,10 +5,11 @@ The mirror as its users see it: one block device that outlives its members.
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from twisted.internet.defer import Deferred, DeferredList, TimeoutError, fail
+from twisted.internet.defer import Deferred, DeferredList, TimeoutError, fail, succeed
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -18,6 +19,8 @@ from dst.algorithms.mirror.explaining import Explaining
 from dst.algorithms.mirror.member import Member, members_in
 from dst.algorithms.mirror.operation import Change, Operation
 from dst.algorithms.mirror.owning import Holder, Ownership, fenced
+from dst.algorithms.mirror.resync_run import HISTORY_MAX, Pauses
+from dst.algorithms.mirror.returning import trouble_with
 from dst.algorithms.mirror.serving import MirrorOptions, Serving
 from dst.algorithms.mirror.starting import Started, Starter
 from dst.algorithms.mirror.telling import Telling
@@ -27,6 +30,7 @@ from dst.errors import (
     Fenced,
     IncarnationChanged,
     InvalidRequest,
+    NotFound,
     NotSupported,
     Unavailable,
 )
@@ -37,6 +41,7 @@ from dst.label.format import Vote
 from dst.label.votes import needed, words_of
 from dst.observing import ObservableNode
 from dst.ownership import Promise
+from dst.recovery.pace import ResyncScheduler
 from dst.recovery.record_store import IRecordStore, NoRecordStore
 from dst.status import LinkState, MemberState, StatusTree
 from dst.surroundings import REAL
@@ -82,11 +87,13 @@ class Mirror(ObservableNode):
         witnesses: Sequence[INode] = (),
         owner_name: str = "",
         now: Callable[[], float] = REAL.boot_clock_s,
+        scheduler: ResyncScheduler | None = None,
     ) -> None:
         """
         @param witnesses: nodes that vote and have no data.
         @param owner_name: what this daemon is called where it claims nodes.
         @param now: the clock of leases, which counts while the machine is suspended.
+        @param scheduler: that of all storages of this daemon.
         @param entropy: where identities and tags come from: must never repeat.
         @param store: where the owner keeps the record; without one every member is needed to start.
         """
@@ -100,6 +107,9 @@ class Mirror(ObservableNode):
             for index, (node, each) in enumerate(zip(nodes, given, strict=True))
         ]
         self.entropy = entropy
+        self.scheduler = scheduler or ResyncScheduler()
+        self.pauses = Pauses()
+        self.ended_resyncs: deque[ResyncRecord] = deque(maxlen=HISTORY_MAX)
         self._by_hand = ByHand(self)
         self._teller = Telling(self)
         self._explainer = Explaining(self)
@@ -287,6 +297,7 @@ class Mirror(ObservableNode):
         serving.configuration.targets = 0
         serving.configuration.stop()
         serving.witnesses.stop()
+        serving.watch.stop()
         for run in serving.returning.stop():
             run.addErrback(lambda _: None)
         for member in self.members:
@@ -501,7 +512,8 @@ class Mirror(ObservableNode):
         if not counts:
             return
         other = member.node.incarnation != member.incarnation
-        shrunk = member.node.geometry.size < serving.label.data_size or member.node.geometry.read_only
+        node = member.node.geometry
+        shrunk = node.size < serving.label.data_size or node.read_only or bool(trouble_with(node, self.geometry))
         if configuration.frozen and configuration.in_sync & member.bit:
             if other or shrunk:
                 self._start_again(f"{member.name} came back and may have lost what it had not flushed")
@@ -511,7 +523,7 @@ class Mirror(ObservableNode):
                     serving.returning.consider(each)
         elif other or shrunk:
             reason = "it restarted and may have lost what it had not flushed"
-            configuration.fail(member, reason if other else "its media has become smaller or read-only")
+            configuration.fail(member, reason if other else "its media has become smaller, read-only, or coarser")
             if configuration.stalled & member.bit:
                 self._start_again(f"{member.name} had the last copy, and {reason}")
         elif not member.granted and fenced(member.node) is not None:
@@ -716,15 +728,26 @@ class Mirror(ObservableNode):
 
     def pause_resync(self, name: str | None = None) -> Deferred[None]:
         """See L{IAlgorithm.pause_resync}."""
-        return fail(NotSupported(f"{self.name} cannot pause a resync yet"))
+        return self._pause(name, True)
 
     def resume_resync(self, name: str | None = None) -> Deferred[None]:
         """See L{IAlgorithm.resume_resync}."""
-        return fail(NotSupported(f"{self.name} cannot pause a resync yet"))
+        return self._pause(name, False)
+
+    def _pause(self, name: str | None, pause: bool) -> Deferred[None]:
+        names = [node.name for node in self.nodes]
+        if name is not None and name not in names:
+            return fail(NotFound(f"{self.name} has no member {name}; its members are {', '.join(names)}"))
+        if pause:
+            self.pauses.pause(name)
+        else:
+            self.pauses.resume(name, names)
+        self.tell_observers()
+        return succeed(None)
 
     def resyncs(self) -> Sequence[ResyncRecord]:
         """See L{IAlgorithm.resyncs}."""
-        return ()
+        return tuple(self.ended_resyncs)
 
     def explain(self) -> Explanation:
         """See L{IAlgorithm.explain}."""

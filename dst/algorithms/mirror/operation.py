@@ -8,6 +8,7 @@ import enum
 
 from twisted.internet.defer import Deferred
 
+from dst.algorithms.mirror.load import NOT_SAMPLED
 from dst.interfaces import Buffer, INode
 from dst.recovery.write_order import Extent
 
@@ -31,9 +32,26 @@ class Operation(Extent):
     @ivar failed: members that it failed on and that count still.
     @ivar done: fires with the acknowledgement.
     @ivar ended: it was acknowledged, or failed.
+    @ivar asked_s: when a client asked for it, if it is one that is looked at.
+    @ivar sent_s: when it was sent, the same.
+    @ivar tick: of the watch, when it was sent.
     """
 
-    __slots__ = ("change", "data", "done", "ended", "error", "failed", "fua", "no_hole", "pending", "sent")
+    __slots__ = (
+        "asked_s",
+        "change",
+        "data",
+        "done",
+        "ended",
+        "error",
+        "failed",
+        "fua",
+        "no_hole",
+        "pending",
+        "sent",
+        "sent_s",
+        "tick",
+    )
 
     def __init__(
         self,
@@ -55,6 +73,8 @@ class Operation(Extent):
         self.failed = 0
         self.error: Exception | None = None
         self.ended = False
+        self.asked_s = self.sent_s = NOT_SAMPLED
+        self.tick = 0
         self.done: Deferred[None] = Deferred()
 
     def apply(self, node: INode) -> Deferred[None]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 from zope.interface import implementer
 
@@ -17,6 +18,7 @@ from dst.interfaces import IAlgorithm, IAlgorithmProvider, INode
 from dst.label.format import MEMBERS_MAX, VOTES_MAX
 from dst.label.votes import valid_quorum
 from dst.label.zone import REGION_BYTES_MIN
+from dst.recovery.pace import ResyncScheduler
 from dst.recovery.record_store import IRecordStore, NoRecordStore, RecordStore
 from dst.recovery.state_files import state_files
 from dst.surroundings import surroundings_of
@@ -45,6 +47,9 @@ class MirrorProvider:
 
     algorithm = "mirror"
 
+    def __init__(self) -> None:
+        self._schedulers: WeakKeyDictionary[object, ResyncScheduler] = WeakKeyDictionary()
+
     def storage(
         self,
         reactor: IReactorTime,
@@ -71,6 +76,10 @@ class MirrorProvider:
             lease_s=given.seconds("lease_s", 3.0),
             standby=given.boolean("standby", False),
             takeover_s=given.seconds("takeover_s", 2.0),
+            slow_s=given.seconds("slow_s", 5.0),
+            flap_hold_s=given.seconds("flap_hold_s", 15.0),
+            resync_floor=given.share("resync_floor", 0.10),
+            resync_ceiling=given.share("resync_ceiling", 0.60),
         )
         given.done()
         given.count(len(nodes), 1, MEMBERS_MAX)
@@ -86,6 +95,8 @@ class MirrorProvider:
             witnesses=witnesses,
             owner_name=owner_name,
             now=surroundings.boot_clock_s,
+            # All storages on one reactor are of one daemon.
+            scheduler=self._schedulers.setdefault(reactor, ResyncScheduler()),
         )
 
 
@@ -103,6 +114,10 @@ def _check_votes(name: str, nodes: int, witnesses: int, options: MirrorOptions) 
         )
     if options.lease_s < LEASE_S_MIN:
         raise ConfigurationError(f"{where}: lease_s = {options.lease_s:g}, expected {LEASE_S_MIN:g} or more")
+    if options.resync_floor > options.resync_ceiling:
+        raise ConfigurationError(
+            f"{where}: resync_floor = {options.resync_floor:g} is above resync_ceiling = {options.resync_ceiling:g}"
+        )
     wrong = ""
     if options.votes == "members" and isinstance(options.quorum, int):
         votes = nodes + witnesses

@@ -22,6 +22,7 @@ from dst.algorithms.mirror.hot_set import HotSet
 from dst.algorithms.mirror.member import Member, members_in
 from dst.algorithms.mirror.owning import Ownership
 from dst.errors import BadMedia, DSTError
+from dst.geometry import Geometry
 from dst.label.format import Epoch, FoundLabel, Label
 from dst.label.region_table import RegionTable
 from dst.label.verdict import MemberInputs, MemberStep, MemberVerdict, judge_member
@@ -33,7 +34,7 @@ from dst.status import MemberState
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
-__all__ = ["Returning", "new_member_label"]
+__all__ = ["Returning", "new_member_label", "trouble_with"]
 
 _log = Logger()
 
@@ -71,7 +72,13 @@ class Returning:
         storage: Label,
         entropy: Callable[[int], bytes],
         ownership: Ownership,
+        geometry: Callable[[], Geometry],
+        flap_hold_s: float,
     ) -> None:
+        """
+        @param geometry: of the storage, as its users know it.
+        @param flap_hold_s: see L{Flaps}.
+        """
         self._entropy = entropy
         self._ownership = ownership
         self._clock = clock
@@ -80,12 +87,17 @@ class Returning:
         self._hot = hot
         self._copier = copier
         self._storage = storage
+        self._geometry = geometry
+        self._flap_hold_s = flap_hold_s
+        self._departures = {member.index: member.departures for member in members}
+        self._slow: set[int] = set()
         self._running: set[Deferred[None]] = set()
         self.stopped = False
 
     def consider(self, member: Member) -> None:
         """Something about C{member} has changed: begin its return if it can be begun."""
         configuration = self._configuration
+        self._note_departures(member)
         if (
             self.stopped
             or member.returning
@@ -98,12 +110,50 @@ class Returning:
             or configuration.frozen
             or not configuration.in_sync & ~configuration.leaving
         ):
+            self._say_what_it_waits_for(member)
+            return
+        held_s = member.flaps.held_s(self._clock.seconds())
+        if held_s > 0:
+            member.become(MemberState.ABSENT, member.flaps.sentence)
+            self._later(member, held_s)
             return
         member.returning = True
         run = Deferred.fromCoroutine(self._return(member))
         self._running.add(run)
         run.addErrback(_report)
         run.addBoth(lambda _: self._ended(member, run))
+
+    def _note_departures(self, member: Member) -> None:
+        now = self._departures.get(member.index, 0)
+        if member.departures > now:
+            self._departures[member.index] = member.departures
+            member.flaps.first_s = self._flap_hold_s
+            member.flaps.left(self._clock.seconds(), slow=member.index in self._slow)
+            self._slow.discard(member.index)
+
+    def too_slow(self, member: Member) -> None:
+        """C{member} is about to leave because it is too slow."""
+        self._slow.add(member.index)
+
+    def now(self, member: Member) -> None:
+        """A person says that it is well again: it is not held back any longer, whatever it did."""
+        member.flaps.forgive()
+        member.retry_delay_s = 0.0
+        if member.retry is not None:
+            member.retry.cancel()
+            member.retry = None
+        self.consider(member)
+
+    def _say_what_it_waits_for(self, member: Member) -> None:
+        """It is there, and yet nothing begins."""
+        counts = (self._configuration.sent | self._configuration.targets) & member.bit
+        if counts or member.state is not MemberState.ABSENT or not member.ready or self.stopped:
+            return
+        if member.outstanding:
+            what = f"{member.outstanding} operations that it was sent before"
+            member.reason = f"it returns when {what} have ended: {_first(member.reason)}"
+        elif member.retry is not None and member.flaps.held_s(self._clock.seconds()):
+            member.reason = member.flaps.sentence
 
     def _ended(self, member: Member, run: Deferred[None]) -> None:
         self._running.discard(run)
@@ -126,13 +176,15 @@ class Returning:
     def _try_later(self, member: Member) -> None:
         delay = min(_RETRY_S_MAX, member.retry_delay_s * 2 or _RETRY_S_FIRST)
         member.retry_delay_s = delay
+        self._later(member, delay)
 
+    def _later(self, member: Member, delay_s: float) -> None:
         def again() -> None:
             member.retry = None
             self.consider(member)
 
-        if not self.stopped:
-            member.retry = self._clock.callLater(delay, again)
+        if member.retry is None and not self.stopped:
+            member.retry = self._clock.callLater(delay_s, again)
 
     async def _come_back(self, member: Member) -> None:
         await self._ownership.admit(member)  # claim granted, and what older owners had sent there drained (R8)
@@ -148,12 +200,13 @@ class Returning:
         else:
             await self._load_old_media(member, found)
         never = found.label is None or found.label.since == Epoch()
-        full = never or verdict.step is MemberStep.NEW_MEDIA or member.distrusted
+        expect_equal = not never and verdict.step is not MemberStep.NEW_MEDIA
+        full = not expect_equal or member.distrusted
         member.distrusted = False
         if not self._still_wanted(member):
             return
         self._register(member)
-        await self._copier.run(member, full, verdict.reason)
+        await self._copier.run(member, full, verdict.reason, verdict.row, expect_equal=expect_equal)
 
     def _still_wanted(self, member: Member) -> bool:
         """It may have gone, or been suspended, while its media was read."""
@@ -182,6 +235,9 @@ class Returning:
 
     def _unless_twice(self, member: Member, verdict: MemberVerdict) -> MemberVerdict:
         """Two nodes that lead to the same media would each undo the other's order of steps."""
+        trouble = trouble_with(member.node.geometry, self._geometry())
+        if trouble and verdict.step is not MemberStep.REFUSE:
+            return MemberVerdict("coarser-media", MemberStep.REFUSE, trouble)
         label = member.labels.label if member.labels is not None else None
         for other in self._members:
             if verdict.step is MemberStep.COMPARE and label is not None and other is not member:
@@ -250,6 +306,22 @@ class Returning:
         for run in running:
             run.cancel()
         return running
+
+
+def trouble_with(node: Geometry, storage: Geometry) -> str:
+    """Why a member cannot do all that the users of the storage may ask for, as a sentence; C{""} when it can."""
+    cure = "users of the storage have been told otherwise; stop and start it while the member is there"
+    if node.block_size > storage.block_size:
+        return f"its blocks are of {node.block_size} bytes, those of the storage of {storage.block_size}: {cure}"
+    if node.transfer_bytes_max < storage.transfer_bytes_max:
+        most = f"it takes {node.transfer_bytes_max} bytes at once, the storage {storage.transfer_bytes_max}"
+        return f"{most}: {cure}"
+    return ""
+
+
+def _first(reason: str) -> str:
+    """The reason that was there before."""
+    return reason.rsplit(" have ended: ", 1)[-1]
 
 
 def _report(failure: Failure) -> None:

@@ -12,13 +12,18 @@ from dst.algorithms.mirror.configuration import Configuration
 from dst.algorithms.mirror.copying import Copier
 from dst.algorithms.mirror.data_path import DataPath
 from dst.algorithms.mirror.hot_set import HotSet
+from dst.algorithms.mirror.load import Load
 from dst.algorithms.mirror.member import Member
+from dst.algorithms.mirror.pacing import Pacer
 from dst.algorithms.mirror.returning import Returning
 from dst.algorithms.mirror.starting import Started
+from dst.algorithms.mirror.watching import Watch
 from dst.algorithms.mirror.witness import Witnesses
 from dst.label.format import Label
 from dst.label.zone import REGION_BYTES_MIN
+from dst.recovery.pace import PaceLimits
 from dst.recovery.write_order import ExtentOrder
+from dst.surroundings import surroundings_of
 
 if TYPE_CHECKING:
     from dst.algorithms.mirror.mirror import Mirror
@@ -44,6 +49,11 @@ class MirrorOptions:
     @ivar lease_s: for how long after its last renewal the storage stays this daemon's.
     @ivar standby: another daemon is to own it; this one does when that is gone.
     @ivar takeover_s: how long a standby waits when there is no owner any more.
+    @ivar slow_s: a member that owes an answer for so long, which others have given, leaves; 0: never.
+    @ivar flap_hold_s: how long a member is held back that left for the third time in ten minutes, doubling with each
+        further one; 0: never.
+    @ivar resync_floor: the share of what the members can do that a resync always has.
+    @ivar resync_ceiling: the share that it has at most while clients are active.
     """
 
     region_size: int = 0
@@ -58,6 +68,10 @@ class MirrorOptions:
     lease_s: float = 3.0
     standby: bool = False
     takeover_s: float = 2.0
+    slow_s: float = 5.0
+    flap_hold_s: float = 15.0
+    resync_floor: float = 0.10
+    resync_ceiling: float = 0.60
 
     def __attrs_post_init__(self) -> None:
         size = self.region_size
@@ -87,7 +101,8 @@ class Serving:
             options.votes == "members",
             options.minimum_copies,
         )
-        self.data_path = DataPath(members, self.configuration, self.order, shift, self._reconcile, self._repair)
+        load = Load(clock, self._wake)
+        self.data_path = DataPath(members, self.configuration, self.order, shift, self._reconcile, self._repair, load)
         self.hot = HotSet(
             clock,
             members,
@@ -98,18 +113,42 @@ class Serving:
             self.data_path.go,
         )
         self.data_path.hot = self.hot
+        limits = PaceLimits(options.resync_floor, options.resync_ceiling)
         self.copier = Copier(
             clock,
+            surroundings_of(clock).wall_clock_s,
             members,
             self.configuration,
             self.order,
             self.hot,
             self.data_path,
             self.label.data_size,
+            Pacer(clock, mirror.name, limits, mirror.scheduler),
+            mirror.pauses,
+            mirror.ended_resyncs.append,
             mirror.tell_observers,
         )
         self.returning = Returning(
-            clock, members, self.configuration, self.hot, self.copier, self.label, mirror.entropy, mirror.ownership
+            clock,
+            members,
+            self.configuration,
+            self.hot,
+            self.copier,
+            self.label,
+            mirror.entropy,
+            mirror.ownership,
+            lambda: mirror.geometry,
+            options.flap_hold_s,
+        )
+        self.watch = Watch(
+            clock,
+            members,
+            self.configuration,
+            self.data_path,
+            self.copier,
+            options.slow_s,
+            options.minimum_copies,
+            self.returning.too_slow,
         )
         self.witnesses = Witnesses(
             clock,
@@ -126,6 +165,9 @@ class Serving:
         self.hot.start(sorted(started.hot))
         if len(started.sources) > 1:
             self.hot.unreconciled = set(started.hot)
+
+    def _wake(self) -> None:
+        self.watch.wake()
 
     def _reconcile(self, region: int) -> None:
         self.copier.reconcile_soon(region)

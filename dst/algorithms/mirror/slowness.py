@@ -46,6 +46,7 @@ class Seen:
     @ivar waiting_s: for how long it has owed an answer that others have given, or that does not depend on others;
         that to a flush is counted as if it had been asked for C{FLUSH_PATIENCE} times later.
     @ivar what: that operation, in a word.
+    @ivar copy: it is in sync. One that is not is nobody's redundancy and may always leave.
     """
 
     index: int
@@ -53,6 +54,7 @@ class Seen:
     write_s: float = 0.0
     waiting_s: float = 0.0
     what: str = "write"
+    copy: bool = True
 
 
 @frozen
@@ -83,10 +85,12 @@ class Slowness:
 
         @param seen: the members that count, and the targets of resyncs; what is not seen is not judged.
         @param seconds: how long the window was.
-        @param spare: how many may leave.
-        @return: who has to leave now, the slowest first, at most C{spare} of them.
+        @param spare: how many copies may leave.
+        @return: who has to leave now, the slowest first, at most C{spare} copies among them.
         """
-        slow = [(each.waiting_s, each.index, self._hangs(each)) for each in seen if each.waiting_s >= self._slow_s]
+        slow = []
+        if any(each.copy and each.waiting_s < self._slow_s for each in seen):  # else it is not one of them
+            slow = [(each.waiting_s, each.index, self._hangs(each)) for each in seen if self._is_hanging(each)]
         hanging = {index for _, index, _ in slow}
         for each in seen:
             ratio = max(_ratio(each, seen, reads=True), _ratio(each, seen, reads=False))
@@ -97,7 +101,18 @@ class Slowness:
             dragging_s = self._dragging_s[each.index] = self._dragging_s.get(each.index, 0.0) + seconds
             if dragging_s >= DRAG_S and each.index not in hanging:
                 slow.append((0.0, each.index, self._drags(each, ratio)))
-        return [Slow(index, reason) for _, index, reason in sorted(slow, reverse=True)[: max(0, spare)]]
+        leaving: list[Slow] = []
+        copies = {each.index for each in seen if each.copy}
+        for _, index, reason in sorted(slow, reverse=True):
+            if index in copies:
+                spare -= 1
+                if spare < 0:
+                    continue
+            leaving.append(Slow(index, reason))
+        return leaving
+
+    def _is_hanging(self, each: Seen) -> bool:
+        return each.waiting_s >= self._slow_s
 
     def _hangs(self, each: Seen) -> str:
         return f"too slow: it has not answered a {each.what} for {each.waiting_s:g} s (slow_s = {self._slow_s:g})"
