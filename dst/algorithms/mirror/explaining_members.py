@@ -190,6 +190,14 @@ class MembersExplained:
                 condition="a copy with the latest data can be reached",
                 within_s=SETTLE_S,
             )
+        if member.returning:
+            return evolve(
+                explanation,
+                summary=f"{member.name} is absent: it can be reached again, and is being looked at",
+                next_step="what stands on it decides how it comes back, and what it missed is copied",
+                condition="its node answers what it is asked",
+                within_s=SETTLE_S,
+            )
         wait_s = seconds_until(member.retry, self._mirror.clock)
         return evolve(
             explanation,

@@ -150,6 +150,7 @@ def explain_start(mirror: Mirror, explanation: Explanation) -> Explanation:
     """C{explanation} of a mirror that does not serve, with why and what comes."""
     starter = mirror.starter
     evidence = _evidence(mirror, starter)
+    explanation = evolve(explanation, summary=f"{mirror.name} does not serve: {mirror.reason}")
     decided = [] if starter is None else [each for each in (starter.verdict, starter.claim_verdict) if each]
     verdict = next((each for each in decided if each.reason and each.reason == mirror.reason), None)
     if starter is None or not decided:
@@ -157,7 +158,7 @@ def explain_start(mirror: Mirror, explanation: Explanation) -> Explanation:
             explanation,
             evidence=evidence,
             next_step="its members' labels are read, and it is decided how it starts",
-            condition="" if starter is not None else "its members have been opened",
+            condition="its members answer what they are asked" if starter is not None else "its members are opened",
             within_s=SETTLE_S,
         )
     if verdict is None:
@@ -179,13 +180,14 @@ def explain_start(mirror: Mirror, explanation: Explanation) -> Explanation:
         within_s = mirror.options.takeover_s + SETTLE_S
     elif verdict.row == "handed-over":
         within_s = mirror.handed_s_left + SETTLE_S
+    condition = words.condition or ("its members answer what they are asked" if starter.looking else "")
     return evolve(
         explanation,
         row=verdict.row,
         summary=f"{mirror.name} does not serve: {verdict.reason}",
         evidence=evidence,
         next_step=words.next_step,
-        condition=words.condition,
+        condition=condition,
         within_s=within_s,
         advice=tuple(sentence.format(storage=mirror.name) for sentence in words.advice),
     )

@@ -159,6 +159,11 @@ class Starter:
         """How much longer members that could still come are given."""
         return None if self._timer is None else max(0.0, self._timer.getTime() - self._clock.seconds())
 
+    @property
+    def looking(self) -> bool:
+        """It is asking its members; otherwise it waits for something to change."""
+        return self._wake is None
+
     # -- from outside
 
     def wake(self) -> None:
