@@ -81,7 +81,7 @@ class TakingOverTests(OwnersCase):
         self.assertIsNone(world.result(right.write(0, b"b" * 4096)))
 
     def test_cut_off(self) -> None:
-        """An owner that was cut off serves nothing when another can have taken over, and is refused when it is back."""
+        """A cut-off owner serves nothing when another can have taken over, and is refused when it is back."""
         world, left = self.begin()
         right = world.start(1)
         world.result(left.write(0, b"a" * 4096))
@@ -162,7 +162,7 @@ class LeaseTests(OwnersCase):
     """The owner and its votes."""
 
     def test_quorum_lost_and_had_again(self) -> None:
-        """Without a quorum nothing is served; with one again everything goes on, and no client has noticed an error."""
+        """Without a quorum nothing is served; with one again everything goes on, and no client sees an error."""
         world, left = self.begin()
         world.cut(0, 1, 2)
         world.advance(5.0)
@@ -179,7 +179,8 @@ class LeaseTests(OwnersCase):
 
     def test_minority_promise(self) -> None:
         """
-        A claim that reached a minority is overcome with a higher one, and service does not stop (high-promise-on-minority).
+        A claim that reached a minority is overcome with a higher one, and service does not stop
+        (high-promise-on-minority).
         """
         world, left = self.begin()
         keeper = world.keepers[1]

@@ -62,7 +62,9 @@ class Ballot:
         )
 
     def result(self) -> Deferred[None]:
-        """All were added. Fires when everybody who is wanted has answered, and a quorum, or nobody is left to wait for."""
+        """
+        All were added. Fires when everybody who is wanted has answered, and a quorum, or nobody is left to wait for.
+        """
         self._open -= 1
         self._look()
         return self._counted

@@ -68,7 +68,8 @@ class Configuration:
         minimum_copies: int = 1,
     ) -> None:
         """
-        @param votes_of_members: members and witnesses vote; otherwise the owner's own store alone, where there is one.
+        @param votes_of_members: members and witnesses vote; otherwise the owner's own store alone, where there is
+            one.
         @param label: the storage's facts, with the record that is stable now.
         @param committed: called with the mask of members that are gone, in the turn of the commit.
         @param changed: called when any mask has changed.
@@ -179,7 +180,7 @@ class Configuration:
         self._write_records()
 
     def lost(self, member: Member, reason: str, error: Exception) -> None:
-        """As L{fail}; if it was refused because somebody else has claimed the node, see at once who owns the storage."""
+        """As L{fail}; if somebody else has claimed the node, see at once who owns the storage."""
         self.fail(member, reason)
         if isinstance(error, Fenced):
             self._ownership.renew_now()

@@ -267,6 +267,15 @@ class Ownership:
             self._claiming.release()
         self.reclaimed()
 
+    async def let_go(self, holder: Holder) -> None:
+        """
+        Ask C{holder} under no claim from now on, where the one that was granted does not stand any more: reading is
+        always allowed. Nothing that was sent under it may still be under way.
+        """
+        node = fenced(holder.node)
+        if node is not None and not holder.granted:
+            await self._in_time(node.release())
+
     async def give_back(self) -> None:
         """Release every node that was granted: whoever claims next need not wait."""
         self.stop()

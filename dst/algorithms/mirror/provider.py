@@ -110,7 +110,8 @@ def _check_votes(name: str, nodes: int, witnesses: int, options: MirrorOptions) 
         )
     if options.minimum_copies > nodes:
         raise ConfigurationError(
-            f"{where}: minimum_copies = {options.minimum_copies}, and there are only {nodes} nodes: nothing could be written"
+            f"{where}: minimum_copies = {options.minimum_copies}, and there are only {nodes} nodes: "
+            "nothing could be written"
         )
     if options.lease_s < LEASE_S_MIN:
         raise ConfigurationError(f"{where}: lease_s = {options.lease_s:g}, expected {LEASE_S_MIN:g} or more")

@@ -372,12 +372,27 @@ class Starter:
             if not witness.ready:
                 witness.found, witness.reason = None, witness.node.reason
             elif witness.found is None or witness.incarnation != witness.node.incarnation:
-                await witness.look()
+                await self._look_at_witness(witness)
                 label = witness.found.label if witness.found is not None else None
                 witness.node_id = label.node_id if label is not None else b""
 
+    async def _look_at_witness(self, witness: Witness) -> None:
+        try:
+            await self._ownership.let_go(witness)
+        except DSTError as error:
+            witness.found, witness.reason = None, f"its promise cannot be asked for: {error}"
+        else:
+            await witness.look()
+
     async def _look_at(self, member: Member, kept: Label | None) -> None:
         incarnation = member.node.incarnation
+        try:
+            await self._ownership.let_go(member)
+        except DSTError as error:
+            member.found = None
+            member.become(MemberState.ABSENT, f"its promise cannot be asked for: {error}")
+            self._rest()
+            return
         member.labels = LabelStore(member.device)
         others = [other.labels.label for other in self._members if other.labels is not None]
         sizes = [label.media_size for label in [kept, *others] if label is not None]
@@ -405,8 +420,7 @@ class Starter:
 
     def _inputs(self, kept: Label | None, *, claimed: bool = False) -> AssemblyInputs:
         seen = [member for member in self._members if member.found is not None]
-        ownership = self._ownership
-        inputs = AssemblyInputs(
+        return AssemblyInputs(
             tuple(member.name for member in self._members),
             {member.name: member.found for member in seen if member.found is not None},
             {member.name: member.incarnation for member in seen},
@@ -416,7 +430,6 @@ class Starter:
             self._forced,
             self._algorithm,
         )
-        return inputs
 
     def _granted(self, kept: Label | None, storage_id: bytes) -> frozenset[tuple[bytes, bytes]]:
         """The votes that are promised to this daemon and have not lost their memory, by (node id, fence)."""
