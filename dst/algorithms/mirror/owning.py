@@ -243,6 +243,7 @@ class Ownership:
         if promise.claim == self.claim and not promise.released:
             holder.granted = True
             self._heard[holder.name] = sent
+            self._hold()
         return promise
 
     async def claim_again(self, above: int) -> None:
@@ -295,7 +296,7 @@ class Ownership:
 
     def _hold(self) -> None:
         self.held = True
-        if self._timer is None:
+        if self._timer is None and any(fenced(holder.node) is not None for holder in self._holders()):
             self._timer = self._clock.callLater(self.lease_s / _RENEWALS_PER_LEASE, self._renew)
 
     def renew_now(self) -> None:

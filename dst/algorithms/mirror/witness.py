@@ -1,8 +1,8 @@
 """
 A witness: a vote with a label and no data.
 
-Any node that fences will do, a file of 64 KiB is enough. It keeps the record, so that a majority can be had where members
-alone are an even number, or where both of them cannot be seen by whoever has to decide.
+Any node that fences will do, a file of 64 KiB is enough. It keeps the record, so that a majority can be had where
+members alone are an even number, or where both of them cannot be seen by whoever has to decide.
 """
 
 from __future__ import annotations
