@@ -115,6 +115,7 @@ class FaultyDevice(ObservableNode):
     @ivar delay_s: what every operation takes; may be changed at any time.
     @ivar history: the operations that reached the device, the oldest first, bounded.
     @ivar counts: how many of each kind.
+    @ivar flush_keeps: what a flush that fails leaves of what was not flushed.
     """
 
     kind = "faulty"
@@ -128,6 +129,7 @@ class FaultyDevice(ObservableNode):
         self.delay_s = delay_s
         self.history: deque[Operation] = deque(maxlen=HISTORY_MAX)
         self.counts: Counter[str] = Counter()
+        self.flush_keeps: Keep = "random"
         self.held_kinds: frozenset[str] = frozenset()
         self._rules: list[_Rule] = []
         self._held: list[_Request] = []
@@ -359,7 +361,7 @@ class FaultyDevice(ObservableNode):
             request.run().addBoth(lambda _: self._ran(failure, request))
             return
         if request.operation.kind == "flush" and isinstance(self.inner, SimulatedDisk):
-            self.media.lose_unflushed()
+            self.media.lose_unflushed(self.flush_keeps)
             self.inner.refresh()
             self._follow()
         self._ran(failure, request)

@@ -1,0 +1,423 @@
+"""
+Rules switched off, one at a time: what shows that a scenario would notice.
+
+A mutation replaces the production function that carries a rule by the same function without it. The text of the
+function is edited, so a rule that is written differently one day makes its mutation fail loudly instead of switching
+off nothing.
+"""
+
+from __future__ import annotations
+import __future__
+
+import inspect
+import textwrap
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from dst.algorithms.mirror import (
+    configuration,
+    copying,
+    data_path,
+    hot_set,
+    member,
+    returning,
+    serving,
+    starting,
+)
+from dst.label import region_table, verdict
+from dst.recovery import label_store, table_store, write_order
+
+__all__ = ["RULES", "Rule", "without"]
+
+Edit = tuple[object, str, tuple[tuple[str, str], ...]]
+"""Where, the name of the function, and what is replaced by what in its text."""
+
+
+def _edited(function: Any, edits: tuple[tuple[str, str], ...]) -> object:
+    """C{function} with another text, in the module that it stands in."""
+    plain = getattr(function, "__func__", function)
+    source: str = getattr(plain, "edited_source", None) or inspect.getsource(plain)
+    for old, new in edits:
+        assert source.count(old) == 1, f"{plain.__qualname__} has {source.count(old)} times: {old}"
+        source = source.replace(old, new)
+    found: dict[str, object] = {}
+    flags = __future__.annotations.compiler_flag
+    exec(
+        compile(textwrap.dedent(source), inspect.getfile(plain), "exec", flags, dont_inherit=True),
+        plain.__globals__,
+        found,
+    )  # noqa: S102
+    edited: Any = found[plain.__name__]
+    getattr(edited, "__func__", edited).edited_source = source  # another rule may edit it once more
+    return edited
+
+
+class Rule:
+    """
+    One rule that can be switched off.
+
+    @ivar says: what the rule demands.
+    """
+
+    def __init__(self, says: str, *edits: Edit) -> None:
+        self.says = says
+        self._edits = edits
+
+    @contextmanager
+    def off(self) -> Iterator[None]:
+        """Without the rule."""
+        before = []
+        try:
+            for where, name, edits in self._edits:
+                old = inspect.getattr_static(where, name)
+                before.append((where, name, old))
+                setattr(where, name, _edited(old, edits))
+            yield
+        finally:
+            for where, name, old in reversed(before):
+                setattr(where, name, old)
+
+
+@contextmanager
+def without(*names: str) -> Iterator[None]:
+    """All of these rules are off."""
+    with ExitStack() as off:
+        for name in names:
+            off.enter_context(RULES[name].off())
+        yield
+
+
+def _edit(where: object, name: str, *edits: tuple[str, str]) -> Edit:
+    return (where, name, edits)
+
+
+_Configuration = configuration.Configuration
+_Copier = copying.Copier
+_DataPath = data_path.DataPath
+_HotSet = hot_set.HotSet
+_Table = region_table.RegionTable
+_Evidence: Any = verdict._Evidence
+
+RULES: dict[str, Rule] = {
+    # -- marks and clears
+    "mark_first": Rule(
+        "data goes to a member after its own mark is stable",
+        _edit(_HotSet, "marked", ("        wait_at: HotRegion | None = None\n", "        return True\n")),
+    ),
+    "mark_waits": Rule(
+        "a mark is stable when the operation goes on, not only asked for",
+        _edit(_HotSet, "marked", ("missing = need & ~hot.marked\n", "missing = need & ~hot.marked & ~hot.marking\n")),
+    ),
+    "hot_flag": Rule(
+        "the mark is a flag on the media",
+        _edit(_Table, "mark", ("self._hot[region] = 1", "pass")),
+    ),
+    "clear_idle": Rule(
+        "no region is cleared while something is in flight there",
+        _edit(_HotSet, "_clearable", (" or self._order.busy(region)", "")),
+    ),
+    "clear_stable": Rule(
+        "no region is cleared before every receiver was flushed",
+        _edit(_HotSet, "_flush_receivers", ("        good = True\n", "        return True\n")),
+    ),
+    "clear_flushes_all": Rule(
+        "a clear flushes every receiver, not only one",
+        _edit(
+            _HotSet,
+            "_flush_receivers",
+            (
+                "configuration.sent | configuration.targets))",
+                "configuration.sent | configuration.targets))[:1]",
+            ),
+        ),
+    ),
+    "age_at_clear": Rule(
+        "the entry that clears a region carries the present epoch",
+        _edit(_Table, "clear", ("self.set(region, epoch, hot=False)", "self._hot[region] = 0")),
+    ),
+    "clear_holds": Rule(
+        "nothing enters a region while it is being cleared",
+        _edit(_HotSet, "clear", ("self.regions[region].held = True", "pass")),
+    ),
+    "evict_lets_in": Rule(
+        "what waited for room is let in when there is some",
+        _edit(
+            _HotSet, "_evict_while_waiting", ("                self._release_queue()\n", "                return\n")
+        ),
+    ),
+    # -- epochs
+    "epoch_leave": Rule(
+        "a new epoch begins when a member leaves",
+        _edit(_Configuration, "_commit", ("        if gone:\n            self._new_epoch()\n", "")),
+    ),
+    "epoch_target": Rule(
+        "a new epoch begins when a resync target leaves",
+        _edit(_Configuration, "_drop_target", ("        self._new_epoch()\n", "")),
+    ),
+    "tag": Rule(
+        "ages carry the tag of the claim, not only a number",
+        _edit(_Configuration, "__init__", ("Epoch(self.record.claim.tag, ", "Epoch(1, ")),
+        _edit(_Configuration, "_new_epoch", ("Epoch(self.record.claim.tag, ", "Epoch(1, ")),
+        _edit(_Configuration, "_commit", ("if self.epoch.tag != record.claim.tag:", "if False:")),
+    ),
+    # -- records
+    "record_first": Rule(
+        "nothing is acknowledged without a member before a record without it is stable",
+        _edit(
+            _Configuration,
+            "fail",
+            (
+                "        self._changed()\n        self._write_records()\n",
+                "        self._committed(bit)\n        self._changed()\n        self._write_records()\n",
+            ),
+        ),
+        _edit(_DataPath, "_send", ("need | self._configuration.leaving", "need")),
+    ),
+    "union_add": Rule(
+        "a member that a record was sent with counts until a later one is stable",
+        _edit(_Configuration, "_write_one", ("self.sent |= want", "pass")),
+    ),
+    "ack_all": Rule(
+        "a write is acknowledged when every receiver has done it, not one earlier",
+        _edit(
+            _DataPath,
+            "_did",
+            (
+                "            if not operation.pending:\n",
+                "            if operation.pending.bit_count() <= (operation.sent.bit_count() > 1):\n",
+            ),
+        ),
+    ),
+    "flush_all": Rule(
+        "a flush is acknowledged when every receiver has done it",
+        _edit(_DataPath, "_flushed", ("flush.pending ^= member.bit", "flush.pending = 0")),
+    ),
+    "flush_targets": Rule(
+        "resync targets take part in flushes",
+        _edit(_DataPath, "flush", ("configuration.sent | configuration.targets | ", "configuration.sent | ")),
+    ),
+    "flush_incarnation": Rule(
+        "a flush proves nothing when the incarnation has changed",
+        _edit(_DataPath, "_flushed", ("if member.node.incarnation != member.incarnation:", "if False:")),
+    ),
+    "flush_failure": Rule(
+        "a flush that failed is not acknowledged by that member, and it leaves",
+        _edit(
+            _DataPath,
+            "_not_flushed",
+            (
+                "        member.outstanding -= 1\n",
+                "        member.outstanding -= 1\n"
+                "        flush.pending &= ~member.bit\n"
+                "        self._flush_may_end(flush)\n",
+            ),
+        ),
+    ),
+    "failed_everywhere": Rule(
+        "a write that failed on everybody leaves one copy only",
+        _edit(
+            _DataPath,
+            "_did_not",
+            (
+                "self._configuration.usable == member.bit and not isinstance(error, Unavailable | Fenced)",
+                "not isinstance(error, Unavailable | Fenced)",
+            ),
+        ),
+    ),
+    # -- who is a source
+    "adopt_highest": Rule(
+        "the highest record that was seen is adopted",
+        _edit(_Evidence, "of", ("record = max(records,", "record = min(records,")),
+    ),
+    "insync_only": Rule(
+        "only members of that record's in-sync set are sources",
+        _edit(
+            _Evidence,
+            "of",
+            ("label.node_id in in_sync)", "True)"),
+            (
+                "inputs.incarnations.get(name) == in_sync[ours[name].node_id].incarnation",
+                "ours[name].node_id in in_sync "
+                "and inputs.incarnations.get(name) == in_sync[ours[name].node_id].incarnation",
+            ),
+        ),
+    ),
+    "retained": Rule(
+        "a member that may have lost its cache is no source while another has kept it",
+        _edit(
+            _Evidence,
+            "of",
+            ("inputs.incarnations.get(name) == in_sync[ours[name].node_id].incarnation", "True"),
+        ),
+    ),
+    "told": Rule(
+        "sessions are told when what was not flushed may be lost on all copies",
+        _edit(
+            starting.Starter,
+            "_take_over",
+            ("self._entropy(16) if verdict.lost_cache else record.incarnation", "record.incarnation"),
+        ),
+    ),
+    "told_truly": Rule(
+        "the incarnation of a storage changes only when something may be lost",
+        _edit(
+            starting.Starter,
+            "_take_over",
+            ("self._entropy(16) if verdict.lost_cache else record.incarnation", "self._entropy(16)"),
+        ),
+    ),
+    "not_listed": Rule(
+        "media of a member that was removed is not used",
+        _edit(returning.Returning, "_judge", ("judge_member(inputs)", "_judge_without('not-listed', inputs)")),
+    ),
+    "old_ends": Rule(
+        "media that has grown has its label where it ended",
+        _edit(label_store.LabelStore, "read", ("if old < size}", "if False}")),
+    ),
+    # -- what a returning member misses
+    "age_cmp": Rule(
+        "a region is dirty if the ages differ",
+        _edit(
+            _Table,
+            "same",
+            (
+                "            and self._tags[region] == other._tags[region]\n"
+                "            and self._numbers[region] == other._numbers[region]\n",
+                "",
+            ),
+        ),
+    ),
+    "age_tags": Rule(
+        "ages are compared as a whole, not their numbers only",
+        _edit(_Table, "same", ("            and self._tags[region] == other._tags[region]\n", "")),
+        _edit(
+            _Table,
+            "differences",
+            ("                tags == other._tags[first:last]\n", "                True\n"),
+        ),
+    ),
+    "hot_target": Rule(
+        "a region is dirty if it is hot on the member that returns",
+        _edit(_Table, "same", ("not self._hot[region]\n            and ", "")),
+    ),
+    "hot_source": Rule(
+        "a region is dirty if it is hot at the source",
+        _edit(_Table, "same", ("            and not other._hot[region]\n", "")),
+        _edit(
+            returning.Returning,
+            "_register",
+            ("        for region in self._hot.regions:\n            dirty[region] = 1\n", ""),
+        ),
+    ),
+    "drained": Rule(
+        "what was sent to a member has ended before it returns",
+        _edit(returning.Returning, "consider", ("            or member.outstanding\n", "")),
+    ),
+    # -- copies made equal
+    "reconcile": Rule(
+        "copies that an unclean stop left unequal are made equal",
+        _edit(
+            serving.Serving,
+            "__init__",
+            ("self.hot.unreconciled = set(started.hot)", "pass"),
+        ),
+    ),
+    "recon_first": Rule(
+        "what is being made equal is not served before it is",
+        _edit(_DataPath, "_parked_for_equal", ("        if unreconciled:\n", "        if False:\n")),
+        _edit(_DataPath, "read", ("            and first not in self.hot.unreconciled\n", "")),
+    ),
+    "read_waits": Rule(
+        "a read waits for changes that overlap it",
+        _edit(
+            write_order.ExtentOrder, "wait", ("        for region in", "        return True\n        for region in")
+        ),
+        _edit(_DataPath, "read", ("            and first not in self._order.by_region\n", "")),
+    ),
+    "one_order": Rule(
+        "overlapping writes have one order",
+        _edit(write_order.ExtentOrder, "enter", ("extent.blockers += 1", "other.waiters.pop()")),
+    ),
+    # -- resync
+    "copy_mark": Rule(
+        "a region is hot on the target while it is copied",
+        _edit(
+            _Copier,
+            "_copy_regions",
+            ("            member.table.mark(region)\n", "            pass\n"),
+            ("        await member.unless_left(member.tables.stabilise(regions))\n", ""),
+        ),
+    ),
+    "copy_flush": Rule(
+        "what was copied is stable before the entry says so",
+        _edit(
+            _Copier,
+            "_copy_regions",
+            ("        await member.unless_left(Deferred.fromCoroutine(member.tables.flush()))\n", ""),
+        ),
+    ),
+    "flush_add": Rule(
+        "a target is flushed before the record that adds it",
+        _edit(
+            _Copier,
+            "_finish",
+            ("        await member.unless_left(Deferred.fromCoroutine(member.tables.flush()))\n", ""),
+        ),
+    ),
+    "copy_writes": Rule(
+        "a target gets the writes to what is being copied to it",
+        _edit(member.Member, "wants", (" or region in copying", "")),
+    ),
+    "copy_excl": Rule(
+        "a chunk is copied when nothing overlaps it",
+        _edit(
+            _Copier,
+            "_hold",
+            ("        turn: Deferred", "        self._order.enter(extent)\n        return\n        turn: Deferred"),
+        ),
+    ),
+    "copy_clears": Rule(
+        "copied means copied: a region is clean after its copy, not before",
+        _edit(
+            _Copier,
+            "_copy_regions",
+            (
+                "        for region in regions:\n            member.copying.add(region)\n",
+                "        for region in regions:\n"
+                "            member.set_clean(region)\n"
+                "            member.copying.add(region)\n",
+            ),
+            ("copies = [window", "copies = [] and [window"),
+        ),
+    ),
+    "zero_proved": Rule(
+        "a region is skipped only where both sides are proved to be zero",
+        _edit(_Copier, "_skip_zero_run", ("here.get(region) == length == there.get(region)", "True")),
+    ),
+    # -- the table's pages
+    "slot_choice": Rule(
+        "a table page's last stable image is not overwritten",
+        _edit(_Table, "next_image", ("1 - self._stable_slot[page]", "self._sequence[page] & 1")),
+    ),
+    "page_in_turn": Rule(
+        "one image of a page is under way at a time",
+        _edit(table_store.TableStore, "_request", ("if not self._busy:", "if True:")),
+    ),
+    "stable_mark": Rule(
+        "a mark is flushed, not only written",
+        _edit(table_store.TableStore, "_write_one_through", ("fua=True", "fua=False")),
+        _edit(table_store.TableStore, "_write", ("        if stable:\n            await self.flush()\n", "")),
+    ),
+}
+
+
+def _judge_without(row: str, inputs: verdict.MemberInputs) -> verdict.MemberVerdict:
+    """L{verdict.judge_member} with one row less."""
+    for name, holds, step, reason in verdict.MEMBER_ROWS:
+        if name != row and holds(inputs):
+            return verdict.MemberVerdict(name, step, reason(inputs))
+    raise AssertionError("the last row always holds")
+
+
+returning._judge_without = _judge_without  # type: ignore[attr-defined]
