@@ -200,7 +200,7 @@ class Owners:
         mirror = self.mirrors[n]
         self._graves.append(mirror)
         assert mirror is not None
-        mirror._closing = True
+        mirror.closing = True
         mirror.ownership.stop()
         self.mirrors[n] = None
 

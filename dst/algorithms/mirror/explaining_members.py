@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from attrs import evolve
 
 from dst.algorithms.explained import advice_for, identity_in_words, label_in_words
+from dst.algorithms.mirror.copying import PAUSED
 from dst.explaining import Explanation
 from dst.explaining_trees import NOBODY, NODE_BACK_S_MAX, explain_node
 from dst.label.format import FoundLabel
@@ -135,6 +136,16 @@ class MembersExplained:
             f"{size_in_words(progress.bytes_total)} left, {size_in_words(progress.bytes_copied)} sent, "
             f"{rate_in_words(progress.bytes_per_s)}",
         )
+        if progress.stalled == PAUSED:
+            return evolve(
+                explanation,
+                row=member.row,
+                evidence=(*explanation.evidence, *facts),
+                next_step=NOBODY,
+                condition="a person resumes the resync",
+                within_s=None,
+                advice=(f"`dst storage resume-resync {self._mirror.name} {member.name}` goes on with the copying",),
+            )
         return evolve(
             explanation,
             row=member.row,
@@ -199,6 +210,20 @@ class MembersExplained:
                 within_s=SETTLE_S,
             )
         wait_s = seconds_until(member.retry, self._mirror.clock)
+        held_s = member.flaps.held_s(self._mirror.clock.seconds())
+        if held_s > 0:
+            return evolve(
+                explanation,
+                summary=f"{member.name} is absent: {member.flaps.sentence}",
+                next_step=f"it is held back for {duration_in_words(max(1.0, held_s))} more, then looked at, and what "
+                "it missed is copied",
+                condition="",
+                within_s=held_s + SETTLE_S,
+                advice=(
+                    "find out why it leaves so often: its cable, its disk, its daemon's log",
+                    f"`dst resume {self._mirror.name} {member.name}` takes it back now",
+                ),
+            )
         return evolve(
             explanation,
             next_step="it is looked at, and what it missed is copied"

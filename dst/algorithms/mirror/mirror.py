@@ -18,16 +18,16 @@ from dst.algorithms.mirror.by_hand import SUSPENDED, ByHand
 from dst.algorithms.mirror.explaining import Explaining
 from dst.algorithms.mirror.member import Member, members_in
 from dst.algorithms.mirror.operation import Change, Operation
-from dst.algorithms.mirror.owning import Holder, Ownership, fenced
+from dst.algorithms.mirror.owning import Ownership, fenced
 from dst.algorithms.mirror.resync_run import HISTORY_MAX, Pauses
 from dst.algorithms.mirror.returning import trouble_with
 from dst.algorithms.mirror.serving import MirrorOptions, Serving
 from dst.algorithms.mirror.starting import Started, Starter
 from dst.algorithms.mirror.telling import Telling
+from dst.algorithms.mirror.tenure import Tenure
 from dst.algorithms.mirror.witness import Witness
 from dst.errors import (
     DSTError,
-    Fenced,
     IncarnationChanged,
     InvalidRequest,
     NotFound,
@@ -37,10 +37,7 @@ from dst.errors import (
 from dst.explaining import Explanation, ResyncRecord
 from dst.geometry import BlockStatus, Geometry, StatusExtent
 from dst.interfaces import Buffer, IAlgorithm, INode, MemberOptions
-from dst.label.format import Vote
-from dst.label.votes import needed, words_of
 from dst.observing import ObservableNode
-from dst.ownership import Promise
 from dst.recovery.pace import ResyncScheduler
 from dst.recovery.record_store import IRecordStore, NoRecordStore
 from dst.status import LinkState, MemberState, StatusTree
@@ -58,9 +55,6 @@ PIECE_BYTES = 32 * 1024 * 1024
 
 _THAW_S = 1.0
 """How often a frozen storage looks whether its last copies can be used again."""
-
-_HANDED_S = 15.0
-"""How long the daemon that a storage was handed over to has the first claim on it."""
 
 _CLOSE_S_MAX = 10.0
 """How long a stop waits for what has not been answered; after that it is answered with an error."""
@@ -125,17 +119,11 @@ class Mirror(ObservableNode):
             entropy=entropy,
             now=now,
         )
-        self.ownership.told = self._ownership_told
-        self.ownership.refused = self._refused
-        self.ownership.reclaimed = self._reclaimed
-        self._handover: Deferred[None] | None = None
-        self._handed_to = ""
-        self._handed_until = 0.0
-        self._taking_over: list[Deferred[None]] = []
+        self.tenure = Tenure(self)
         self.serving: Serving | None = None
         self.starter: Starter | None = None
         self._asks = False
-        self._closing = False
+        self.closing = False
         self._freeze: IDelayedCall | None = None
         self._thaw: IDelayedCall | None = None
         self._ready: Deferred[None] | None = None
@@ -148,7 +136,7 @@ class Mirror(ObservableNode):
     @property
     def handed_s_left(self) -> float:
         """How much longer the daemon that the storage was handed over to has the first claim on it."""
-        return max(0.0, self._handed_until - self.ownership.now()) if self._handed_to else 0.0
+        return self.tenure.handed_s_left
 
     @property
     def nodes(self) -> Sequence[INode]:
@@ -177,7 +165,7 @@ class Mirror(ObservableNode):
         if failures:
             await self._close_nodes()
             raise failures[0]
-        if self._closing:
+        if self.closing:
             # The stop came first; what it closed may have opened after that.
             await self._close_nodes()
             raise Unavailable(f"{self.name} was closed")
@@ -201,9 +189,9 @@ class Mirror(ObservableNode):
             self.witnesses,
             options.votes == "members",
             options.takeover_s if options.standby else None,
-            self._handed,
+            self.tenure.handed_to,
         )
-        if self._taking_over:
+        if self.tenure.wanted:
             starter.take_over()
         for member in self.members:
             member.drained = starter.drained
@@ -227,7 +215,7 @@ class Mirror(ObservableNode):
 
     def _started(self, started: Started | None) -> None:
         self.starter = None
-        if started is None or self._closing:
+        if started is None or self.closing:
             self._opened()
             return
         for member in self.members:
@@ -242,12 +230,10 @@ class Mirror(ObservableNode):
             self._serve(started)
 
     def _serve(self, started: Started) -> None:
-        if self._closing:
+        if self.closing:
             return
         serving = self.serving = Serving(self, started)
-        self._handed_to = ""
         serving.configuration.lease_until = self.ownership.lease_end(started.label.record.votes)
-        taking_over, self._taking_over = self._taking_over, []
         self.changed(
             LinkState.READY,
             "",
@@ -264,8 +250,7 @@ class Mirror(ObservableNode):
         serving.witnesses.consider_all()
         serving.configuration.votes_changed()
         self._opened()
-        for done in taking_over:
-            done.callback(None)
+        self.tenure.begun()
 
     def _geometry(self, size: int) -> Geometry:
         geometries = [member.node.geometry for member in self.members if member.node.geometry.size]
@@ -278,10 +263,10 @@ class Mirror(ObservableNode):
             rotational=any(geometry.rotational for geometry in geometries),
         )
 
-    def _start_again(self, reason: str, error: DSTError | None = None) -> None:
+    def start_again(self, reason: str, error: DSTError | None = None) -> None:
         """What the members have become is not what was taken over: begin from their media."""
         serving = self.serving
-        if serving is None or self._closing:
+        if serving is None or self.closing:
             return
         _log.warn("{name} starts again: {reason}", name=self.name, reason=reason)
         self.serving = None
@@ -311,21 +296,19 @@ class Mirror(ObservableNode):
         return Deferred.fromCoroutine(self._close())
 
     async def _close(self) -> None:
-        self._closing = True
+        self.closing = True
         if self.starter is not None:
             self.starter.stop()
         serving = self.serving
         if serving is not None:
-            await self._release(serving)
+            await self.release(serving)
             self.serving = None
             self._halt(serving, Unavailable(f"{self.name} was closed"))
         self._end_freeze()
         self.ownership.stop()
         await self._close_nodes()
         self.changed(LinkState.CLOSED, "closed")
-        waiting, self._taking_over = self._taking_over, []
-        for done in waiting:
-            done.errback(Unavailable(f"{self.name} was closed"))
+        self.tenure.closed()
 
     async def _close_nodes(self) -> None:
         for each in self._holders:
@@ -333,7 +316,7 @@ class Mirror(ObservableNode):
         nodes = [each.node for each in self._holders]
         await DeferredList([node.close() for node in nodes], consumeErrors=True)
 
-    async def _release(self, serving: Serving) -> bool:
+    async def release(self, serving: Serving) -> bool:
         """
         Stop cleanly: everything stable, nothing hot, and a record that says so; then the nodes are given back.
 
@@ -364,96 +347,14 @@ class Mirror(ObservableNode):
         await self.ownership.give_back()
         return True
 
-    # -- ownership
+    def take_over(self) -> Deferred[None]:
+        """See L{IAlgorithm.take_over}."""
+        return self.tenure.take_over()
 
-    def _handed(self) -> str:
-        """Who has asked for the storage and is expected to take it now; or C{""}."""
-        return self._handed_to if self.ownership.now() < self._handed_until else ""
-
-    def _ownership_told(self) -> None:
-        """A lease was prolonged, or not."""
-        serving = self.serving
-        if serving is None or self._closing:
-            return
-        configuration, ownership = serving.configuration, self.ownership
-        votes = configuration.record.votes
-        other = ownership.lost_to(votes)
-        if other:
-            reason = f"{other} owns {self.name} now"
-            self._start_again(reason, Fenced(f"{reason}; this daemon does not serve it any more"))
-            return
-        configuration.lease_until = ownership.lease_end(votes)
-        if configuration.lease_over():
-            if not configuration.no_quorum:
-                configuration.bar(self._no_quorum(votes))
-        elif configuration.no_quorum:
-            configuration.unbar()
-        else:
-            serving.data_path.choose_readers()
-        wanted_by = ownership.wanted_by()
-        if wanted_by and self._handover is None and not configuration.no_quorum:
-            self._handover = Deferred.fromCoroutine(self._hand_over(serving, wanted_by)).addErrback(
-                lambda failure: _log.failure("handing a storage over failed", failure)
-            )
-
-    def _no_quorum(self, votes: Sequence[Vote]) -> str:
-        ownership = self.ownership
-        silent = [vote for vote in votes if ownership.lease_end([vote]) <= ownership.now()]
-        return (
-            f"no quorum: {needed(len(votes), ownership.quorum)} of {len(votes)} votes are needed, and for more than "
-            f"{ownership.lease_s:g} s nothing was heard from {words_of(silent)}"
-        )
-
-    async def _hand_over(self, serving: Serving, to: str) -> None:
-        """Another daemon has asked for the storage: end cleanly what is under way, and stand by."""
-        _log.info("{name} is handed over to {to}", name=self.name, to=to)
-        reason = f"{self.name} is handed over to {to}"
-        try:
-            serving.data_path.refuse_new(Unavailable(reason))
-            self.changed(LinkState.AWAY, reason)
-            released = await self._release(serving)
-        finally:
-            self._handover = None
-        if serving is self.serving and not self._closing:
-            if released:
-                self._handed_to, self._handed_until = to, self.ownership.now() + _HANDED_S
-            self._start_again(reason if released else f"{reason}, but not everything could be made stable")
-
-    def _refused(self, holder: Holder, promise: Promise) -> None:
-        """A node that was promised to this daemon is not any more."""
-        serving = self.serving
-        if serving is None or self._closing:
-            return
-        if not isinstance(holder, Member):
-            serving.witnesses.lost(holder)
-            return
-        who = promise.owner_name or "another daemon"
-        serving.configuration.fail(
-            holder, f"it was claimed by {who}" if promise.claim.number else "it forgot its promise"
-        )
-        if self.serving is serving and serving.configuration.stalled & holder.bit:
-            Deferred.fromCoroutine(self._claim_last(serving, holder)).addErrback(
-                lambda failure: _log.failure("claiming the last copy failed", failure)
-            )
-
-    async def _claim_last(self, serving: Serving, member: Member) -> None:
-        """The last copy was claimed by somebody who got no quorum: it is ours again when that is over."""
-        while self.serving is serving and serving.configuration.stalled & member.bit and not member.granted:
-            await deferLater(self.clock, _THAW_S)
-            if not member.ready:
-                continue
-            try:
-                await self.ownership.admit(member)
-            except DSTError as error:
-                member.reason = str(error)
-
-    def _reclaimed(self) -> None:
-        """The claim was raised: a record says so."""
-        if self.serving is not None:
-            self.serving.configuration.votes_changed()
+    # -- members come and go
 
     def _witness_changed(self, witness: Witness) -> None:
-        if self._closing:
+        if self.closing:
             return
         if self.starter is not None:
             self.starter.wake()
@@ -462,22 +363,8 @@ class Mirror(ObservableNode):
             self.serving.configuration.votes_changed()
         self.tell_observers()
 
-    def take_over(self) -> Deferred[None]:
-        """See L{IAlgorithm.take_over}."""
-        if self._closing or self.link is LinkState.CONNECTING:
-            return fail(self.unavailable())
-        if self.serving is not None:
-            return fail(InvalidRequest(f"{self.name} is served by this daemon already"))
-        done: Deferred[None] = Deferred()
-        self._taking_over.append(done)
-        if self.starter is not None:
-            self.starter.take_over()
-        return done
-
-    # -- members come and go
-
     def node_changed(self, member: Member) -> None:
-        if self._closing:
+        if self.closing:
             return
         if self.starter is not None:
             self.starter.wake()
@@ -516,7 +403,7 @@ class Mirror(ObservableNode):
         shrunk = node.size < serving.label.data_size or node.read_only or bool(trouble_with(node, self.geometry))
         if configuration.frozen and configuration.in_sync & member.bit:
             if other or shrunk:
-                self._start_again(f"{member.name} came back and may have lost what it had not flushed")
+                self.start_again(f"{member.name} came back and may have lost what it had not flushed")
             elif configuration.returned(member):
                 serving.data_path.send_again(member)
                 for each in self.members:
@@ -525,7 +412,7 @@ class Mirror(ObservableNode):
             reason = "it restarted and may have lost what it had not flushed"
             configuration.fail(member, reason if other else "its media has become smaller, read-only, or coarser")
             if configuration.stalled & member.bit:
-                self._start_again(f"{member.name} had the last copy, and {reason}")
+                self.start_again(f"{member.name} had the last copy, and {reason}")
         elif not member.granted and fenced(member.node) is not None:
             self.ownership.renew_now()
 
@@ -543,7 +430,7 @@ class Mirror(ObservableNode):
         serving.data_path.choose_readers()
         serving.hot.look_again()
         serving.data_path.send_unsent()
-        if self.serving is not serving or self._handover is not None:
+        if self.serving is not serving or self.tenure.handing_over:
             return
         if serving.configuration.frozen or serving.configuration.short_of_copies:
             self._begin_freeze(serving)

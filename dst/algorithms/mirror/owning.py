@@ -339,11 +339,12 @@ class Ownership:
         answers = await DeferredList([answer for _, answer in asked], consumeErrors=True)
         for (holder, _), (good, answer) in zip(asked, answers, strict=True):
             if good:
-                self.promises[holder.name] = answer  # type: ignore[assignment]
+                self.promises[holder.name] = answer
             else:
                 self.promises.pop(holder.name, None)
-                if not isinstance(answer.value, DSTError):  # type: ignore[attr-defined]
-                    _log.failure("{node} failed with what is no DSTError", answer, node=holder.name)
+                failure: Any = answer
+                if not failure.check(DSTError):
+                    _log.failure("{node} failed with what is no DSTError", failure, node=holder.name)
 
     def _in_time(self, answer: Deferred[_T]) -> Deferred[_T]:
         return answer.addTimeout(_ANSWER_S_MAX, self._clock, _too_late)
