@@ -32,6 +32,10 @@ REFUSALS: dict[str, tuple[str, ...]] = {
     ),
     "not-listed": ("an old disk is back; leave it, or", _BLANK),
     "truncated": ("bring the whole media back; what was cut off is only there", _REPLACE),
+    "coarser-media": (
+        "stop this daemon and start it while the member is there: the storage then does only what all members can",
+        _REPLACE,
+    ),
     "same-media-twice": ("two nodes of the topology lead to one disk: correct the topology",),
     "diverged": (
         "both histories can be read: they are exported read-only as `{storage}@NODE`; compare them",

@@ -46,6 +46,15 @@ def explain_joined(storage: PlacedStorage) -> Explanation:
             within_s=None,
             advice=(f"`dst init {storage.name} --discard` makes a new storage: what its members hold is lost",),
         )
+    all_there = all(place.node.link is LinkState.READY for place in storage.places)
+    if storage.known_label is None and all_there and not storage.looks_again:
+        return evolve(
+            explanation,
+            next_step=NOBODY,
+            condition="what the sentence above names is corrected",
+            within_s=None,
+            advice=("correct the topology, or bring the right media; nothing was overwritten",),
+        )
     explanation = from_below(explanation)
     left_s = storage.freeze_s_left
     if left_s is not None:

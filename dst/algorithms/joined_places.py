@@ -150,6 +150,11 @@ class PlacedStorage(ObservableNode):
         return self._label is None and self._holds_data
 
     @property
+    def looks_again(self) -> bool:
+        """It looks at its members by itself, now or soon; otherwise when one of them changes."""
+        return self._looking or self._retry is not None
+
+    @property
     def freeze_s_left(self) -> float | None:
         """When operations that wait will fail; C{None} if they wait for as long as it takes."""
         return None if self._freeze is None else max(0.0, self._freeze.getTime() - self.clock.seconds())
