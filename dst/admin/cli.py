@@ -24,6 +24,7 @@ from twisted.internet.defer import CancelledError, Deferred
 
 from dst import __version__
 from dst.admin.following import follow
+from dst.admin.rehearse import rehearse
 from dst.admin.schema import correction_for, envelope
 from dst.admin.storage_commands import explain, storage
 from dst.admin.tools import Tools, Work, console, fail, operate, sure
@@ -417,6 +418,7 @@ def check(file: str) -> None:
 
 cli.add_command(explain)
 cli.add_command(storage)
+cli.add_command(rehearse)
 for _command in (init, suspend, resume, replace, mark_clean, mark_dirty):
     storage.add_command(_command)  # there as well, since they are about a storage
 

@@ -89,6 +89,7 @@ class Catalogue:
 
     @ivar title: one sentence.
     @ivar hours: for how long, unless said otherwise.
+    @ivar clustered: the share of faults that come within seconds of another one, as they do in life.
     """
 
     name: str
@@ -96,6 +97,7 @@ class Catalogue:
     hours: float
     rules: tuple[Rule, ...]
     load: Load = field(factory=Load)
+    clustered: float = 0.0
 
 
 @frozen
@@ -136,7 +138,7 @@ def catalogue(name: str) -> Catalogue:
 
 
 def _read(name: str, document: dict[str, object]) -> Catalogue:
-    _only(name, document, ("title", "hours", "fault", "load"))
+    _only(name, document, ("title", "hours", "clustered", "fault", "load"))
     faults = document.get("fault")
     if not isinstance(faults, list) or not all(isinstance(each, dict) for each in faults):
         raise ConfigurationError(f"{name}: expected [[fault]] tables with kind, per_hour and lasts_s")
@@ -149,7 +151,8 @@ def _read(name: str, document: dict[str, object]) -> Catalogue:
     numbers = {key: _number(f"{name}: {key}", load[key]) for key in known if key in load}
     made = Load(**{key: int(value) if key == "clients" else value for key, value in numbers.items()})  # type: ignore[arg-type]
     hours = _number(f"{name}: hours", document.get("hours", 1.0))
-    return Catalogue(name, str(document.get("title", name)), hours, rules, made)
+    clustered = _number(f"{name}: clustered", document.get("clustered", 0.0))
+    return Catalogue(name, str(document.get("title", name)), hours, rules, made, clustered)
 
 
 def _rule(name: str, table: dict[str, object]) -> Rule:
@@ -194,6 +197,11 @@ def schedule(of: Catalogue, targets: Targets, hours: float, random: Random) -> l
             fault = _one(rule, targets, random.random() * span_s, random)
             if fault is not None:
                 found.append(fault)
+    found.sort()
+    for index in range(1, len(found)):
+        if random.random() < of.clustered:
+            near = found[random.randrange(index)]
+            found[index] = evolve(found[index], at_s=round(near.at_s + random.expovariate(0.7), 3))
     return sorted(found)
 
 

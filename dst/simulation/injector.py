@@ -119,8 +119,11 @@ class Injector:
             daemon.lose_power()
 
         def light() -> None:
+            # Together, or one after the other: machines take their time.
+            chance = self.world.generator(f"light {self._number}")
+            apart_s = chance.choice((0.0, 0.0, 2.0, 8.0))
             for daemon in daemons:
-                daemon.power_on()
+                self.world.after(chance.random() * apart_s, daemon.power_on)
 
         return light
 

@@ -47,6 +47,14 @@ CHECK_S = 1.0
 WAITING_S_MAX = 1.0
 """A client that waits for longer than this is not being served."""
 
+MIDST_SHARE = 0.6
+MIDST_S = 0.008
+"""What clients have asked for takes about as long, on every way that it goes."""
+
+_BURSTS = (1, 1, 1, 1, 2, 3, 6, 12)
+_BURST = sum(_BURSTS) / len(_BURSTS)
+"""How many operations come at a time."""
+
 EVENTS_PER_COLLECTION = 400_000
 
 
@@ -86,6 +94,8 @@ class Outcome:
     @ivar failure: what went wrong; C{None} when every promise was kept.
     @ivar simulated_s: by the calendar.
     @ivar skipped_s: how much of that was skipped.
+    @ivar served_s: for how long clients were there, by the calendar: availability is a share of this.
+    @ivar storages: how many they used.
     @ivar heal_s: from the end of the last fault until all was well.
     """
 
@@ -94,6 +104,8 @@ class Outcome:
     failure: SimulationFailed | None = None
     simulated_s: float = 0.0
     skipped_s: float = 0.0
+    served_s: float = 0.0
+    storages: int = 1
     heal_s: float = 0.0
     events: int = 0
     counts: dict[str, int] = field(factory=dict)
@@ -198,6 +210,7 @@ class _Life:
         self._random = world.generator("load")
         self._well_since: float | None = None
         self._down_since: dict[str, float | None] = {}
+        self._begun_s: float | None = None
         self._states: dict[str, str] = {}
         self._copying: dict[tuple[str, ...], tuple[float, str, int]] = {}
         self._next_check = 0.0
@@ -224,6 +237,7 @@ class _Life:
         self._until("well", self.well, START_S_MAX)
         begin_s = world.calendar_s
         self.moment("everything is well; clients begin")
+        self._begun_s = begin_s
         self._due = sorted((fault.at_s + begin_s, fault) for fault in self._due)  # type: ignore[misc]
         self._step_clients()
         end_s = begin_s + self.span_s
@@ -237,6 +251,8 @@ class _Life:
         self.loading = False
         self._until("well again", self._healed, HEAL_S_MAX)
         self.outcome.heal_s = world.now - healing
+        self.outcome.served_s = world.calendar_s - begin_s
+        self._begun_s = None
         self._judge()
         self._stop()
 
@@ -247,8 +263,8 @@ class _Life:
         next_s = min(end_s, upcoming[0]) if upcoming is not None else end_s
         if upcoming is not None and upcoming[0] <= world.calendar_s:
             self._due.pop(0)
-            self.injector.begin(upcoming[1])
             self._well_since = None
+            self._strike(upcoming[1])
             return
         quiet = self._quiet()
         left_s = next_s - world.calendar_s
@@ -265,6 +281,14 @@ class _Life:
         self._advance(min(SLICE_S, max(0.001, left_s)))
         if self._progress is not None:
             self._progress((world.calendar_s - begin_s) / self.span_s)
+
+    def _strike(self, fault: Fault) -> None:
+        """A fault happens; more often than not in the middle of what clients do."""
+        if self.loading and self._random.random() < MIDST_SHARE:
+            for _ in range(self._random.randrange(1, 12)):
+                self._random.choice(self.clients).step()
+            self._advance(self._random.random() * MIDST_S)
+        self.injector.begin(fault)
 
     def _quiet(self) -> bool:
         """All is well, and has been for a while; then clients pause as well."""
@@ -297,9 +321,11 @@ class _Life:
 
     def _step_clients(self) -> None:
         """One operation of one client, and the next one after a random time."""
+        count = self._random.choice(_BURSTS)
         if self.loading:
-            self._random.choice(self.clients).step()
-        rate = self._load.operations_per_s * len(self.histories)
+            for _ in range(count):
+                self._random.choice(self.clients).step()
+        rate = self._load.operations_per_s * len(self.histories) / _BURST
         self.world.after(self._random.expovariate(rate), self._step_clients)
 
     def _unanswered(self) -> int:
@@ -370,6 +396,8 @@ class _Life:
     def _account(self) -> None:
         """Who is served now."""
         now_s = self.world.calendar_s
+        if self._begun_s is None:
+            return
         for storage, places in self.layout.storages.items():
             served = any(self.daemons[name].ready(storage) is not None for name in places)
             if served:
@@ -457,6 +485,9 @@ class _Life:
             if since is not None and outcome.failure is not None:
                 outcome.outages.append(Outage(storage, since, now_s - since))
         outcome.simulated_s = now_s
+        outcome.storages = len(self.histories)
+        if self._begun_s is not None:
+            outcome.served_s = now_s - self._begun_s
         outcome.skipped_s = world.skipped_s
         outcome.events = world.events
         outcome.counts = dict(self.injector.counts)
