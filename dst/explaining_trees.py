@@ -199,7 +199,7 @@ def _member_words(tree: StatusTree) -> _Words | None:
         reached = _REACHED.get(tree.kind, "it can be reached")
         advice = (_LOOK_AT[tree.kind],) if tree.kind in _LOOK_AT else ()
         return _Words(
-            "it is tried again, for ever; when it is back, what it missed is copied",
+            "it is tried again, for ever, and used again when it is back",
             reached,
             NODE_BACK_S_MAX,
             advice,

@@ -139,6 +139,8 @@ def _rows(
 
 def _word(tree: StatusTree, top: bool) -> str:
     """Of a member its state, of a storage its health; both where the one does not tell the other."""
+    if tree.detail.get("role") == "standby" and tree.state not in _MEMBER_STATES:
+        return "standby"
     if tree.children and tree.state not in _MEMBER_STATES and (not top or is_storage(tree)):
         return tree.health.value
     if tree.children and tree.state == MemberState.IN_SYNC.value and tree.health is not Health.HEALTHY:

@@ -138,6 +138,7 @@ class PageTests(RestCase):
             (b"/index.html", "text/html"),
             (b"/app.js", "text/javascript"),
             (b"/tree.js", "text/javascript"),
+            (b"/why.js", "text/javascript"),
             (b"/words.js", "text/javascript"),
             (b"/style.css", "text/css"),
             (b"/icon.svg", "image/svg+xml"),

@@ -1,6 +1,7 @@
 // The page: where the status comes from, what is shown when it does not, and the operations.
 
 import { reconcile, setText, showBadge } from "./tree.js";
+import { showWhy, updateWhy } from "./why.js";
 
 const POLL_MS = 2000;
 const EVENTS_AGAIN_MS = 10000;
@@ -12,7 +13,7 @@ const nodes = new Map();
 let clockAhead = 0; // seconds that the daemon's clock is ahead of this one
 let lastSeen = null;
 
-const context = { now: () => Date.now() / 1000 + clockAhead, operate };
+const context = { now: () => Date.now() / 1000 + clockAhead, operate, why: showWhy };
 
 // -- what is shown -----------------------------------------------------------
 
@@ -30,6 +31,7 @@ function show(status) {
   reconcile($("node-list"), "li", nodes, status.nodes, context);
   $("nodes").hidden = status.nodes.length === 0;
   $("empty").hidden = status.storages.length + status.nodes.length > 0;
+  updateWhy();
 }
 
 function notice(sentence) {

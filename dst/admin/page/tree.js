@@ -7,7 +7,7 @@ const MEMBER_STATES = new Set(["in-sync", "resyncing", "absent", "suspended", "r
 // Word -> how bad it is; the sign says it without colour.
 const TONES = {
   "healthy": "good", "in-sync": "good", "ready": "good",
-  "degraded": "warn", "resyncing": "busy", "suspended": "warn", "connecting": "busy", "interrupted": "warn",
+  "standby": "none", "degraded": "warn", "resyncing": "busy", "suspended": "warn", "connecting": "busy", "interrupted": "warn",
   "frozen": "bad", "failed": "bad", "absent": "bad", "refused": "bad", "away": "bad", "closed": "bad",
 };
 const SIGNS = { good: "✓", warn: "!", busy: "↻", bad: "✕", none: "·" };
@@ -35,12 +35,13 @@ function showSentence(element, sentence) {
   element.hidden = sentence === "";
 }
 
-// One entry of the tree.  `context.operate(storage, operation, node)` is called by its buttons,
-// `context.now()` is the daemon's clock.
+// One entry of the tree.  `context.operate(storage, operation, node)` is called by its buttons, `context.why(path)`
+// by its badge, `context.now()` is the daemon's clock.
 export class Entry {
-  constructor(element, context, storage = null) {
+  constructor(element, context, storage = null, above = []) {
     this.element = element;
     this.context = context;
+    this.above = above; // the names of what it is below of, from the top
     this.storage = storage; // the name of the storage this is a member of, if it can be operated on from here
     const row = make(element, "div", "row");
     this.name = make(row, storage === null && element.tagName === "ARTICLE" ? "h2" : "span", "name");
@@ -48,7 +49,9 @@ export class Entry {
     this.kind = make(facts, "span", "kind");
     this.size = make(facts, "span", "size");
     this.age = make(facts, "span", "age");
-    this.badge = make(row, "span", "badge");
+    this.badge = make(row, "button", "badge");
+    this.badge.type = "button";
+    this.badge.addEventListener("click", () => this.context.why([...this.above, this.tree.name]));
     this.actions = make(row, "span", "actions");
     this.reason = make(element, "p", "reason");
     this.facts = make(element, "p", "facts");
@@ -64,6 +67,8 @@ export class Entry {
     setText(this.kind, tree.kind);
     setText(this.size, tree.size > 0 ? sizeInWords(tree.size) : "");
     showBadge(this.badge, this.word());
+    this.badge.title = "Why?";
+    this.badge.setAttribute("aria-label", `${this.word()}: why ${tree.name} is so`);
     showSentence(this.reason, tree.reason);
     showSentence(this.facts, this.factsInWords());
     this.updateAge();
@@ -74,13 +79,14 @@ export class Entry {
 
   // Of a member its state, of a storage its health.
   word() {
-    const { state, health, members } = this.tree;
+    const { state, health, members, detail } = this.tree;
+    if (detail?.role === "standby" && !MEMBER_STATES.has(state)) return "standby";
     return members.length > 0 && !MEMBER_STATES.has(state) ? health : state;
   }
 
   factsInWords() {
-    const { health, members, redundancy, dirty_bytes: dirty, resync, state } = this.tree;
-    const facts = [];
+    const { health, members, redundancy, dirty_bytes: dirty, resync, state, detail } = this.tree;
+    const facts = ownershipInWords(detail);
     if (members.length > 0 && !MEMBER_STATES.has(state)) {
       if (health === "degraded") {
         facts.push(redundancy > 0 ? `${redundancy} more can be lost` : "nothing more can be lost without losing data");
@@ -161,12 +167,22 @@ export class Entry {
     }
     // Only the daemon's own storages can be operated on through it; what is below a remote node is another's.
     const storage = this.element.tagName === "ARTICLE" ? name : null;
-    reconcile(this.list, "li", this.members, members, this.context, storage);
+    reconcile(this.list, "li", this.members, members, this.context, storage, [...this.above, name]);
   }
 }
 
+// Whose a storage is, where that is not simply this daemon's.
+function ownershipInWords(detail) {
+  const { role, owner, votes, quorum } = detail ?? {};
+  if (role === "standby") return [owner ? `standby; ${owner} is the owner` : "standby; nobody is the owner now"];
+  if (!Array.isArray(votes) || votes.length < 2) return [];
+  const missing = votes.filter((vote) => !vote.granted).map((vote) => vote.name);
+  if (missing.length === 0) return [];
+  return [`${votes.length - missing.length} of ${votes.length} votes, ${quorum} needed; not ${missing.join(", ")}`];
+}
+
 // Make the entries below `parent` those of `trees`, in their order, keeping the elements there are.
-export function reconcile(parent, tag, entries, trees, context, storage = null) {
+export function reconcile(parent, tag, entries, trees, context, storage = null, above = []) {
   const wanted = new Set(trees.map((tree) => tree.name));
   for (const [name, entry] of entries) {
     if (!wanted.has(name)) {
@@ -177,7 +193,7 @@ export function reconcile(parent, tag, entries, trees, context, storage = null) 
   trees.forEach((tree, place) => {
     let entry = entries.get(tree.name);
     if (entry === undefined) {
-      entry = new Entry(document.createElement(tag), context, storage);
+      entry = new Entry(document.createElement(tag), context, storage, above);
       if (tag === "article") entry.element.className = "card";
       entries.set(tree.name, entry);
     }
