@@ -27,6 +27,7 @@ from dst.label.zone import LABELS_BYTES, SLOT_BYTES
 from dst.ownership import FENCE_BYTES, Claim
 
 __all__ = [
+    "ANCESTRY_MAX",
     "MAGIC",
     "MEMBERS_MAX",
     "NAME_BYTES_MAX",
@@ -50,7 +51,7 @@ VERSION = 2
 """1 was never released."""
 MEMBERS_MAX = 256
 NAME_BYTES_MAX = 64
-_ANCESTRY_MAX = 16
+ANCESTRY_MAX = 16
 VOTES_MAX = 32
 """With the most members the slot is full; more would only make every record slower."""
 
@@ -208,7 +209,7 @@ def encode_slot(label: Label) -> bytes:
     """The bytes of one slot; its length is a multiple of 4 KiB, at most L{SLOT_BYTES}."""
     record = label.record
     assert len(record.members) <= MEMBERS_MAX, len(record.members)
-    assert len(record.ancestry) <= _ANCESTRY_MAX, len(record.ancestry)
+    assert len(record.ancestry) <= ANCESTRY_MAX, len(record.ancestry)
     parts = [
         _BODY.pack(
             label.storage_id,
@@ -308,7 +309,7 @@ def _decode_body(sequence: int, body: _Body) -> Label:
     claim_number, claim_tag, owner, record_sequence, incarnation, flags, _, ancestors, count = body.take(_RECORD)
     assert isinstance(ancestors, int) and isinstance(count, int) and isinstance(flags, int)
     assert isinstance(algorithm, bytes)
-    if count > MEMBERS_MAX or ancestors > _ANCESTRY_MAX:
+    if count > MEMBERS_MAX or ancestors > ANCESTRY_MAX:
         raise BadMedia(f"the label names {count} members and {ancestors} ancestors, more than there can be")
     ancestry = []
     for _ in range(ancestors):

@@ -132,6 +132,10 @@ class RegionTable:
                 differ[region] = not self.same(region, other)
         return differ
 
+    def tags(self) -> frozenset[int]:
+        """The tags of all its ages."""
+        return frozenset(self._tags)
+
     def fill(self, age: Epoch) -> None:
         """Every region is cold as of C{age}."""
         self._tags = array("Q", [age.tag]) * self.regions

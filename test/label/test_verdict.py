@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from dst.label import verdict
+from dst.label import assembly_rows, claim_rows, member_rows
 from dst.label.format import Claim, Epoch, FoundLabel, Label, MemberEntry, Record
 from dst.label.verdict import (
     ASSEMBLY_ROWS,
@@ -25,6 +25,8 @@ from dst.label.verdict import (
     judge_member,
 )
 from test.label.examples import numbered
+
+MODULES = {"ASSEMBLY_ROWS": assembly_rows, "CLAIM_ROWS": claim_rows, "MEMBER_ROWS": member_rows}
 
 NAMES = ("a", "b", "c")
 IDS = dict(zip(NAMES, (numbered(0x20), numbered(0x30), numbered(0x40)), strict=True))
@@ -283,8 +285,8 @@ class TableCase(SynchronousTestCase):
         Who decides when C{row} is taken out: the name of a row, C{NONE} when no row holds, C{ERROR} when a
         later one cannot be asked.
         """
-        rows = tuple(each for each in getattr(verdict, table) if each[0] != row)
-        patch = self.patch(verdict, table, rows)
+        rows = tuple(each for each in getattr(MODULES[table], table) if each[0] != row)
+        patch = self.patch(MODULES[table], table, rows)
         try:
             return str(judge().row)
         except AssertionError as error:
