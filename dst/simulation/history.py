@@ -10,9 +10,10 @@ clients have been told that unflushed writes may be lost (the storage's incarnat
     a flush is acknowledged                       durable {7}
     a read returns 5 later   WrongData
 
-What was read once stays: of several legal versions the one that was read is from then on the only one, unless a
-write is under way.  A write whose answer never came (its session was cut) may have happened or not, until the
-next one to its sectors.
+What was read once stays: of several legal versions the one that was read is from then on the only one, but for writes
+that were under way meanwhile.  Writes that are under way together get one order, and nobody knows which: until one of
+them was read, or a later write was acknowledged, each of them is legal.  A write whose answer never came (its session
+was cut) may have happened or not, until the next one to its sectors.
 """
 
 from __future__ import annotations
@@ -54,22 +55,41 @@ def versions_in(data: bytes, first: int) -> list[int]:
 
 @define(eq=False)
 class Writing:
-    """A write, trim or write-zeroes that was sent."""
+    """
+    A write, trim or write-zeroes that was sent.
+
+    @ivar beside: versions of writes to the same sectors that were under way at some time while this one was.
+    """
 
     sector: int
     count: int
     version: int
     durable: bool
+    beside: set[int] = field(factory=set)
     over: bool = False
+
+    @property
+    def sectors(self) -> range:
+        """What it writes."""
+        return range(self.sector, self.sector + self.count)
+
+    def touches(self, sector: int, count: int) -> bool:
+        """It writes some of these."""
+        return self.sector < sector + count and sector < self.sector + self.count
 
 
 @define(eq=False)
 class Reading:
-    """A read that was sent, and what it may return."""
+    """
+    A read that was sent, and what it may return.
+
+    @ivar beside: versions of writes that were under way at some time while it was.
+    """
 
     sector: int
     count: int
     may: dict[int, set[int]]
+    beside: set[int]
 
 
 @define(eq=False)
@@ -96,13 +116,14 @@ class History:
         self._describe = describe
         self._legal: dict[int, set[int]] = {}
         self._durable: dict[int, set[int]] = {}
-        self._in_flight: dict[int, int] = {}
+        self._writing: dict[Writing, None] = {}
+        self._reading: dict[Reading, None] = {}
         self._flushes: dict[Snapshot, None] = {}
 
     @property
     def busy(self) -> int:
-        """Sectors with a write under way, and flushes."""
-        return len(self._in_flight) + len(self._flushes)
+        """Writes and flushes that are under way."""
+        return len(self._writing) + len(self._flushes)
 
     @property
     def written(self) -> list[int]:
@@ -125,48 +146,58 @@ class History:
 
     # -- writes
 
-    def write(self, sector: int, count: int, kind: str, durable: bool) -> Writing | None:
-        """A write is sent; C{None}: there is one to the same place already, and clients do not do that."""
-        sectors = range(sector, sector + count)
-        if any(each in self._in_flight for each in sectors):
-            return None
+    def write(self, sector: int, count: int, kind: str, durable: bool) -> Writing:
+        """A write is sent."""
         if kind == "write":
             self.version += 1
         version = self.version if kind == "write" else 0
-        for each in sectors:
-            self._in_flight[each] = version
+        writing = Writing(sector, count, version, durable)
+        for other in self._writing:
+            if other.touches(sector, count):
+                other.beside.add(version)
+                writing.beside.add(other.version)
+        for reading in self._reading:
+            reading.beside.add(version)
+        self._writing[writing] = None
+        for each in writing.sectors:
             self._legal.setdefault(each, {0}).add(version)
             self._durable.setdefault(each, {0}).add(version)
             for snapshot in self._flushes:
                 snapshot.legal.setdefault(each, {0}).add(version)
-        return Writing(sector, count, version, durable)
+        return writing
 
     def written_well(self, writing: Writing) -> None:
-        """It was acknowledged."""
-        if self._end(writing):
-            for each in range(writing.sector, writing.sector + writing.count):
-                self._legal[each] = {writing.version}
-                if writing.durable:
-                    self._durable[each] = {writing.version}
+        """It was acknowledged: what stood there before is no more, nor is what was written and ended before."""
+        if not self._end(writing):
+            return
+        version, beside = writing.version, writing.beside
+        for each in writing.sectors:
+            self._legal[each] = {version} | (self._legal[each] & beside)
+            if writing.durable:
+                self._durable[each] = {version} | (self._durable[each] & beside)
 
     def not_written(self, writing: Writing) -> None:
         """It failed, or nobody waits for its answer any more: old or new."""
         self._end(writing)
 
     def _end(self, writing: Writing) -> bool:
-        if writing.over:
-            return False
-        writing.over = True
-        for each in range(writing.sector, writing.sector + writing.count):
-            del self._in_flight[each]
-        return True
+        ended, writing.over = writing.over, True
+        self._writing.pop(writing, None)
+        return not ended
+
+    def _under_way(self, sector: int) -> set[int]:
+        return {writing.version for writing in self._writing if writing.touches(sector, 1)}
 
     # -- reads
 
     def read(self, sector: int, count: int) -> Reading:
         """A read is sent."""
         legal = self._legal
-        return Reading(sector, count, {each: set(legal.get(each, (0,))) for each in range(sector, sector + count)})
+        may = {each: set(legal.get(each, (0,))) for each in range(sector, sector + count)}
+        beside = {writing.version for writing in self._writing if writing.touches(sector, count)}
+        reading = Reading(sector, count, may, beside)
+        self._reading[reading] = None
+        return reading
 
     def was_read(self, reading: Reading, data: bytes) -> None:
         """
@@ -174,6 +205,7 @@ class History:
 
         @raise WrongData: with what may not be there.
         """
+        self._reading.pop(reading, None)
         none = {0}
         for each, version in enumerate(versions_in(data, reading.sector), reading.sector):
             now = self._legal.get(each, none)
@@ -183,8 +215,11 @@ class History:
                     f"{self.name}: sector {each} reads as write {version}, it may be {may}; {self._describe()}"
                 )
             if version in now and len(now) > 1:
-                under_way = {self._in_flight[each]} if each in self._in_flight else set()
-                self._legal[each] = {version} | under_way
+                self._legal[each] = {version} | (now & reading.beside)
+
+    def not_read(self, reading: Reading) -> None:
+        """It failed, or nobody waits for it."""
+        self._reading.pop(reading, None)
 
     # -- flushes
 
@@ -198,8 +233,7 @@ class History:
         """It was acknowledged."""
         if self._flushes.pop(snapshot, 0) is None:
             for each, versions in snapshot.legal.items():
-                under_way = {self._in_flight[each]} if each in self._in_flight else set()
-                self._durable[each] = versions | under_way
+                self._durable[each] = versions | self._under_way(each)
 
     def not_flushed(self, snapshot: Snapshot) -> None:
         """It failed, or nobody waits for it."""

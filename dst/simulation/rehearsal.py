@@ -285,8 +285,7 @@ class _Life:
     def _strike(self, fault: Fault) -> None:
         """A fault happens; more often than not in the middle of what clients do."""
         if self.loading and self._random.random() < MIDST_SHARE:
-            for _ in range(self._random.randrange(1, 12)):
-                self._random.choice(self.clients).step()
+            self._burst(self._random.randrange(1, 12))
             self._advance(self._random.random() * MIDST_S)
         self.injector.begin(fault)
 
@@ -323,10 +322,15 @@ class _Life:
         """One operation of one client, and the next one after a random time."""
         count = self._random.choice(_BURSTS)
         if self.loading:
-            for _ in range(count):
-                self._random.choice(self.clients).step()
+            self._burst(count)
         rate = self._load.operations_per_s * len(self.histories) / _BURST
         self.world.after(self._random.expovariate(rate), self._step_clients)
+
+    def _burst(self, count: int) -> None:
+        """So many operations at once, often all in one place."""
+        place = self._random.random() if count > 2 and self._random.random() < 0.6 else None
+        for _ in range(count):
+            self._random.choice(self.clients).step(place)
 
     def _unanswered(self) -> int:
         return sum(client.unanswered for client in self.clients)

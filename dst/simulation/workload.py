@@ -152,8 +152,13 @@ class Client:
 
     # -- operations
 
-    def step(self) -> bool:
-        """Ask for something; whether it did."""
+    def step(self, place: float | None = None) -> bool:
+        """
+        Ask for something.
+
+        @param place: where, as a share of the storage; C{None} for anywhere.
+        @return: whether it did.
+        """
         device = self.look()
         sectors = 0 if device is None else device.geometry.size // SECTOR_BYTES
         if device is None or not sectors or len(self._unanswered) >= UNANSWERED_MAX:
@@ -165,7 +170,11 @@ class Client:
             self.flush()
             return True
         count = min(self.random.choice(self.load.lengths), sectors)
-        sector = self._place(sectors, count)
+        if place is None:
+            sector = self._place(sectors, count)
+        else:
+            count = min(count, 16)
+            sector = min(int(place * sectors) + self.random.randrange(8), sectors - count)
         if kind == "read":
             self.read(sector, count)
         else:
@@ -188,8 +197,7 @@ class Client:
         forced = kind == "force"
         writing = self.history.write(sector, count, "write" if forced else kind, forced)
         device = self._device
-        if writing is None or device is None:
-            return
+        assert device is not None
         offset, length = sector * SECTOR_BYTES, count * SECTOR_BYTES
         if kind == "trim":
             ask = lambda: device.trim(offset, length)  # noqa: E731
@@ -214,7 +222,7 @@ class Client:
             f"read {sector}+{count}",
             lambda: device.read(sector * SECTOR_BYTES, count * SECTOR_BYTES),
             lambda data: self.history.was_read(reading, bytes(data)),
-            lambda: None,
+            lambda: self.history.not_read(reading),
         )
 
     def flush(self) -> None:
