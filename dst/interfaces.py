@@ -171,8 +171,9 @@ class IChecksums(Interface):
         What the extent holds, as a C{read} of it would find it.
 
         @param length: bytes, 1 to C{geometry.transfer_bytes_max}.
-        @param block_bytes: a multiple of the device's block size, 512 to 1 MiB; the last block may be shorter.
+        @param block_bytes: a power of two, 512 to 1 MiB; the last block may be shorter.
         @return: L{CHECKSUM_BYTES} for each block, in order.
+        @raise InvalidRequest: a bad extent, or block size, or more than 65536 blocks.
         @raise NotSupported: it cannot, at least not now: read it.
         """
 

@@ -21,6 +21,7 @@ CHECKOUT = PACKAGE.parent
 
 VOCABULARY = (
     "dst",
+    "dst.checksums",
     "dst.errors",
     "dst.explaining",
     "dst.explaining_trees",

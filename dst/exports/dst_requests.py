@@ -14,12 +14,13 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from dst.checksums import block_checksums, checksums_refusal
 from dst.errors import CorruptData, DSTError, InternalError, InvalidRequest, NotSupported, PeerError, ReadOnly
 from dst.explaining_trees import explained_status
 from dst.exports.dst_limits import Memory
 from dst.geometry import Geometry, StatusExtent
-from dst.interfaces import Buffer, INode
-from dst.wire.bodies import encode_extents, encode_names, encode_status
+from dst.interfaces import Buffer, IChecksums, INode
+from dst.wire.bodies import decode_block_size, encode_extents, encode_names, encode_status
 from dst.wire.framing import answer_header, error_answer
 from dst.wire.messages import CHANGES, DAMAGED, NOTICE_FIRST, Flag, Frame, Operation
 
@@ -30,7 +31,11 @@ _log = Logger()
 _READ = int(Operation.READ)
 _WRITE = int(Operation.WRITE)
 _FLUSH = int(Operation.FLUSH)
+_CHECKSUMS = int(Operation.CHECKSUMS)
 _FUA = int(Flag.FUA)
+
+_CARRY_DATA = frozenset({_WRITE, _CHECKSUMS})
+_READING = frozenset({_READ, _CHECKSUMS})
 
 _NO_KEYWORDS: dict[str, object] = {}
 
@@ -96,6 +101,7 @@ class Requests:
             int(Operation.TRIM): self._trim,
             int(Operation.WRITE_ZEROES): self._write_zeroes,
             int(Operation.BLOCK_STATUS): self._block_status,
+            _CHECKSUMS: self._checksums,
             int(Operation.PING): self._ping,
             int(Operation.LIST_EXPORTS): self._list_exports,
             int(Operation.STATUS): self._status,
@@ -125,7 +131,7 @@ class Requests:
         try:
             while waiting and not client.unread and self.count < self.requests_max and self.bytes < self._bytes_max:
                 # The data of a write is here already; that of a read would come to what is here.
-                if memory.taken - counted_bytes >= memory.bytes_max and waiting[0].kind == _READ:
+                if memory.taken - counted_bytes >= memory.bytes_max and waiting[0].kind in _READING:
                     return
                 self._begin(waiting.popleft())
         finally:
@@ -139,7 +145,7 @@ class Requests:
                 self._unknown(kind)
             elif frame.flags & ~_FLAGS_ALLOWED.get(kind, 0):
                 raise NotSupported(f"flags {frame.flags:#x} of operation {kind} are not known here")
-            elif frame.data and kind != _WRITE:
+            elif frame.data and kind not in _CARRY_DATA:
                 raise InvalidRequest(f"operation {kind} carries no data, {len(frame.data)} bytes came")
             elif kind >= _READ and self.node is None:
                 raise InvalidRequest("no export was opened in the hello")
@@ -255,6 +261,40 @@ class Requests:
         if self.attentive or self._memory.short:
             self._client.request_ended()
 
+    def _checksums(self, frame: Frame) -> None:
+        if not frame.intact:
+            damaged = CorruptData("the request did not arrive as it was sent")
+            self._send(error_answer(_CHECKSUMS, frame.id, damaged, flags=DAMAGED))
+            return
+        block_bytes = decode_block_size(frame.data)
+        self.geometry.check_transfer(frame.offset, frame.length)
+        refusal = checksums_refusal(frame.length, block_bytes)
+        if refusal is not None:
+            raise refusal
+        self.count += 1
+        self.bytes += frame.length
+        self._memory.taken += frame.length
+        node = self.node
+        assert node is not None
+        if IChecksums.providedBy(node):
+            result = IChecksums(node).checksums(frame.offset, frame.length, block_bytes)
+            result.addErrback(self._read_instead, node, frame, block_bytes)
+        else:
+            result = node.read(frame.offset, frame.length).addCallback(block_checksums, block_bytes)
+        result.addCallbacks(self._checksums_done, self._failed, (frame,), _NO_KEYWORDS, (frame,), _NO_KEYWORDS)
+
+    def _read_instead(self, failure: Failure, node: INode, frame: Frame, block_bytes: int) -> Deferred[bytes]:
+        """What is below cannot tell checksums: then they are made here, and that is what saves the wire."""
+        failure.trap(NotSupported)
+        return node.read(frame.offset, frame.length).addCallback(block_checksums, block_bytes)
+
+    def _checksums_done(self, checksums: bytes, frame: Frame) -> None:
+        self.count -= 1
+        self._give_back(frame.length)
+        self._answer(frame, checksums)
+        if self.attentive or self._memory.short:
+            self._client.request_ended()
+
     def _ping(self, frame: Frame) -> None:
         self._send(answer_header(frame.kind, frame.id))
 
@@ -278,7 +318,7 @@ class Requests:
         if frame.kind in CHANGES:
             self.changes -= 1
             self._give_back(len(frame.data))
-        elif frame.kind == _READ:
+        elif frame.kind in _READING:
             self._give_back(frame.length)
         error = failure.value
         if not isinstance(error, DSTError):

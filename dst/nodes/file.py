@@ -24,9 +24,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from dst.checksums import checksums_refusal
 from dst.errors import AlreadyInUse, ConfigurationError, DSTError
 from dst.geometry import Geometry, StatusExtent
-from dst.interfaces import Buffer, INode, INodeProvider
+from dst.interfaces import Buffer, IChecksums, INode, INodeProvider
 from dst.nodes.file_calls import FileCalls
 from dst.nodes.file_crew import Crew
 from dst.nodes.file_lane import Job
@@ -57,7 +58,7 @@ RETRY_S_MAX = 30.0
 _log = Logger()
 
 
-@implementer(INode)
+@implementer(INode, IChecksums)
 class FileNode(ObservableNode):
     """
     See the module.  After C{close} it may be opened again.
@@ -233,6 +234,13 @@ class FileNode(ObservableNode):
         if data is not None:
             return succeed(data)
         return self._crew.do(self._reads, media.read, (offset, length), length)
+
+    def checksums(self, offset: int, length: int, block_bytes: int) -> Deferred[bytes]:
+        media = self._media
+        refusal = self._refusal(offset, length, transfer=True) or checksums_refusal(length, block_bytes)
+        if media is None or refusal is not None:
+            return fail(refusal or self.unavailable())
+        return self._crew.do(self._reads, media.checksums, (offset, length, block_bytes), length)
 
     def write(self, offset: int, data: Buffer, *, fua: bool = False) -> Deferred[None]:
         media = self._media

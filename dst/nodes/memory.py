@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
+from dst.checksums import block_checksums, checksums_refusal
 from dst.errors import ConfigurationError, DSTError, NoSpace
 from dst.geometry import TRANSFER_BYTES_MAX, BlockStatus, Geometry, StatusExtent
-from dst.interfaces import Buffer, INode, INodeProvider
+from dst.interfaces import Buffer, IChecksums, INode, INodeProvider
 from dst.nodes.settings import Settings
 from dst.observing import ObservableNode
 from dst.status import LinkState
@@ -38,7 +39,7 @@ STATUS_EXTENTS_MAX = 4096
 _HOLE = BlockStatus.HOLE | BlockStatus.ZERO
 
 
-@implementer(INode)
+@implementer(INode, IChecksums)
 class MemoryDevice(ObservableNode):
     """
     A node whose content lives as long as this object: C{close} and C{open} again lose nothing.
@@ -113,6 +114,12 @@ class MemoryDevice(ObservableNode):
             index += 1
             start = 0
         return succeed(data)
+
+    def checksums(self, offset: int, length: int, block_bytes: int) -> Deferred[bytes]:
+        refusal = checksums_refusal(length, block_bytes)
+        if refusal is not None:
+            return fail(refusal)
+        return self.read(offset, length).addCallback(block_checksums, block_bytes)
 
     def write(self, offset: int, data: Buffer, *, fua: bool = False) -> Deferred[None]:
         length = len(data)

@@ -26,15 +26,16 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from dst.errors import DSTError, IncarnationChanged, PeerError, ReadOnly, Unavailable
+from dst.checksums import checksums_refusal
+from dst.errors import DSTError, IncarnationChanged, NotSupported, PeerError, ReadOnly, Unavailable
 from dst.geometry import StatusExtent
-from dst.interfaces import Buffer, INode
+from dst.interfaces import Buffer, IChecksums, INode
 from dst.observing import ObservableNode
 from dst.status import LinkState, StatusTree
 from dst.transport.reconnect import Reconnector
 from dst.transport.session import ClientSession, connect_session
 from dst.transport.transactions import TransactionTable
-from dst.wire.bodies import decode_extents, decode_status
+from dst.wire.bodies import decode_checksums, decode_extents, decode_status, encode_block_size
 from dst.wire.handshake import Configuration, Hello
 from dst.wire.messages import NAME_BYTES_MAX, Flag, Frame, Operation
 
@@ -49,7 +50,7 @@ _READ = int(Operation.READ)
 _WRITE = int(Operation.WRITE)
 
 
-@implementer(INode)
+@implementer(INode, IChecksums)
 class RemoteNode(ObservableNode):
     """
     One export of another daemon.  It keeps trying to reach it from C{open} until C{close}.
@@ -96,6 +97,7 @@ class RemoteNode(ObservableNode):
         self._keepalive_s = keepalive_s
         self._status_s = status_s
         self._attempts = 0
+        self._block_checksums = False
         self._session: ClientSession | None = None
         self._greeting: ClientSession | None = None  # the newest one made, which may not be ready yet
         self._table = TransactionTable(clock, self._overdue, deadline_s=deadline_s)
@@ -127,6 +129,16 @@ class RemoteNode(ObservableNode):
         except DSTError as error:
             return fail(error)
         return self._ask(_READ, offset, length, cost_bytes=length)
+
+    def checksums(self, offset: int, length: int, block_bytes: int) -> Deferred[bytes]:
+        if not self._block_checksums:
+            return fail(NotSupported(f"{self.name} is served by a daemon that cannot tell checksums of blocks"))
+        refusal = self._refusal(offset, length, transfer=True) or checksums_refusal(length, block_bytes)
+        if refusal is not None:
+            return fail(refusal)
+        data = encode_block_size(block_bytes)
+        asked = self._ask(Operation.CHECKSUMS, offset, length, data=data, cost_bytes=length)
+        return asked.addCallback(decode_checksums, length, block_bytes)
 
     def write(self, offset: int, data: Buffer, *, fua: bool = False) -> Deferred[None]:
         if not self.usable:
@@ -242,6 +254,7 @@ class RemoteNode(ObservableNode):
         session.owner = self
         self._session = session
         configuration = session.configuration
+        self._block_checksums = configuration.block_checksums
         self._cancel_giving_up()
         if len(self._table) and configuration.incarnation != self.incarnation:
             # Said before they fail, so that whoever asks again at once is refused and not sent to the other device.

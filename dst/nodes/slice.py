@@ -15,9 +15,9 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from dst.errors import ConfigurationError, DSTError
+from dst.errors import ConfigurationError, DSTError, NotSupported
 from dst.geometry import StatusExtent
-from dst.interfaces import Buffer, INode, StopObserving
+from dst.interfaces import Buffer, IChecksums, INode, StopObserving
 from dst.observing import ObservableNode
 from dst.status import LinkState, StatusTree
 
@@ -88,7 +88,7 @@ class _Sharing:
 _sharing: WeakKeyDictionary[INode, _Sharing] = WeakKeyDictionary()
 
 
-@implementer(INode)
+@implementer(INode, IChecksums)
 class SliceNode(ObservableNode):
     """
     See the module.
@@ -194,6 +194,14 @@ class SliceNode(ObservableNode):
     def write(self, offset: int, data: Buffer, *, fua: bool = False) -> Deferred[None]:
         refusal = self._refusal(offset, len(data), transfer=True, change=True)
         return fail(refusal) if refusal else self._count(self.parent.write(self.start + offset, data, fua=fua))
+
+    def checksums(self, offset: int, length: int, block_bytes: int) -> Deferred[bytes]:
+        if not IChecksums.providedBy(self.parent):
+            return fail(NotSupported(f"{self.parent.name} cannot tell checksums"))
+        refusal = self._refusal(offset, length, transfer=True)
+        if refusal:
+            return fail(refusal)
+        return self._count(IChecksums(self.parent).checksums(self.start + offset, length, block_bytes))
 
     def flush(self) -> Deferred[None]:
         return self._count(self.parent.flush()) if self.usable else fail(self.unavailable())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable
+from hashlib import blake2b
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -17,7 +18,7 @@ from zope.interface.verify import verifyObject
 
 from dst.errors import DSTError, InvalidRequest, NotSupported, OutOfBounds, ReadOnly
 from dst.geometry import BlockStatus, StatusExtent, align_down
-from dst.interfaces import Buffer, IBlockDevice
+from dst.interfaces import Buffer, IBlockDevice, IChecksums
 from dst.testing.specimen import Maker, SuiteCase, suite_class
 
 __all__ = ["BlockDeviceSuite", "ReadOnlySuite", "block_device_suite"]
@@ -94,6 +95,39 @@ class BlockDeviceSuite(SuiteCase):
         node = await self.build_open()
         tree = node.status()
         self.assertEqual((node.geometry.size, "healthy", ""), (tree.size, tree.health.value, tree.reason))
+
+    # -- checksums, where it can tell them --
+
+    def checksummed(self) -> IChecksums:
+        """The device, if it promises anything here."""
+        if not IChecksums.providedBy(self.node):
+            raise SkipTest("it does not tell checksums")
+        return IChecksums(self.node)
+
+    async def test_checksums(self) -> None:
+        """The checksums are those of what a read finds, block by block; the last block may be shorter."""
+        await self.build_open()
+        node = self.checksummed()
+        unit = max(4096, self.block)
+        length = 4 * unit + self.block
+        data = await self.fill(unit, length)
+        await self.wait(self.node.write_zeroes(2 * unit, unit))
+        data = data[:unit] + bytes(unit) + data[2 * unit :]
+        told = await self.wait(node.checksums(unit, length, unit))
+        expected = [blake2b(data[at : at + unit], digest_size=16).digest() for at in range(0, length, unit)]
+        self.assertEqual(b"".join(expected), told)
+
+    async def test_checksums_refused(self) -> None:
+        """A bad extent, a block size that means nothing and more than one answer can carry are refused."""
+        geometry = (await self.build_open()).geometry
+        node, unit = self.checksummed(), max(4096, self.block)
+        await self.assert_fails(OutOfBounds, node.checksums, geometry.size, unit, unit)
+        await self.assert_fails(InvalidRequest, node.checksums, 0, 0, unit)
+        for block_bytes in (0, -512, 256, 4097, 2 << 20):
+            await self.assert_fails(InvalidRequest, node.checksums, 0, unit, block_bytes)
+        too_long = geometry.transfer_bytes_max + self.block
+        if geometry.size >= too_long:
+            await self.assert_fails(InvalidRequest, node.checksums, 0, too_long, 1 << 20)
 
     # -- extents --
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
+from dst.checksums import block_checksums, checksums_refusal
 from dst.geometry import TRANSFER_BYTES_MAX, BlockStatus, Geometry, StatusExtent
-from dst.interfaces import Buffer, INode
+from dst.interfaces import Buffer, IChecksums, INode
 from dst.observing import ObservableNode
 from dst.status import LinkState
 from dst.testing.media import SimulatedMedia
@@ -24,7 +25,7 @@ STATUS_BYTES_MAX = 64 << 20
 """One answer of block status covers no more: callers have to ask again, as with real servers."""
 
 
-@implementer(INode)
+@implementer(INode, IChecksums)
 class SimulatedDisk(ObservableNode):
     """
     A node that completes everything at once.
@@ -72,6 +73,10 @@ class SimulatedDisk(ObservableNode):
     def read(self, offset: int, length: int) -> Deferred[Buffer]:
         refusal = self._refusal(offset, length, transfer=True)
         return fail(refusal) if refusal else succeed(self.media.read(offset, length))
+
+    def checksums(self, offset: int, length: int, block_bytes: int) -> Deferred[bytes]:
+        refusal = self._refusal(offset, length, transfer=True) or checksums_refusal(length, block_bytes)
+        return fail(refusal) if refusal else succeed(block_checksums(self.media.read(offset, length), block_bytes))
 
     def write(self, offset: int, data: Buffer, *, fua: bool = False) -> Deferred[None]:
         refusal = self._refusal(offset, len(data), transfer=True, change=True)

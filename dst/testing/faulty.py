@@ -25,9 +25,9 @@ from twisted.internet.defer import Deferred, fail
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from dst.errors import DSTError, IncarnationChanged, Unavailable
+from dst.errors import DSTError, IncarnationChanged, NotSupported, Unavailable
 from dst.geometry import StatusExtent
-from dst.interfaces import Buffer, INode, StopObserving
+from dst.interfaces import Buffer, IChecksums, INode, StopObserving
 from dst.observing import ObservableNode
 from dst.status import LinkState
 from dst.testing.disk import SimulatedDisk
@@ -106,7 +106,7 @@ class _Rule:
         return True
 
 
-@implementer(INode)
+@implementer(INode, IChecksums)
 class FaultyDevice(ObservableNode):
     """
     The device C{inner}, with faults.
@@ -298,6 +298,13 @@ class FaultyDevice(ObservableNode):
 
     def read(self, offset: int, length: int) -> Deferred[Buffer]:
         return self._ask(Operation("read", offset, length), lambda: self.inner.read(offset, length))
+
+    def checksums(self, offset: int, length: int, block_bytes: int) -> Deferred[bytes]:
+        inner = self.inner
+        if not IChecksums.providedBy(inner):
+            return fail(NotSupported(f"{inner.name} cannot tell checksums"))
+        run = IChecksums(inner).checksums
+        return self._ask(Operation("checksums", offset, length), lambda: run(offset, length, block_bytes))
 
     def write(self, offset: int, data: Buffer, *, fua: bool = False) -> Deferred[None]:
         operation = Operation("write", offset, len(data), fua)

@@ -12,17 +12,20 @@ from attrs import evolve
 
 from dst.errors import DSTError, InvalidRequest, PeerError, error_for
 from dst.geometry import BlockStatus, StatusExtent
-from dst.interfaces import Buffer
+from dst.interfaces import CHECKSUM_BYTES, Buffer
 from dst.status import Status, StatusTree
 from dst.status_json import status_tree_from_plain, status_tree_to_plain
 from dst.wire.handshake import read_name, write_name
 from dst.wire.messages import EXPORTS_MAX, EXTENTS_MAX, MESSAGE_BYTES_MAX, STATUS_BYTES_MAX
 
 __all__ = [
+    "decode_block_size",
+    "decode_checksums",
     "decode_error",
     "decode_extents",
     "decode_names",
     "decode_status",
+    "encode_block_size",
     "encode_extents",
     "encode_names",
     "encode_status",
@@ -85,6 +88,31 @@ def decode_extents(data: Buffer, length: int) -> list[StatusExtent]:
             raise PeerError("the extents of a block status are empty or longer than what was asked about")
         extents.append(StatusExtent(extent_length, BlockStatus(status) & known))
     return extents
+
+
+def encode_block_size(block_bytes: int) -> bytes:
+    """What a request for checksums carries."""
+    return _COUNT.pack(block_bytes)
+
+
+def decode_block_size(data: Buffer) -> int:
+    """
+    @raise InvalidRequest: it is none.
+    """
+    if len(data) != _COUNT.size:
+        raise InvalidRequest(f"a request for checksums carries {_COUNT.size} bytes, {len(data)} came")
+    (block_bytes,) = _COUNT.unpack(data)
+    return int(block_bytes)
+
+
+def decode_checksums(data: Buffer, length: int, block_bytes: int) -> bytes:
+    """
+    @raise PeerError: C{data} are not the checksums of an extent of C{length} bytes in such blocks.
+    """
+    expected = -(-length // block_bytes) * CHECKSUM_BYTES
+    if len(data) != expected:
+        raise PeerError(f"{expected} bytes of checksums were asked for and {len(data)} answered")
+    return bytes(data)
 
 
 def encode_status(tree: StatusTree) -> bytes:

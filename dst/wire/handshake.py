@@ -59,7 +59,7 @@ class Hello:
     export: str
     version_min: int = VERSION
     version_max: int = VERSION
-    features_wanted: int = Feature.CHECKSUMS
+    features_wanted: int = Feature.CHECKSUMS | Feature.BLOCK_CHECKSUMS
     features_required: int = 0
     requests_max: int = 256
     bytes_max: int = 32 * 1024 * 1024
@@ -90,6 +90,11 @@ class Configuration:
         """Data is checked in both directions."""
         return bool(self.features & Feature.CHECKSUMS)
 
+    @property
+    def block_checksums(self) -> bool:
+        """The server can be asked for the checksums of blocks."""
+        return bool(self.features & Feature.BLOCK_CHECKSUMS)
+
 
 @frozen
 class Terms:
@@ -103,7 +108,7 @@ class Terms:
     bytes_max: int = 32 * 1024 * 1024
     transfer_bytes_max: int = TRANSFER_BYTES_MAX
     idle_s: int = 60
-    features: int = Feature.CHECKSUMS
+    features: int = Feature.CHECKSUMS | Feature.BLOCK_CHECKSUMS
     server: str = ""
 
 

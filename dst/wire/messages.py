@@ -75,6 +75,7 @@ class Operation(enum.IntEnum):
     TRIM = 19
     WRITE_ZEROES = 20
     BLOCK_STATUS = 21
+    CHECKSUMS = 22
     CONFIGURATION = 64
     GOODBYE = 65
 
@@ -99,6 +100,7 @@ class Feature(enum.IntFlag):
     """What both sides may have or lack."""
 
     CHECKSUMS = 1
+    BLOCK_CHECKSUMS = 4
 
 
 @define(eq=False)

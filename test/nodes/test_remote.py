@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -15,6 +16,7 @@ from dst.errors import (
     LimitReached,
     MediaError,
     NoSpace,
+    NotSupported,
     ReadOnly,
     Unavailable,
 )
@@ -24,7 +26,7 @@ from dst.nodes.remote import RemoteNode
 from dst.status import Health, LinkState
 from dst.testing.node_suite import node_suite
 from dst.testing.specimen import Specimen
-from dst.wire.messages import Operation
+from dst.wire.messages import Feature, Operation
 from test.transport.serving import Serving, frames_in
 
 
@@ -541,10 +543,19 @@ class ErrorTests(SynchronousTestCase):
                 "trim": lambda: node.trim(0, 512),
                 "write_zeroes": lambda: node.write_zeroes(0, 512),
                 "block_status": lambda: node.block_status(0, 512),
+                "checksums": lambda: node.checksums(0, 512, 512),
             }.items():
                 serving.device.fail_next(kind, error)
                 raised = self.assertRaises(type(error), serving.result, ask())
                 self.assertEqual(error.message, raised.message)
+
+    def test_server_without_checksums_of_blocks(self) -> None:
+        """A server of an older release is not asked for what it does not have."""
+        serving = Serving()
+        serving.server.terms = evolve(serving.server.terms, features=int(Feature.CHECKSUMS))
+        node = serving.open_node()
+        self.assertRaises(NotSupported, serving.result, node.checksums(0, 4096, 4096))
+        self.assertEqual(0, serving.device.counts["checksums"])
 
     def test_flush_reaches_the_device(self) -> None:
         """A flush is answered when the device has flushed, not before."""

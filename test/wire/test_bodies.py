@@ -6,14 +6,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from dst.errors import InternalError, MediaError, PeerError
+from dst.errors import InternalError, InvalidRequest, MediaError, PeerError
 from dst.geometry import BlockStatus, StatusExtent
 from dst.status import Health, Status, StatusTree
 from dst.wire.bodies import (
+    decode_block_size,
+    decode_checksums,
     decode_error,
     decode_extents,
     decode_names,
     decode_status,
+    encode_block_size,
     encode_extents,
     encode_names,
     encode_status,
@@ -110,6 +113,33 @@ class ExtentsTests(SynchronousTestCase):
         extents = EXTENTS * EXTENTS_MAX
         self.assertEqual(extents[:EXTENTS_MAX], decode_extents(encode_extents(extents), 1 << 40))
         self.assertRaises(PeerError, decode_extents, (b"\x01" + bytes(11)) * (EXTENTS_MAX + 1), 1 << 40)
+
+
+class ChecksumTests(SynchronousTestCase):
+    def test_literal(self) -> None:
+        """The block size, byte by byte, there and back; the checksums are carried as they are."""
+        self.assertEqual(b"\x00\x10\x00\x00", encode_block_size(4096))
+        self.assertEqual(4096, decode_block_size(b"\x00\x10\x00\x00"))
+        self.assertEqual(bytes(range(32)), decode_checksums(bytes(range(32)), 4097, 4096))
+
+    def test_wrong_number(self) -> None:
+        """More or fewer than the blocks that were asked about are refused."""
+        for data in (b"", bytes(15), bytes(17), bytes(48)):
+            self.assertRaises(PeerError, decode_checksums, data, 8192, 4096)
+
+    def test_no_block_size(self) -> None:
+        """What is not four bytes is refused, as the client's mistake in this one request."""
+        for data in (b"", bytes(3), bytes(5), bytes(100_000)):
+            self.assertRaises(InvalidRequest, decode_block_size, data)
+
+    @given(st.binary(max_size=64), st.integers(1, 1 << 25), st.sampled_from([512, 4096, 1 << 20]))
+    def test_anything(self, data: bytes, length: int, block_bytes: int) -> None:
+        """Whatever comes, it is taken as checksums only if it can be."""
+        try:
+            told = decode_checksums(data, length, block_bytes)
+        except PeerError:
+            return
+        self.assertEqual(len(told), 16 * len(range(0, length, block_bytes)))
 
 
 class StatusTests(SynchronousTestCase):

@@ -24,7 +24,7 @@ from dst.wire.messages import HELLO_BYTES_MAX, Feature
 HELLO = Hello(bytes(range(16)), 3, "a", "völ", requests_max=64, bytes_max=1 << 33, transfer_bytes_max=65536)
 HELLO_BYTES = bytes.fromhex(
     "0100 0100"  # versions
-    "0100000000000000 0000000000000000"  # features
+    "0500000000000000 0000000000000000"  # features
     "000102030405060708090a0b0c0d0e0f"  # token
     "0300000000000000"  # attempt
     "40000000 0000000002000000 00000100"  # limits
@@ -188,6 +188,8 @@ class NegotiateTests(SynchronousTestCase):
         unwanted = evolve(HELLO, features_wanted=0)
         self.assertFalse(negotiate(unwanted, Terms(), self.GEOMETRY, bytes(16)).checksums)
         self.assertFalse(negotiate(HELLO, Terms(features=0), self.GEOMETRY, bytes(16)).checksums)
+        self.assertTrue(negotiate(HELLO, Terms(), self.GEOMETRY, bytes(16)).block_checksums)
+        self.assertFalse(negotiate(HELLO, Terms(features=1), self.GEOMETRY, bytes(16)).block_checksums)
         unknown = evolve(HELLO, features_wanted=Feature.CHECKSUMS | 1 << 40)
         self.assertEqual(Feature.CHECKSUMS, negotiate(unknown, Terms(), self.GEOMETRY, bytes(16)).features)
         demanded = evolve(HELLO, features_required=1 << 40)
