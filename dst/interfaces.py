@@ -40,6 +40,7 @@ __all__ = [
     "IExportProvider",
     "IExporter",
     "IExports",
+    "IExclusive",
     "IFenced",
     "INode",
     "INodeProvider",
@@ -226,6 +227,12 @@ class INode(IBlockDevice):
         """
 
 
+class IExclusive(Interface):
+    """
+    A marker: a device that nobody outside of this process can change.  Only such a device can be fenced here.
+    """
+
+
 class IFenced(Interface):
     """
     A node that refuses what an older owner asks for, durably.  Optional; only nodes that fence vote.
@@ -233,11 +240,13 @@ class IFenced(Interface):
     Whoever wants to own a storage claims its nodes.  A node grants a claim that is above every one granted before,
     if nobody else can still be counting on the older one: it is the same owner's, or it was released, or
     its lease is over.  A grant is durable before it is answered, and by then nothing that was asked for under an
-    older claim, or none, is being executed or ever will be: old requests are drained or refused with C{Fenced}, when they
-    would be executed, not when they arrive.
+    older claim, or none, is being executed or ever will be: old requests are drained or refused with C{Fenced}, when
+    they would be executed, not when they arrive.
 
     Everything that is asked of this node object goes under the claim that was granted to it last.  A node that
-    has promised nothing takes requests under no claim.
+    has promised nothing takes requests under no claim.  Once the object has given its claim back, or was answered a
+    promise to somebody else, it reads under no claim, which is always allowed, and changes nothing before it is
+    granted another one: changes fail with C{Fenced}.
     """
 
     fence: bytes = Attribute(
@@ -335,7 +344,8 @@ class IAlgorithm(INode):
 
     def take_over() -> Deferred[None]:
         """
-        Own the storage here: ask the daemon that owns it to hand it over, and wait for that, or for the end of its lease.
+        Own the storage here: ask the daemon that owns it to hand it over, and wait for that, or for the end of its
+        lease.
 
         @return: fires when it is served here.
         @raise NotSupported: the algorithm has one configured owner only.
@@ -343,8 +353,8 @@ class IAlgorithm(INode):
 
     def resolve(keep: str) -> Deferred[None]:
         """
-        A person's choice between diverged histories: C{keep} names a member that has the one to go on with; what only the
-        others have is lost.
+        A person's choice between diverged histories: C{keep} names a member that has the one to go on with; what only
+        the others have is lost.
 
         @raise InvalidRequest: nothing has diverged.
         """
@@ -415,10 +425,15 @@ class OpenExport:
 
     @ivar node: the device; the one who opened it does not close it.
     @ivar read_only: this client may not change it.
+    @ivar fence: the device's C{dst.recovery.fence.Fence}, if it makes promises to owners of storages; C{node} then is
+        for users without a claim.
+    @ivar device: with a fence: the device behind it, for a server that asks the fence itself.
     """
 
     node: INode
     read_only: bool
+    fence: object | None = None
+    device: INode | None = None
 
 
 class IExports(Interface):

@@ -10,19 +10,35 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from twisted.internet.defer import Deferred
-from twisted.logger import Logger
-from twisted.python.failure import Failure
-
 from dst.checksums import block_checksums, checksums_refusal
-from dst.errors import CorruptData, DSTError, InternalError, InvalidRequest, NotSupported, PeerError, ReadOnly
+from dst.errors import (
+    CorruptData,
+    DSTError,
+    InternalError,
+    InvalidRequest,
+    NotSupported,
+    PeerError,
+    ReadOnly,
+)
 from dst.explaining_trees import explained_status
+from dst.exports.dst_claims import answer_to_claim
 from dst.exports.dst_limits import Memory
 from dst.geometry import Geometry, StatusExtent
 from dst.interfaces import Buffer, IChecksums, INode
-from dst.wire.bodies import decode_block_size, encode_extents, encode_names, encode_status
+from dst.ownership import Promise
+from dst.recovery.fence import Entrance
+from dst.wire.bodies import (
+    decode_block_size,
+    encode_extents,
+    encode_names,
+    encode_status,
+)
+from dst.wire.claims import ClaimKind, decode_claim, encode_promise
 from dst.wire.framing import answer_header, error_answer
 from dst.wire.messages import CHANGES, DAMAGED, NOTICE_FIRST, Flag, Frame, Operation
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 __all__ = ["IClient", "Requests"]
 
@@ -33,8 +49,9 @@ _WRITE = int(Operation.WRITE)
 _FLUSH = int(Operation.FLUSH)
 _CHECKSUMS = int(Operation.CHECKSUMS)
 _FUA = int(Flag.FUA)
+_CLAIM = int(Operation.CLAIM)
 
-_CARRY_DATA = frozenset({_WRITE, _CHECKSUMS})
+_CARRY_DATA = frozenset({_WRITE, _CHECKSUMS, _CLAIM})
 _READING = frozenset({_READ, _CHECKSUMS})
 
 _NO_KEYWORDS: dict[str, object] = {}
@@ -76,6 +93,7 @@ class Requests:
     @ivar bytes: what is read or written by them.
     @ivar waiting: those that were not begun yet.
     @ivar attentive: C{request_ended} is to be called.
+    @ivar entrance: the way past the fence of the device, if it has one.
     """
 
     def __init__(self, client: IClient, memory: Memory, requests_max: int, bytes_max: int) -> None:
@@ -87,6 +105,7 @@ class Requests:
         self.node: INode | None = None
         self.geometry = Geometry(0)
         self.incarnation = b""
+        self.entrance: Entrance | None = None
         self.checksums = True
         self.requests_max = requests_max
         self._bytes_max = bytes_max
@@ -105,6 +124,7 @@ class Requests:
             int(Operation.PING): self._ping,
             int(Operation.LIST_EXPORTS): self._list_exports,
             int(Operation.STATUS): self._status,
+            _CLAIM: self._claim,
         }
 
     def open(self, node: INode | None, geometry: Geometry, incarnation: bytes) -> None:
@@ -137,6 +157,13 @@ class Requests:
         finally:
             self._working = False
 
+    def hurry(self) -> None:
+        """Answer those that wait and only want to know, renew or change who owns the device: leases do not wait."""
+        hasty = [frame for frame in self.waiting if frame.kind == _CLAIM]
+        for frame in hasty:
+            self.waiting.remove(frame)
+            self._begin(frame)
+
     def _begin(self, frame: Frame) -> None:
         kind = frame.kind
         try:
@@ -150,6 +177,11 @@ class Requests:
             elif kind >= _READ and self.node is None:
                 raise InvalidRequest("no export was opened in the hello")
             else:
+                entrance = self.entrance
+                if entrance is not None and frame.epoch != entrance.passes and kind >= _READ:
+                    refusal = entrance.refusal(frame.epoch, kind in CHANGES)
+                    if refusal is not None:
+                        raise refusal
                 handler(frame)
         except PeerError:
             raise
@@ -260,6 +292,28 @@ class Requests:
         self._answer(frame, encode_extents(extents))
         if self.attentive or self._memory.short:
             self._client.request_ended()
+
+    def _claim(self, frame: Frame) -> None:
+        entrance = self.entrance
+        if entrance is None:
+            raise NotSupported(
+                "the export makes no promises: its daemon has no state_dir, or others can change the device"
+            )
+        if not frame.intact:
+            damaged = CorruptData("the data did not arrive as it was sent; nothing was promised")
+            self._send(error_answer(_CLAIM, frame.id, damaged, flags=DAMAGED))
+            return
+        asked = decode_claim(frame.data)
+        if asked.kind is not ClaimKind.ASK and self.geometry.read_only:
+            raise self._read_only()
+        self.count += 1
+        answer_to_claim(entrance, asked).addCallbacks(
+            self._promised, self._failed, (frame,), _NO_KEYWORDS, (frame,), _NO_KEYWORDS
+        )
+
+    def _promised(self, promise: Promise, frame: Frame) -> None:
+        self.count -= 1
+        self._answer(frame, encode_promise(promise))
 
     def _checksums(self, frame: Frame) -> None:
         if not frame.intact:

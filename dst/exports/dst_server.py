@@ -127,9 +127,11 @@ class DSTServerFactory(ServerFactory):
             current.cut()
             self._linger(current)
 
+        device = export.node if export.device is None else export.device
+
         def left() -> int:
             """The changes of earlier connections, whoever's they were, that may still reach the device."""
-            return sum(old.requests.changes for old in self._lingering if old.requests.node is export.node)
+            return sum(old.requests.changes for old in self._lingering if old.requests.node is device)
 
         if left():
             await self._wait_until_settled(left)

@@ -9,7 +9,7 @@ session that is gone may still have requests in the hands of the device.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
@@ -20,6 +20,7 @@ from dst.exports.dst_limits import Limits, Memory
 from dst.exports.dst_requests import Requests
 from dst.geometry import Geometry
 from dst.interfaces import INode, OpenExport, StopObserving
+from dst.recovery.fence import Fence
 from dst.status import LinkState
 from dst.transport.connection import FrameConnection
 from dst.wire.framing import answer_header, error_answer, goodbye, notice
@@ -170,6 +171,8 @@ class DSTServerSession(FrameConnection):
         if self._greeting is not None:
             self._greeting.cancel()
         self._give_everything_back()
+        if self.requests.entrance is not None and not self.requests.changes:
+            self.requests.entrance.leave()
         self._server.session_ended(self)
 
     # Hello
@@ -177,15 +180,19 @@ class DSTServerSession(FrameConnection):
     async def _greet(self, frame: Frame) -> None:
         try:
             self.hello = hello = decode_hello(frame.data)
-            geometry, incarnation, node = Geometry(0), bytes(16), None
+            geometry, incarnation, node, fence = Geometry(0), bytes(16), None, None
             if hello.export:
                 opened = await self._server.open_export(self, hello)
                 node = opened.node
+                fence = cast("Fence | None", opened.fence)
+                if fence is not None and opened.device is not None:
+                    await fence.open()
+                    node = opened.device  # the fence is asked here, for each request by its own epoch
                 if node.link is not LinkState.READY:
                     raise Unavailable(f"{hello.export} cannot be used now, it is {node.link.value}: {node.reason}")
                 self._export_read_only = opened.read_only
                 geometry, incarnation = self._permitted(node.geometry), node.incarnation
-            configuration = negotiate(hello, self._server.terms, geometry, incarnation)
+            configuration = negotiate(hello, self._server.terms, geometry, incarnation, _identity(fence))
         except DSTError as error:
             _log.info("{peer} is not served: {error}", peer=self.peer, error=error.message)
             self.send(error_answer(Operation.HELLO, frame.id, error))
@@ -193,6 +200,8 @@ class DSTServerSession(FrameConnection):
             return
         self._configuration = configuration
         self.requests.open(node, configuration.geometry, incarnation)
+        if fence is not None:
+            self.requests.entrance = fence.enter(lambda: self.requests.changes, self._fence_moved)
         self.requests.checksums = configuration.checksums
         data = encode_configuration(configuration)
         self.send(answer_header(Operation.HELLO, frame.id, data=data) + data)
@@ -220,7 +229,10 @@ class DSTServerSession(FrameConnection):
         elif node.incarnation != configuration.incarnation:
             self.say_goodbye(IncarnationChanged(f"{hello.export} may have lost what it had not flushed"))
         else:
-            changed = negotiate(hello, self._server.terms, self._permitted(node.geometry), node.incarnation)
+            entrance = self.requests.entrance
+            fence = None if entrance is None else entrance.fence
+            permitted = self._permitted(node.geometry)
+            changed = negotiate(hello, self._server.terms, permitted, node.incarnation, _identity(fence))
             if changed != configuration:
                 self._configuration = changed
                 self.requests.open(node, changed.geometry, changed.incarnation)
@@ -235,7 +247,22 @@ class DSTServerSession(FrameConnection):
         assert self.requests.node is not None
         self._node_changed(self.requests.node)
 
+    def _fence_moved(self) -> None:
+        """Somebody waits for the end of what was begun here, or no longer does."""
+        self._look_at_requests()
+
+    def _look_at_requests(self) -> None:
+        entrance = self.requests.entrance
+        awaited = entrance is not None and entrance.awaited
+        self.requests.attentive = awaited or self.gone or self._draining or bool(self.requests.waiting)
+
     def request_ended(self) -> None:
+        entrance = self.requests.entrance
+        if entrance is not None and not self.requests.changes:
+            if self.gone:
+                entrance.leave()
+            elif entrance.awaited:
+                entrance.settled()
         if self.gone:
             self._memory.taken -= self.answered_bytes
             self.answered_bytes = 0
@@ -258,13 +285,14 @@ class DSTServerSession(FrameConnection):
             return
         if requests.waiting:
             requests.attentive = True
+            requests.hurry()
             if not self.queued_bytes:
                 self._queue(_QUEUE_BYTES)
             self._stop_reading()
             if memory.taken - self.queued_bytes >= memory.bytes_max:
                 memory.wait(self)
         elif self.queued_bytes:
-            requests.attentive = self._draining
+            self._look_at_requests()
             memory.taken -= self.queued_bytes
             self.queued_bytes = 0
             self._read_on()
@@ -381,3 +409,7 @@ class DSTServerSession(FrameConnection):
             self.stream_broken(PeerError(f"nothing was heard for {limits.idle_s:g} s"))
         elif self._seen_mid_frame and seen_mid_frame and slow:
             self.stream_broken(PeerError(f"a message comes slower than {limits.bytes_per_s_min} bytes per second"))
+
+
+def _identity(fence: Fence | None) -> bytes:
+    return b"" if fence is None else fence.identity

@@ -19,25 +19,40 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
+from dst.checksums import checksums_refusal
+from dst.errors import (
+    DSTError,
+    Fenced,
+    IncarnationChanged,
+    NotSupported,
+    PeerError,
+    ReadOnly,
+    Unavailable,
+)
+from dst.geometry import StatusExtent
+from dst.interfaces import Buffer, IChecksums, IFenced, INode
+from dst.observing import ObservableNode
+from dst.ownership import Claim, Promise
+from dst.recovery.held_claim import HeldClaim
+from dst.status import LinkState, StatusTree
+from dst.transport.reconnect import Reconnector
+from dst.transport.session import ClientSession, connect_session
+from dst.transport.transactions import TransactionTable
+from dst.wire.bodies import (
+    decode_checksums,
+    decode_extents,
+    decode_status,
+    encode_block_size,
+)
+from dst.wire.claims import ClaimKind, ClaimRequest, decode_promise, encode_claim
+from dst.wire.handshake import Configuration, Hello
+from dst.wire.messages import NAME_BYTES_MAX, Flag, Frame, Operation
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
-
-from dst.checksums import checksums_refusal
-from dst.errors import DSTError, IncarnationChanged, NotSupported, PeerError, ReadOnly, Unavailable
-from dst.geometry import StatusExtent
-from dst.interfaces import Buffer, IChecksums, INode
-from dst.observing import ObservableNode
-from dst.status import LinkState, StatusTree
-from dst.transport.reconnect import Reconnector
-from dst.transport.session import ClientSession, connect_session
-from dst.transport.transactions import TransactionTable
-from dst.wire.bodies import decode_checksums, decode_extents, decode_status, encode_block_size
-from dst.wire.handshake import Configuration, Hello
-from dst.wire.messages import NAME_BYTES_MAX, Flag, Frame, Operation
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -50,12 +65,13 @@ _READ = int(Operation.READ)
 _WRITE = int(Operation.WRITE)
 
 
-@implementer(INode, IChecksums)
+@implementer(INode, IChecksums, IFenced)
 class RemoteNode(ObservableNode):
     """
     One export of another daemon.  It keeps trying to reach it from C{open} until C{close}.
 
     @ivar token: what makes all connections of this node known as one client's.
+    @ivar fence: see L{dst.interfaces.IFenced.fence}.
     """
 
     kind = "remote"
@@ -73,6 +89,7 @@ class RemoteNode(ObservableNode):
         deadline_s: float = 30.0,
         keepalive_s: float = 1.5,
         status_s: float = 2.0,
+        claim_s: float = 2.0,
         delay_s_max: float = 5.0,
         token: bytes | None = None,
         client: str = "",
@@ -82,6 +99,7 @@ class RemoteNode(ObservableNode):
         @param resend_s_max: how long transactions wait for a connection to come back before they fail.
         @param deadline_s: how long the server may take for one of them.
         @param keepalive_s: how often the server must give a sign of life.
+        @param claim_s: how long an answer about claims may take; after that it is worth nothing.
         @param status_s: how often it is asked for the status of its device.
         @param delay_s_max: the longest pause between two attempts to connect.
         @param token: 16 bytes; C{None} for random ones, which is right except for tests.
@@ -96,6 +114,9 @@ class RemoteNode(ObservableNode):
         self._resend_s_max = resend_s_max
         self._keepalive_s = keepalive_s
         self._status_s = status_s
+        self._claim_s = claim_s
+        self.fence = b""
+        self._held = HeldClaim(name)
         self._attempts = 0
         self._block_checksums = False
         self._session: ClientSession | None = None
@@ -148,8 +169,8 @@ class RemoteNode(ObservableNode):
             self.geometry.check_transfer(offset, length)
         except DSTError as error:
             return fail(error)
-        if self.geometry.read_only:
-            return fail(self._read_only())
+        if self._held.dismissed or self.geometry.read_only:
+            return fail(self._unchangeable())
         return self._ask(_WRITE, offset, length, flags=Flag.FUA if fua else 0, data=data, cost_bytes=length)
 
     def flush(self) -> Deferred[None]:
@@ -182,12 +203,64 @@ class RemoteNode(ObservableNode):
             self.geometry.check_extent(offset, length)
         except DSTError as error:
             return fail(error)
-        if self.geometry.read_only:
-            return fail(self._read_only())
+        if self._held.dismissed or self.geometry.read_only:
+            return fail(self._unchangeable())
         return self._ask(operation, offset, length, flags=flags)
 
-    def _read_only(self) -> ReadOnly:
+    def _unchangeable(self) -> DSTError:
+        if self._held.dismissed:
+            return self._held.refusal()
         return ReadOnly(f"{self.name} may not be changed: its server exports {self._export!r} read-only")
+
+    # What a fence does.
+
+    def ask(self) -> Deferred[Promise]:
+        """See L{dst.interfaces.IFenced.ask}."""
+        return self._ask_fence(ClaimRequest(ClaimKind.ASK))
+
+    def claim(self, claim: Claim, lease_s: float, name: str) -> Deferred[Promise]:
+        """See L{dst.interfaces.IFenced.claim}."""
+        self._held.asking(claim)
+        return self._ask_fence(ClaimRequest(ClaimKind.CLAIM, claim, lease_s, name))
+
+    def renew(self) -> Deferred[Promise]:
+        """See L{dst.interfaces.IFenced.renew}."""
+        return self._ask_fence(ClaimRequest(ClaimKind.RENEW, self._held.claim))
+
+    def release(self) -> Deferred[Promise]:
+        """See L{dst.interfaces.IFenced.release}."""
+        given_back = self._held.claim
+        self._dismiss()
+        return self._ask_fence(ClaimRequest(ClaimKind.RELEASE, given_back))
+
+    def want(self, name: str) -> Deferred[Promise]:
+        """See L{dst.interfaces.IFenced.want}."""
+        return self._ask_fence(ClaimRequest(ClaimKind.WANT, name=name))
+
+    def _ask_fence(self, request: ClaimRequest) -> Deferred[Promise]:
+        if not self.usable:
+            return fail(self.unavailable())
+        if not self.fence:
+            return fail(
+                NotSupported(f"{self.name} makes no promises: its daemon has no state_dir, or others can change it")
+            )
+        asked = self._table.ask_in_haste(Operation.CLAIM, encode_claim(request), self._claim_s)
+        return asked.addCallback(self._promised)
+
+    def _promised(self, data: Buffer) -> Promise:
+        try:
+            promise = decode_promise(data)
+        except PeerError as error:
+            if self._session is not None:
+                self._session.cut(error.message)
+            raise Unavailable(f"{self.name} answered a claim with nonsense: {error.message}") from error
+        self._held.learn(promise)
+        self._table.epoch = self._held.epoch
+        return promise
+
+    def _dismiss(self) -> None:
+        self._held.give_up()
+        self._table.epoch = self._held.epoch
 
     def status(self) -> StatusTree:
         detail: dict[str, object] = {"export": self._export, "unanswered": len(self._table)}
@@ -256,6 +329,14 @@ class RemoteNode(ObservableNode):
         configuration = session.configuration
         self._block_checksums = configuration.block_checksums
         self._cancel_giving_up()
+        if self.fence and configuration.fence != self.fence:
+            # Whatever it promised it does not know of.  No request may get there as if it did.
+            self.changed(LinkState.AWAY, "the server has lost its memory of what it has promised")
+            self._dismiss()
+            self._table.fail_all(lambda: Fenced(f"{self.name} came back without memory of what it had promised"))
+            if self._session is not session:
+                return
+        self.fence = configuration.fence
         if len(self._table) and configuration.incarnation != self.incarnation:
             # Said before they fail, so that whoever asks again at once is refused and not sent to the other device.
             self.changed(LinkState.AWAY, "the device at the other end may have lost what it had not flushed")

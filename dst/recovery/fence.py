@@ -61,16 +61,17 @@ class Entrance:
 
     The user compares the epoch of each request with C{passes}, and only where they differ asks L{refusal}.
 
+    @ivar fence: what it leads past.
     @ivar passes: the epoch under which everything may be done now; C{None} if that has to be asked.
     @ivar awaited: somebody waits for the changes that have begun here: call L{settled} when the last one has ended.
     """
 
-    __slots__ = ("_changes", "_epochs", "_fence", "_moved", "awaited", "passes")
+    __slots__ = ("_changes", "_epochs", "awaited", "fence", "moved", "passes")
 
     def __init__(self, fence: Fence, changes: Callable[[], int], moved: Callable[[], None]) -> None:
-        self._fence = fence
+        self.fence = fence
         self._changes = changes
-        self._moved = moved
+        self.moved = moved
         self._epochs: tuple[bytes, ...] = ()
         self.passes: bytes | None = None
         self.awaited = False
@@ -87,7 +88,7 @@ class Entrance:
         @param epoch: of the claim that it is asked for under.
         @param change: it would change the device.
         """
-        fence = self._fence
+        fence = self.fence
         kept, pending = fence.kept, fence.pending
         if epoch == NO_EPOCH:
             if not change:
@@ -106,15 +107,15 @@ class Entrance:
 
     def claim(self, claim: Claim, lease_s: float, name: str) -> Deferred[Promise]:
         """See L{dst.interfaces.IFenced.claim}."""
-        return Deferred.fromCoroutine(self._fence.claim(self, claim, lease_s, name))
+        return Deferred.fromCoroutine(self.fence.claim(self, claim, lease_s, name))
 
     def settled(self) -> None:
         """The last change that had begun here has ended."""
-        self._fence.settled()
+        self.fence.settled()
 
     def leave(self) -> None:
         """Nothing is asked here any more, and no change is left."""
-        self._fence.forget(self)
+        self.fence.forget(self)
 
     # What its fence calls.
 
@@ -122,7 +123,7 @@ class Entrance:
         """Whatever could pass here must ask again."""
         self._epochs = ()
         self.passes = None
-        self._moved()
+        self.moved()
 
     def upgrade(self, *epochs: bytes) -> None:
         """These pass besides those that do already."""
@@ -134,7 +135,7 @@ class Entrance:
         """Somebody waits for its changes, or no longer does."""
         if awaited is not self.awaited:
             self.awaited = awaited
-            self._moved()
+            self.moved()
 
 
 class Fence:
@@ -320,6 +321,8 @@ class Fence:
             )
         finally:
             self.pending, self._pending_name = None, ""
+            for other in others:
+                other.moved()
 
     async def _drained(self, entrances: Iterable[Entrance]) -> bool:
         busy = [entrance for entrance in entrances if entrance.changes]

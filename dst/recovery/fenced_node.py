@@ -7,20 +7,19 @@ one from another, what they both want to use.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from attrs import evolve
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import alsoProvides, implementer
+from zope.interface import implementer
 
 from dst.errors import DSTError, NotSupported
-from dst.explaining_trees import explained_status
-from dst.geometry import Geometry, StatusExtent
-from dst.interfaces import Buffer, IAlgorithm, IChecksums, IFenced, INode, INodeObserver, StopObserving
+from dst.interfaces import IFenced, INode, INodeObserver, StopObserving
 from dst.ownership import Claim, Promise
-from dst.recovery.fence import NO_EPOCH, Entrance, Fence
+from dst.recovery.fence import Entrance, Fence
+from dst.recovery.fenced_device import FencedDevice
 from dst.recovery.held_claim import HeldClaim
 from dst.status import Health, LinkState, StatusTree
 
@@ -37,11 +36,9 @@ _RETRY_S = 5.0
 _NOTHING_PASSES = b""
 """Equal to no epoch, so that every change asks."""
 
-_NO_KEYWORDS: dict[str, object] = {}
-
 
 @implementer(INode, IFenced)
-class FencedNode:
+class FencedNode(FencedDevice):
     """
     C{node}, behind C{fence}.
 
@@ -52,128 +49,19 @@ class FencedNode:
         """
         @param fence: that of the device, whoever else uses it.
         """
-        self.node = node
+        super().__init__(node)
         self.name = node.name
         self._clock = clock
         self._fence = fence
-        self._entrance: Entrance | None = None
         self._held = HeldClaim(node.name)
-        self._epoch = self._change_epoch = NO_EPOCH
-        self._changes = 0
         self._opening: list[Deferred[None]] = []
         self._retry: IDelayedCall | None = None
         self._closed = False
         self._why_shut = ""
         self._observers: list[INodeObserver] = []
-        if IChecksums.providedBy(node):
-            alsoProvides(self, IChecksums)
-
-    # -- the device
-
-    @property
-    def geometry(self) -> Geometry:
-        """That of the device."""
-        return self.node.geometry
-
-    @property
-    def incarnation(self) -> bytes:
-        """That of the device."""
-        return self.node.incarnation
-
-    def read(self, offset: int, length: int) -> Deferred[Buffer]:
-        """See L{dst.interfaces.IBlockDevice.read}."""
-        entrance = self._entrance
-        if entrance is not None and entrance.passes != self._epoch:
-            refusal = entrance.refusal(self._epoch, False)
-            if refusal is not None:
-                return fail(refusal)
-        return self.node.read(offset, length)
-
-    def write(self, offset: int, data: Buffer, *, fua: bool = False) -> Deferred[None]:
-        """See L{dst.interfaces.IBlockDevice.write}."""
-        entrance = self._entrance
-        if entrance is not None and entrance.passes != self._change_epoch:
-            refusal = self._refusal(entrance)
-            if refusal is not None:
-                return fail(refusal)
-        return self._counted(self.node.write(offset, data, fua=fua))
-
-    def flush(self) -> Deferred[None]:
-        """See L{dst.interfaces.IBlockDevice.flush}."""
-        entrance = self._entrance
-        if entrance is not None and entrance.passes != self._epoch:
-            refusal = entrance.refusal(self._epoch, False)
-            if refusal is not None:
-                return fail(refusal)
-        return self.node.flush()
-
-    def trim(self, offset: int, length: int) -> Deferred[None]:
-        """See L{dst.interfaces.IBlockDevice.trim}."""
-        entrance = self._entrance
-        if entrance is not None and entrance.passes != self._change_epoch:
-            refusal = self._refusal(entrance)
-            if refusal is not None:
-                return fail(refusal)
-        return self._counted(self.node.trim(offset, length))
-
-    def write_zeroes(
-        self, offset: int, length: int, *, fua: bool = False, no_hole: bool = False, fast_only: bool = False
-    ) -> Deferred[None]:
-        """See L{dst.interfaces.IBlockDevice.write_zeroes}."""
-        entrance = self._entrance
-        if entrance is not None and entrance.passes != self._change_epoch:
-            refusal = self._refusal(entrance)
-            if refusal is not None:
-                return fail(refusal)
-        return self._counted(self.node.write_zeroes(offset, length, fua=fua, no_hole=no_hole, fast_only=fast_only))
-
-    def block_status(self, offset: int, length: int) -> Deferred[list[StatusExtent]]:
-        """See L{dst.interfaces.IBlockDevice.block_status}."""
-        return self._asked(lambda: self.node.block_status(offset, length))
-
-    def checksums(self, offset: int, length: int, block_bytes: int) -> Deferred[bytes]:
-        """See L{dst.interfaces.IChecksums.checksums}; provided where the device does."""
-        device: Any = self.node
-        return self._asked(lambda: device.checksums(offset, length, block_bytes))
-
-    def _asked(self, what: Any) -> Deferred[Any]:
-        entrance = self._entrance
-        refusal = None if entrance is None else entrance.refusal(self._epoch, False)
-        answer: Deferred[Any] = what() if refusal is None else fail(refusal)
-        return answer
 
     def _refusal(self, entrance: Entrance) -> DSTError | None:
-        if self._held.dismissed:
-            return self._held.refusal()
-        return entrance.refusal(self._epoch, True)
-
-    def _counted(self, change: Deferred[None]) -> Deferred[None]:
-        """
-        C{change}, which is under way until the device says so.
-
-        The caller gets a Deferred of its own: one that is cancelled has fired, and its change may still be executed.
-        """
-        self._changes += 1
-        answer: Deferred[None] = Deferred()
-        change.addCallbacks(self._done, self._failed, (answer,), _NO_KEYWORDS, (answer,), _NO_KEYWORDS)
-        return answer
-
-    def _done(self, _: None, answer: Deferred[None]) -> None:
-        self._changes -= 1
-        if not self._changes:
-            self._settled()
-        answer.callback(None)
-
-    def _failed(self, failure: Failure, answer: Deferred[None]) -> None:
-        self._changes -= 1
-        if not self._changes:
-            self._settled()
-        answer.errback(failure)
-
-    def _settled(self) -> None:
-        entrance = self._entrance
-        if entrance is not None and entrance.awaited:
-            entrance.settled()
+        return self._held.refusal() if self._held.dismissed else super()._refusal(entrance)
 
     # -- the node
 
@@ -273,7 +161,7 @@ class FencedNode:
 
     def status(self) -> StatusTree:
         """That of the device."""
-        tree = explained_status(self.node) if IAlgorithm.providedBy(self.node) else self.node.status()
+        tree = super().status()
         if self._why_shut:
             return evolve(tree, health=Health.FAILED, state=self.link.value, reason=self._why_shut)
         return tree

@@ -18,7 +18,7 @@ from dst.errors import CorruptData, DeadlinePassed, DSTError, LimitReached, Peer
 from dst.interfaces import Buffer
 from dst.status import Status
 from dst.wire.bodies import decode_error
-from dst.wire.framing import request_header
+from dst.wire.framing import NO_EPOCH, request_header
 from dst.wire.messages import ANSWER, CHANGES, DAMAGED, Frame, Operation
 
 if TYPE_CHECKING:
@@ -28,6 +28,9 @@ __all__ = ["Link", "Transaction", "TransactionTable"]
 
 _READ_ANSWER = Operation.READ | ANSWER
 _CORRUPT = Status.CORRUPT
+
+_HASTY_MAX = 16
+"""An owner that is answered nothing stops asking before that."""
 
 _ONLY_DONE = frozenset({*CHANGES, int(Operation.FLUSH)})
 """Their answers say that it was done, and nothing else."""
@@ -51,6 +54,7 @@ class Transaction:
     @ivar deadline: when it has waited too long; set anew whenever it is sent.
     @ivar sends: how often it was sent.
     @ivar damages: how often that was because data did not arrive as it was sent.
+    @ivar hasty: it passes those that wait, and its deadline is never set anew.
     """
 
     id: int
@@ -64,6 +68,7 @@ class Transaction:
     deadline: float
     sends: int = 0
     damages: int = 0
+    hasty: bool = False
 
 
 class TransactionTable:
@@ -72,7 +77,11 @@ class TransactionTable:
 
     In flight are those that were sent and not answered, as many as the server allows; the
     others wait, first come, first sent.  Together they are bounded by C{requests_max} and C{bytes_max}.
+
+    @ivar epoch: of the claim that requests are made under when they are sent.
     """
+
+    epoch: bytes = NO_EPOCH
 
     def __init__(
         self,
@@ -105,6 +114,7 @@ class TransactionTable:
         self._in_flight: dict[int, Transaction] = {}  # in the order in which they were asked
         self._in_flight_bytes = 0
         self._waiting: deque[Transaction] = deque()
+        self._hasty: list[Transaction] = []  # those of them that wait for a link
         self._bytes = 0
         self._link: Link | None = None
         self._link_requests_max = 0
@@ -113,7 +123,7 @@ class TransactionTable:
         self._timer: IDelayedCall | None = None
 
     def __len__(self) -> int:
-        return len(self._in_flight) + len(self._waiting)
+        return len(self._in_flight) + len(self._waiting) + len(self._hasty)
 
     def ask(
         self,
@@ -154,6 +164,27 @@ class TransactionTable:
             self._timer = self._clock.callLater(self._tick_s, self._tick)
         return result
 
+    def ask_in_haste(self, operation: int, data: Buffer, deadline_s: float) -> Deferred[Any]:
+        """
+        Begin a transaction that passes all that wait: it is small, and worth something only soon.
+
+        @param deadline_s: when it fails with C{DeadlinePassed}, however often it was sent.
+        """
+        if sum(transaction.hasty for transaction in self._in_flight.values()) + len(self._hasty) >= _HASTY_MAX:
+            return fail(LimitReached(f"{_HASTY_MAX} requests in haste wait for an answer already"))
+        self._last_id = request_id = self._last_id + 1
+        result: Deferred[Any] = Deferred()
+        deadline = self._clock.seconds() + deadline_s
+        transaction = Transaction(request_id, operation, 0, 0, 0, data, 0, result, deadline, hasty=True)
+        if self._link is None:
+            self._hasty.append(transaction)
+        else:
+            self._in_flight[request_id] = transaction
+            self._send(transaction)
+        if self._timer is None:
+            self._timer = self._clock.callLater(self._tick_s, self._tick)
+        return result
+
     def attach(self, link: Link, *, requests_max: int, bytes_max: int, checksums: bool) -> None:
         """
         Send through C{link} from now on, and first, in the old order, what was sent before and not answered.
@@ -166,9 +197,14 @@ class TransactionTable:
         self._link_bytes_max = bytes_max
         self._checksums = checksums
         # The new server may allow less than the old one did: all wait again, and are sent as it allows.
-        self._waiting.extendleft(reversed(self._in_flight.values()))
+        self._hasty.extend(each for each in self._in_flight.values() if each.hasty)
+        self._waiting.extendleft(reversed([each for each in self._in_flight.values() if not each.hasty]))
         self._in_flight.clear()
         self._in_flight_bytes = 0
+        hasty, self._hasty = self._hasty, []
+        for transaction in hasty:
+            self._in_flight[transaction.id] = transaction
+            self._send(transaction)
         self.pump()
 
     def detach(self) -> None:
@@ -177,9 +213,10 @@ class TransactionTable:
 
     def fail_all(self, make_error: Callable[[], DSTError]) -> None:
         """End everything with an error."""
-        doomed = [*self._in_flight.values(), *self._waiting]
+        doomed = [*self._in_flight.values(), *self._waiting, *self._hasty]
         self._in_flight.clear()
         self._waiting.clear()
+        self._hasty.clear()
         self._in_flight_bytes = self._bytes = 0
         self._stop_timer()
         for transaction in doomed:
@@ -247,6 +284,7 @@ class TransactionTable:
             transaction.offset,
             transaction.length,
             flags=transaction.flags,
+            epoch=self.epoch,
             data=data,
             checksum=self._checksums,
         )
@@ -270,7 +308,8 @@ class TransactionTable:
             )
             return
         # Same place in the order: nothing that was asked later may pass it on the next connection.
-        transaction.deadline = self._clock.seconds() + self._deadline_s
+        if not transaction.hasty:
+            transaction.deadline = self._clock.seconds() + self._deadline_s
         self._send(transaction)
 
     @property
@@ -289,16 +328,17 @@ class TransactionTable:
         for transaction in unsent:
             self._waiting.remove(transaction)
             self._bytes -= transaction.cost_bytes
-        if self._in_flight or self._waiting:
+        hasty = [transaction for transaction in self._hasty if transaction.deadline <= now]
+        for transaction in hasty:
+            self._hasty.remove(transaction)
+        if len(self):
             self._timer = self._clock.callLater(self._tick_s, self._tick)
         if cut and self._link is not None:
             self._overdue(f"a write was not answered within {self._deadline_s:g} s")
-        for transaction in [*late, *unsent]:
-            transaction.result.errback(
-                DeadlinePassed(
-                    f"{Operation(transaction.operation).name.lower()} was not answered within {self._deadline_s:g} s"
-                )
-            )
+        for transaction in [*late, *unsent, *hasty]:
+            name = Operation(transaction.operation).name.lower()
+            limit = "in time" if transaction.hasty else f"within {self._deadline_s:g} s"
+            transaction.result.errback(DeadlinePassed(f"{name} was not answered {limit}"))
         self.pump()
 
     def _stop_timer(self) -> None:

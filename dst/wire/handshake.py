@@ -13,6 +13,7 @@ from attrs import evolve, frozen
 from dst.errors import NotSupported, PeerError
 from dst.geometry import SIZE_BYTES_MAX, TRANSFER_BYTES_MAX, Geometry
 from dst.interfaces import Buffer
+from dst.ownership import FENCE_BYTES
 from dst.wire.messages import NAME_BYTES_MAX, VERSION, Feature
 
 __all__ = [
@@ -59,7 +60,7 @@ class Hello:
     export: str
     version_min: int = VERSION
     version_max: int = VERSION
-    features_wanted: int = Feature.CHECKSUMS | Feature.BLOCK_CHECKSUMS
+    features_wanted: int = Feature.CHECKSUMS | Feature.FENCING | Feature.BLOCK_CHECKSUMS
     features_required: int = 0
     requests_max: int = 256
     bytes_max: int = 32 * 1024 * 1024
@@ -74,6 +75,7 @@ class Configuration:
     @ivar geometry: that of the device with the permissions of this client.
     @ivar incarnation: 16 bytes.
     @ivar idle_s: a client that is silent for so long is dropped.
+    @ivar fence: 16 bytes, the identity of the export's memory of promises; C{b""} if it makes none.
     """
 
     geometry: Geometry
@@ -84,6 +86,7 @@ class Configuration:
     requests_max: int = 256
     bytes_max: int = 32 * 1024 * 1024
     idle_s: int = 60
+    fence: bytes = b""
 
     @property
     def checksums(self) -> bool:
@@ -108,18 +111,22 @@ class Terms:
     bytes_max: int = 32 * 1024 * 1024
     transfer_bytes_max: int = TRANSFER_BYTES_MAX
     idle_s: int = 60
-    features: int = Feature.CHECKSUMS | Feature.BLOCK_CHECKSUMS
+    features: int = Feature.CHECKSUMS | Feature.FENCING | Feature.BLOCK_CHECKSUMS
     server: str = ""
 
 
-def negotiate(hello: Hello, terms: Terms, geometry: Geometry, incarnation: bytes) -> Configuration:
+def negotiate(
+    hello: Hello, terms: Terms, geometry: Geometry, incarnation: bytes, fence: bytes = b""
+) -> Configuration:
     """
     What both sides can live with.
 
     @param geometry: that of the device, read-only if this client may not change it.
+    @param fence: the identity of the export's memory of promises, if it makes any.
     @raise NotSupported: the client demands what this side does not have.
     """
-    missing = hello.features_required & ~int(terms.features)  # the complement of a Flag has only bits that it knows
+    offered = int(terms.features) if fence else int(terms.features) & ~int(Feature.FENCING)
+    missing = hello.features_required & ~offered  # the complement of a Flag has only bits that it knows
     if missing:
         raise NotSupported(f"the client demands features that this server does not have: {missing:#x}")
     return Configuration(
@@ -130,10 +137,11 @@ def negotiate(hello: Hello, terms: Terms, geometry: Geometry, incarnation: bytes
         ),
         incarnation=incarnation,
         server=terms.server,
-        features=terms.features & (hello.features_wanted | hello.features_required),
+        features=offered & (hello.features_wanted | hello.features_required),
         requests_max=min(hello.requests_max, terms.requests_max),
         bytes_max=min(hello.bytes_max, terms.bytes_max),
         idle_s=terms.idle_s,
+        fence=fence if (hello.features_wanted | hello.features_required) & Feature.FENCING else b"",
     )
 
 
@@ -187,7 +195,7 @@ def decode_hello(data: Buffer) -> Hello:
 def encode_configuration(configuration: Configuration) -> bytes:
     """The data of the answer to a hello, and of the notice."""
     geometry = configuration.geometry
-    return _CONFIGURATION.pack(
+    encoded = _CONFIGURATION.pack(
         configuration.version,
         (_READ_ONLY if geometry.read_only else 0) | (_ROTATIONAL if geometry.rotational else 0),
         configuration.features,
@@ -200,6 +208,7 @@ def encode_configuration(configuration: Configuration) -> bytes:
         configuration.idle_s,
         configuration.incarnation,
     ) + write_name(configuration.server)
+    return encoded + configuration.fence if configuration.features & Feature.FENCING else encoded
 
 
 def decode_configuration(data: Buffer) -> Configuration:
@@ -223,7 +232,12 @@ def decode_configuration(data: Buffer) -> Configuration:
         idle_s,
         incarnation,
     ) = _CONFIGURATION.unpack_from(data)
-    server, _ = read_name(data, _CONFIGURATION.size)
+    server, position = read_name(data, _CONFIGURATION.size)
+    fence = b""
+    if features & Feature.FENCING:
+        fence = bytes(data[position : position + FENCE_BYTES])
+        if len(fence) < FENCE_BYTES or not any(fence):
+            raise PeerError("the server says that the export fences, and not under which identity")
     if version != VERSION:
         raise PeerError(f"the server answered in version {version}, which was not offered")
     if size > SIZE_BYTES_MAX:
@@ -248,6 +262,7 @@ def decode_configuration(data: Buffer) -> Configuration:
         requests_max=requests_max,
         bytes_max=bytes_max,
         idle_s=idle_s,
+        fence=fence,
     )
 
 

@@ -69,6 +69,7 @@ class Operation(enum.IntEnum):
     PING = 2
     LIST_EXPORTS = 3
     STATUS = 4
+    CLAIM = 5
     READ = 16
     WRITE = 17
     FLUSH = 18
@@ -100,6 +101,7 @@ class Feature(enum.IntFlag):
     """What both sides may have or lack."""
 
     CHECKSUMS = 1
+    FENCING = 2
     BLOCK_CHECKSUMS = 4
 
 

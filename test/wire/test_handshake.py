@@ -24,7 +24,7 @@ from dst.wire.messages import HELLO_BYTES_MAX, Feature
 HELLO = Hello(bytes(range(16)), 3, "a", "völ", requests_max=64, bytes_max=1 << 33, transfer_bytes_max=65536)
 HELLO_BYTES = bytes.fromhex(
     "0100 0100"  # versions
-    "0500000000000000 0000000000000000"  # features
+    "0700000000000000 0000000000000000"  # features
     "000102030405060708090a0b0c0d0e0f"  # token
     "0300000000000000"  # attempt
     "40000000 0000000002000000 00000100"  # limits
