@@ -69,8 +69,8 @@ STARTS: dict[str, StartWords] = {
         "",
         ("`dst storage take-over {storage}` takes it back",),
     ),
-    "lost-quorum": StartWords("it is claimed again", "enough of the votes can be reached"),
-    "claim-again": StartWords("it is claimed again with a higher number"),
+    "nobody-can-decide": StartWords(_GOES_ON, "a person has decided what the sentence above names"),
+    "nothing-to-serve": StartWords(_GOES_ON, "what the sentence above names has come"),
     # how does it start?
     "no-member-yet": StartWords(
         _GOES_ON, "a member can be read", ("look why none of the members can be reached: below",)
@@ -131,6 +131,37 @@ STARTS: dict[str, StartWords] = {
             "since is lost, and the newer copy is refused if it returns",
         ),
     ),
+    "diverged": StartWords(
+        NOBODY,
+        "a person chooses the history to go on with",
+        (
+            "both histories can be read: each member is exported read-only as `{storage}@NODE`; compare them",
+            "`dst storage resolve {storage} --keep NODE` goes on with the history of that node; what only the others "
+            "have is lost, and the sentence above says how much that is",
+        ),
+    ),
+    "same-media-twice": StartWords(
+        NOBODY,
+        "the topology is corrected, or the copied label is blanked",
+        (
+            "correct the topology, if two of its nodes lead to one disk; nothing was touched",
+            "if one disk was copied to the other: blank the last 64 KiB of the copy, and everything is copied to it",
+        ),
+    ),
+    "claim-again": StartWords("it is claimed again with a higher number"),
+    "forced-not-granted": StartWords(
+        "it is claimed again every second", "that node is promised to nobody else, or its owner's lease is over"
+    ),
+    "lost-quorum": StartWords(
+        "it is claimed again every second",
+        "enough of the votes can be reached, and are promised to nobody else",
+        ("bring back the nodes that vote, or look which daemon has claimed them: below",),
+    ),
+    "sources-promised": StartWords(
+        "it is claimed again every second",
+        "the nodes that have the latest data are promised to nobody else",
+        ("look at the daemon that they are promised to: below",),
+    ),
     "all-sources-retained": StartWords(_SERVES),
     "sources-may-come": StartWords("it is served from the members that are here, unless the others appear before"),
     "some-sources-retained": StartWords(_SERVES),
@@ -140,6 +171,7 @@ STARTS: dict[str, StartWords] = {
 
 _BY_STEP = {
     "WAIT": StartWords(_GOES_ON, "what the sentence above names has come"),
+    "CLAIM_AGAIN": StartWords("it is claimed again every second", "what the sentence above names has ended"),
     "ASK": StartWords(NOBODY, "a person decides", ("the sentence above says what has to be decided",)),
     "INITIALISE": StartWords("a new storage is made"),
     "SERVE": StartWords(_SERVES),
