@@ -399,10 +399,10 @@ class DataPath:
 
     # -- flush
 
-    def flush(self) -> Deferred[None]:
+    def flush(self, *, at_the_end: bool = False) -> Deferred[None]:
         """What had completed when this was asked for is stable on every receiver, targets included, when it fires."""
         flush = _Flush(self.load.tick)
-        if self.refusing is not None:
+        if self.refusing is not None and not at_the_end:
             flush.done.errback(self.refusing)
             return flush.done
         configuration = self._configuration

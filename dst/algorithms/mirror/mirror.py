@@ -16,13 +16,14 @@ from zope.interface import implementer
 
 from dst.algorithms.mirror.by_hand import SUSPENDED, ByHand
 from dst.algorithms.mirror.explaining import Explaining
+from dst.algorithms.mirror.ground import Started
 from dst.algorithms.mirror.member import Member, members_in
 from dst.algorithms.mirror.operation import Change, Operation
 from dst.algorithms.mirror.owning import Ownership, fenced
 from dst.algorithms.mirror.resync_run import HISTORY_MAX, Pauses
 from dst.algorithms.mirror.returning import trouble_with
 from dst.algorithms.mirror.serving import MirrorOptions, Serving
-from dst.algorithms.mirror.starting import Started, Starter
+from dst.algorithms.mirror.starting import Starter
 from dst.algorithms.mirror.telling import Telling
 from dst.algorithms.mirror.tenure import Tenure
 from dst.algorithms.mirror.witness import Witness
@@ -342,7 +343,7 @@ class Mirror(ObservableNode):
     async def _make_released(self, serving: Serving) -> bool:
         if not await serving.hot.clear_all() or serving.hot.regions:
             return False
-        await serving.data_path.flush()
+        await serving.data_path.flush(at_the_end=True)
         await serving.configuration.release()
         await self.ownership.give_back()
         return True

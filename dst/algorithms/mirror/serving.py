@@ -11,12 +11,12 @@ from attrs import frozen
 from dst.algorithms.mirror.configuration import Configuration
 from dst.algorithms.mirror.copying import Copier
 from dst.algorithms.mirror.data_path import DataPath
+from dst.algorithms.mirror.ground import Started
 from dst.algorithms.mirror.hot_set import HotSet
 from dst.algorithms.mirror.load import Load
 from dst.algorithms.mirror.member import Member
 from dst.algorithms.mirror.pacing import Pacer
 from dst.algorithms.mirror.returning import Returning
-from dst.algorithms.mirror.starting import Started
 from dst.algorithms.mirror.watching import Watch
 from dst.algorithms.mirror.witness import Witnesses
 from dst.label.format import Label

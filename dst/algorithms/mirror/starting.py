@@ -7,79 +7,43 @@ stands on its media and in the owner's own store.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from attrs import evolve, frozen
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
-from dst.algorithms.mirror.ballot import Ballot, not_written
+from dst.algorithms.mirror.ground import Ground, Started
+from dst.algorithms.mirror.making import Maker
 from dst.algorithms.mirror.member import Member
 from dst.algorithms.mirror.owning import Ownership, fenced
+from dst.algorithms.mirror.taking_over import TakeOver
 from dst.algorithms.mirror.witness import Witness
 from dst.algorithms.zero_scan import all_zero
-from dst.errors import BadMedia, DSTError, Fenced, InvalidRequest, MediaError, Unavailable
-from dst.geometry import align_down
-from dst.label.format import Epoch, Fork, FoundLabel, Label, MemberEntry, Record, Vote
-from dst.label.region_table import RegionTable
+from dst.errors import BadMedia, DSTError, InvalidRequest, MediaError
+from dst.label.format import Label
 from dst.label.verdict import (
     AssemblyInputs,
     AssemblyStep,
     AssemblyVerdict,
+    ClaimStep,
+    ClaimVerdict,
     judge_assembly,
+    judge_claim,
 )
-from dst.label.votes import words_of
-from dst.label.zone import PAGE_BYTES, REGIONS_MAX, Zone, default_region_size
+from dst.label.zone import PAGE_BYTES, Zone, default_region_size
 from dst.recovery.label_store import LabelStore
 from dst.recovery.record_store import IRecordStore
-from dst.recovery.table_store import TableStore
 from dst.status import MemberState
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-__all__ = ["Started", "Starter"]
+__all__ = ["Starter"]
 
 _log = Logger()
 
-
-class ClaimStep(enum.Enum):
-    CLAIM = "claim"
-
-
-@frozen
-class ClaimVerdict:
-    row: str
-    step: ClaimStep
-    reason: str
-
-
-def judge_claim(inputs: AssemblyInputs) -> ClaimVerdict:
-    return ClaimVerdict("claim", ClaimStep.CLAIM, "")
-
-
-_FIRST_AGE = 1 << 31
-"""The number of the age that a new storage's first member gets: no epoch that is counted up comes near it."""
-
 _RETRY_S = 1.0
-
-
-@frozen
-class Started:
-    """
-    A storage that was taken over.
-
-    @ivar label: the storage's facts with the record that is stable.
-    @ivar hot: regions that are hot on any source.
-    @ivar sources: members in sync.
-    """
-
-    label: Label
-    hot: frozenset[int]
-    sources: tuple[Member, ...]
 
 
 class _Command:
@@ -130,14 +94,14 @@ class Starter:
         self._region_size = region_size
         self._wait_s = wait_s
         self._said = said
-        self._entropy = entropy
         self._ownership = ownership
         self._witnesses = witnesses
-        self._votes_of_members = votes_of_members
         self._standby_s = standby_s
         self._handed_to = handed_to
         self._free_since: float | None = None
         self._wanted = False
+        self._keep = ""
+        self._entropy = entropy
         self._claimed = False
         self.claim_verdict: ClaimVerdict | None = None
         self.verdict: AssemblyVerdict | None = None
@@ -152,7 +116,7 @@ class Starter:
         self._zero: bool | None = None
         self._stopped = False
         self._undrained = False
-        self._store_failed: Unavailable | None = None
+        self._ground = Ground(members, witnesses, store, ownership, algorithm, region_size, votes_of_members, entropy)
 
     @property
     def wait_s_left(self) -> float | None:
@@ -206,6 +170,11 @@ class Starter:
         self._forced = name
         self.wake()
 
+    def choose(self, name: str) -> None:
+        """A person's word that of several histories the one of this member goes on."""
+        self._keep = name
+        self.wake()
+
     def stop(self) -> None:
         """Give up."""
         self._stopped = True
@@ -250,10 +219,10 @@ class Starter:
         self._waited = True
         self.wake()
 
-    def _rest(self) -> None:
+    def _rest(self, more_s: float = 0.0) -> None:
         """Look again in a while, without being woken."""
         if self._retry is None and not self._stopped:
-            self._retry = self._clock.callLater(_RETRY_S, self._rested)
+            self._retry = self._clock.callLater(_RETRY_S + more_s, self._rested)
 
     def _rested(self) -> None:
         self._retry = None
@@ -278,10 +247,12 @@ class Starter:
         if inputs.data.record is not None:
             claim = self.claim_verdict = judge_claim(inputs)
             _log.debug("{row}: {reason}", row=claim.row, reason=claim.reason)
-            if claim.step is not ClaimStep.CLAIM:
-                return await self._stand_by(claim)
-            await self._claim(inputs.data.record.claim.number, inputs.data.storage_id, kept)
-            inputs = self._inputs(kept, claimed=True)
+            if claim.step is ClaimStep.STAND_BY:
+                await self._stand_by(claim)
+                return None
+            if claim.step is ClaimStep.CLAIM:
+                await self._claim(inputs.data.number_max, inputs.data.storage_id, kept)
+                inputs = self._inputs(kept, claimed=True)
         verdict = self.verdict = judge_assembly(inputs)
         if verdict.row == "first-start-unknown":
             self._zero = await all_zero([member.node for member in self._members])
@@ -294,13 +265,20 @@ class Starter:
             return None
         if verdict.step in (AssemblyStep.ASK, AssemblyStep.WAIT):
             self._said(verdict.reason, verdict.step is AssemblyStep.ASK)
-            if self._claimed and self._holds_fences():
-                self._rest()
+            if any(fenced(holder.node) is not None for holder in self._holders):
+                self._rest()  # what nodes have promised changes without a word
         _log.info("{row}: {reason}", row=verdict.row, reason=verdict.reason)
+        if verdict.step is AssemblyStep.CLAIM_AGAIN:
+            self._said(verdict.reason, False)
+            self._claimed = False
+            await self._ownership.give_back()
+            self._rest(self._entropy(1)[0] / 256)  # not both at the same time again
+            return None
         if verdict.step is AssemblyStep.SERVE:
-            return await self._take_over(verdict, kept)
+            self._claimed = False  # it is used for one record; another attempt makes another claim
+            return await TakeOver(self._ground).take_over(verdict)
         if verdict.step is AssemblyStep.INITIALISE:
-            return await self._initialise(self._members[0])
+            return await Maker(self._ground).make(self._members[0])
         return await self._obey(verdict)
 
     async def _stand_by(self, verdict: ClaimVerdict) -> None:
@@ -344,7 +322,7 @@ class Starter:
             if verdict.record is not None or verdict.row != "first-start-holds-data":
                 raise InvalidRequest(f"the storage cannot be initialised: {verdict.reason}")
             first = next((m for m in self._members if m.name == command.keep), self._members[0])
-            started = await self._initialise(first)
+            started = await Maker(self._ground).make(first)
         except DSTError as error:
             command.done.errback(error)
             return None
@@ -420,6 +398,9 @@ class Starter:
 
     def _inputs(self, kept: Label | None, *, claimed: bool = False) -> AssemblyInputs:
         seen = [member for member in self._members if member.found is not None]
+        ownership = self._ownership
+        storage_ids = {each.found.label.storage_id for each in seen if each.found and each.found.label is not None}
+        storage_id = kept.storage_id if kept is not None else next(iter(storage_ids), b"")
         return AssemblyInputs(
             tuple(member.name for member in self._members),
             {member.name: member.found for member in seen if member.found is not None},
@@ -429,6 +410,18 @@ class Starter:
             self._zero,
             self._forced,
             self._algorithm,
+            witnesses={witness.name: witness.found for witness in self._witnesses if witness.found is not None},
+            promises=dict(ownership.promises),
+            owner=ownership.owner,
+            claim=ownership.claim,
+            granted=self._granted(kept, storage_id) if claimed else None,
+            claimed=frozenset(member.name for member in seen if member.granted),
+            quorum=ownership.quorum,
+            standby=self._standby_s is not None,
+            standby_ready=self._patient(),
+            wanted=self._wanted,
+            handed_to=self._handed_to(),
+            keep=self._keep,
         )
 
     def _granted(self, kept: Label | None, storage_id: bytes) -> frozenset[tuple[bytes, bytes]]:
@@ -444,10 +437,6 @@ class Starter:
             votes.add((own.node_id, own.fence))
         return frozenset(votes)
 
-    def _holds_fences(self) -> bool:
-        """Somebody may be waiting for what is claimed here."""
-        return any(holder.granted and fenced(holder.node) is not None for holder in self._holders)
-
     def _patient(self) -> bool:
         """Nobody has owned the storage for so long that a standby may."""
         ownership = self._ownership
@@ -457,193 +446,3 @@ class Starter:
         if self._free_since is None:
             self._free_since = ownership.now()
         return ownership.now() - self._free_since >= (self._standby_s or 0.0)
-
-    # -- a new storage
-
-    async def _initialise(self, first: Member) -> Started:
-        """
-        A storage of C{first} alone, with its label as the one step that makes it; the others then come as new media.
-        Whenever this is interrupted there is no storage yet, or there is one whose only source is known.
-
-        C{first}'s regions get an age at once: nobody else can have it, so it says no more than the record does,
-        and a member that missed nothing since needs no copying later.
-        """
-        sizes = [member.node.geometry.size for member in self._members]
-        region_size = self._region_size or default_region_size(max(sizes))
-        if max(sizes) > region_size * REGIONS_MAX:
-            raise InvalidRequest(
-                f"with regions of {region_size} bytes the table would be too large; use a larger one"
-            )
-        capacity = min(Zone.at_end_of(size, region_size).capacity for size in sizes)
-        data_size = align_down(capacity, PAGE_BYTES)
-        await self._claim_for_new()
-        ownership = self._ownership
-        claim = ownership.claim
-        for member in self._members:
-            member.node_id = self._entropy(16) if member is first else b""
-        first.incarnation = first.node.incarnation
-        entry = MemberEntry(first.node_id, first.incarnation, first.index, first.name)
-        first_fence = fenced(first.node)
-        votes: tuple[Vote, ...] = ()
-        if first_fence is not None and (self._votes_of_members or ownership.own_vote is None):
-            votes = (Vote(first.node_id, first_fence.fence, first.name),)
-        elif ownership.own_vote is not None:
-            votes = (ownership.own_vote,)
-        record = Record(claim, 1, self._entropy(16), (entry,), votes=votes)
-        storage_id = self._entropy(16)
-        label = Label(0, storage_id, b"", self._algorithm, 0, True, Epoch(), 0, 0, data_size, region_size, 0, record)
-        _log.info("a new storage of {size} bytes on {n} members", size=data_size, n=len(self._members))
-        await self._label(first, label, Epoch(claim.tag, _FIRST_AGE))
-        await self._store.store(label.evolve(node_id=claim.owner))
-        return Started(label, frozenset(), (first,))
-
-    async def _claim_for_new(self) -> None:
-        """A storage is made of members that nobody else can be making one of."""
-        ownership = self._ownership
-        await ownership.claim_all(0, [*self._members, *[w for w in self._witnesses if w.ready]])
-        refused = [member for member in self._members if not member.granted]
-        if refused:
-            promise = ownership.promises.get(refused[0].name)
-            who = promise.owner_name if promise is not None else ""
-            await ownership.give_back()
-            raise Fenced(f"{refused[0].name} is promised to {who or 'another daemon'}; no storage is made of it")
-
-    async def _label(self, member: Member, label: Label, age: Epoch) -> None:
-        assert member.labels is not None
-        size = member.node.geometry.size
-        zone = Zone.at_end_of(size, label.region_size)
-        table = RegionTable(zone.regions_of(label.data_size), label.storage_id)
-        table.fill(age)
-        member.tables = TableStore(member.device, zone, table)
-        await member.tables.create()
-        own = label.evolve(
-            node_id=member.node_id,
-            place=member.index,
-            media_size=size,
-            zone_offset=zone.offset,
-        )
-        await member.labels.write(own)
-        member.found = FoundLabel(member.labels.label)
-
-    # -- taking over
-
-    async def _take_over(self, verdict: AssemblyVerdict, kept: Label | None) -> Started:
-        """Claim above all that was seen, read the tables, and make a record stable that names the sources."""
-        record = verdict.record
-        assert record is not None and verdict.sources
-        sources = tuple(member for member in self._members if member.name in verdict.sources)
-        self._name_members(record, verdict.storage_id)
-        facts = sources[0].found
-        assert facts is not None and facts.label is not None
-        hot: set[int] = set()
-        for member in sources:
-            hot.update(await self._load(member))
-        ownership = self._ownership
-        claim = ownership.claim
-        self._claimed = False  # it is used for one record; another attempt makes another claim
-        ancestry, votes = record.ancestry, record.votes
-        if verdict.row == "forced":
-            ancestry = (*ancestry[-15:], Fork(record.claim, record.sequence, claim.tag))
-            votes = self._votes_of(sources)
-        incarnation = self._entropy(16) if verdict.lost_cache else record.incarnation
-        entries = []
-        for entry in record.members:
-            known_as = [each for each in self._members if each.node_id == entry.node_id]
-            if not known_as:
-                entries.append(evolve(entry, in_sync=False))
-                continue
-            member = known_as[0]
-            member.suspended = entry.suspended and member not in sources
-            known = member.incarnation if member in sources else entry.incarnation
-            entries.append(
-                evolve(
-                    entry,
-                    in_sync=member in sources,
-                    name=member.name,
-                    place=member.index,
-                    incarnation=known,
-                    suspended=member.suspended,
-                )
-            )
-        new = Record(claim, 1, incarnation, tuple(entries), False, ancestry, votes)
-        label = facts.label.evolve(record=new, sequence=0, node_id=b"", consistent=True, since=Epoch(), place=0)
-        await self._make_stable(label, new, sources)
-        return Started(label, frozenset(hot), sources)
-
-    def _votes_of(self, sources: Sequence[Member]) -> tuple[Vote, ...]:
-        """Whose word counts after a person has forced a start: those who are here."""
-        own = self._ownership.own_vote
-        if own is not None:
-            return (own,)
-        votes = [(member.name, self._ownership.vote_of(member)) for member in sources]
-        return tuple(Vote(*vote, name) for name, vote in votes if vote is not None)
-
-    async def _make_stable(self, label: Label, record: Record, sources: Sequence[Member]) -> None:
-        """
-        C{record} on every source and on a quorum.
-
-        @raise Unavailable: there was none; it is tried again, with a higher claim.
-        """
-        ballot = Ballot(record.votes, record.votes, self._ownership)
-        own = Deferred.fromCoroutine(self._store_record(label))
-        ballot.add(own, None, wanted=ballot.needs(self._ownership.own_vote) or not record.votes)
-        failures: list[Exception] = []
-
-        def failed(failure: Failure) -> bool:
-            failure.trap(DSTError)
-            failures.append(failure.value)  # type: ignore[arg-type]
-            return False
-
-        for member in sources:
-            mine = member.labels.label if member.labels else None
-            assert mine is not None and member.labels is not None
-            consistent = mine.evolve(record=record, consistent=True, since=Epoch(record.claim.tag, 1))
-            writing = Deferred.fromCoroutine(member.labels.write(consistent))
-            ballot.add(writing.addCallbacks(lambda _: True, failed), member, wanted=True)
-        voting = {vote.node_id for vote in record.votes}
-        for holder in self._holders:
-            mine = holder.found.label if holder.found is not None else None
-            votes = mine is not None and mine.node_id in voting and self._ownership.vote_of(holder) is not None
-            if votes and holder not in sources and holder.labels is not None:
-                writing = Deferred.fromCoroutine(holder.labels.set_record(record))
-                ballot.add(writing.addCallbacks(lambda _: True, not_written), holder, wanted=False)
-        await ballot.result()
-        if failures:
-            raise failures[0]
-        if not ballot.stable:
-            missing = words_of(vote for vote in ballot.voters if not ballot.has(vote))
-            raise self._store_failed or Unavailable(
-                f"the first record got no quorum; these did not keep it: {missing}"
-            )
-
-    async def _store_record(self, label: Label) -> bool:
-        try:
-            await self._store.store(label.evolve(node_id=label.record.claim.owner))
-        except (DSTError, OSError) as error:
-            self._store_failed = Unavailable(f"the state directory cannot be written: {error}")
-            return False
-        return True
-
-    def _name_members(self, record: Record, storage_id: bytes) -> None:
-        """Who is who: by the identity on the media; media that has none stands in for the entry of its name."""
-        taken: set[bytes] = set()
-        for member in self._members:
-            label = member.found.label if member.found is not None else None
-            known = label is not None and label.storage_id == storage_id and record.entry(label.node_id) is not None
-            member.node_id = label.node_id if label is not None and known and label.node_id not in taken else b""
-            taken.add(member.node_id)
-        for member in self._members:
-            entry = record.named(member.name)
-            if not member.node_id and entry is not None and entry.node_id not in taken:
-                member.node_id = entry.node_id
-                taken.add(entry.node_id)
-
-    async def _load(self, member: Member) -> list[int]:
-        label = member.found.label if member.found is not None else None
-        assert label is not None
-        table = RegionTable(member.zone_of(label).regions_of(label.data_size), label.storage_id)
-        member.tables = TableStore(member.device, member.zone_of(label), table)
-        bad = await member.tables.load()
-        if bad:
-            _log.warn("{member}: {bad} pages of the region table were unusable", member=member.name, bad=bad)
-        return list(table.hot_regions())

@@ -28,7 +28,7 @@ __all__ = ["Tenure"]
 _log = Logger()
 
 _HANDED_S = 15.0
-"""How long the daemon that a storage was handed over to has the first claim on it."""
+"""How long the daemon that a storage was handed over to has the first claim on it; or waits if that failed."""
 
 _CLAIM_LAST_S = 1.0
 """How often the last copy is claimed again while somebody else's claim stands on it."""
@@ -44,6 +44,7 @@ class Tenure:
         self._handover: Deferred[None] | None = None
         self._handed_to = ""
         self._handed_until = 0.0
+        self._not_again_until = 0.0
         self._waiting: list[Deferred[None]] = []
         ownership = mirror.ownership
         ownership.told = self._told
@@ -122,7 +123,8 @@ class Tenure:
         else:
             serving.data_path.choose_readers()
         wanted_by = ownership.wanted_by()
-        if wanted_by and self._handover is None and not configuration.no_quorum:
+        asked_too_soon = ownership.now() < self._not_again_until
+        if wanted_by and self._handover is None and not configuration.no_quorum and not asked_too_soon:
             self._handover = Deferred.fromCoroutine(self._hand_over(serving, wanted_by)).addErrback(
                 lambda failure: _log.failure("handing a storage over failed", failure)
             )
@@ -149,8 +151,11 @@ class Tenure:
         finally:
             self._handover = None
         if serving is mirror.serving and not mirror.closing:
+            until = mirror.ownership.now() + _HANDED_S
             if released:
-                self._handed_to, self._handed_until = to, mirror.ownership.now() + _HANDED_S
+                self._handed_to, self._handed_until = to, until
+            else:
+                self._not_again_until = until
             mirror.start_again(reason if released else f"{reason}, but not everything could be made stable")
 
     # -- nodes that somebody else has claimed
