@@ -11,8 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 
 from dst.label.format import VOTES_MAX, Vote
+from dst.ownership import FENCE_BYTES
 
-__all__ = ["Quorum", "has_quorum", "lease_end", "needed", "next_votes", "valid_quorum", "words_of"]
+__all__ = ["Quorum", "has_quorum", "lease_end", "needed", "next_votes", "nodes_vote", "valid_quorum", "words_of"]
+
+_NO_FENCE = bytes(FENCE_BYTES)
 
 Quorum = str | int
 """C{"majority"}, C{"all"}, or how many votes."""
@@ -80,6 +83,11 @@ def next_votes(present: Sequence[Vote], wanted: Sequence[Vote], available: Itera
         if vote not in wanted and len(present) > 1:
             return tuple(each for each in present if each != vote)
     return tuple(present)
+
+
+def nodes_vote(votes: Iterable[Vote]) -> bool:
+    """Others than an owner's own store vote: another daemon may take over."""
+    return any(vote.fence != _NO_FENCE for vote in votes)
 
 
 def words_of(votes: Iterable[Vote]) -> str:

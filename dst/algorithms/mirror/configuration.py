@@ -21,7 +21,7 @@ from dst.algorithms.mirror.owning import Ownership, fenced
 from dst.algorithms.mirror.witness import Witness
 from dst.errors import DSTError, Fenced, Unavailable
 from dst.label.format import Epoch, Label, MemberEntry, Record, Vote
-from dst.label.votes import needed, next_votes, words_of
+from dst.label.votes import needed, next_votes, nodes_vote, words_of
 from dst.recovery.record_store import IRecordStore
 from dst.status import MemberState
 
@@ -341,15 +341,19 @@ class Configuration:
         self._write_records()
 
     def available_votes(self) -> list[Vote]:
-        """Votes that can be cast now, members first."""
-        votes = []
+        """Votes that can be cast now, the owner's own store first."""
+        own = self._ownership.own_vote
+        votes = [own] if own is not None else []
         for holder in self._holders:
             vote = self._ownership.vote_of(holder)
             if vote is not None and self._has_label(holder):
                 votes.append(Vote(*vote, holder.name))
-        if self._ownership.own_vote is not None:
-            votes.append(self._ownership.own_vote)
         return votes
+
+    @property
+    def must_fence(self) -> bool:
+        """Another daemon may take over, so nobody can be a member who could not refuse this one then (R8)."""
+        return self._votes_of_members and nodes_vote(self.record.votes)
 
     @property
     def _holders(self) -> list[Member | Witness]:
@@ -367,7 +371,7 @@ class Configuration:
         own = self._ownership.own_vote
         holders = [each for each in self._holders if not (isinstance(each, Member) and each.removed)]
         cannot_fence = [holder for holder in holders if holder.ready and fenced(holder.node) is None]
-        if cannot_fence or not (self._votes_of_members or own is None):
+        if (cannot_fence and not self.must_fence) or not (self._votes_of_members or own is None):
             return [own] if own is not None else ()
         wanted = []
         for holder in holders:

@@ -47,6 +47,9 @@ class MirrorProvider:
 
     algorithm = "mirror"
 
+    claims_nodes = True
+    """It owns what it stands on: devices of the same daemon are put behind a fence for it."""
+
     def __init__(self) -> None:
         self._schedulers: WeakKeyDictionary[object, ResyncScheduler] = WeakKeyDictionary()
 

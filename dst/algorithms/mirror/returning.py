@@ -20,7 +20,7 @@ from dst.algorithms.mirror.configuration import Configuration
 from dst.algorithms.mirror.copying import Copier
 from dst.algorithms.mirror.hot_set import HotSet
 from dst.algorithms.mirror.member import Member, members_in
-from dst.algorithms.mirror.owning import Ownership
+from dst.algorithms.mirror.owning import Ownership, fenced
 from dst.errors import BadMedia, DSTError
 from dst.geometry import Geometry
 from dst.label.format import Epoch, FoundLabel, Label
@@ -188,6 +188,13 @@ class Returning:
 
     async def _come_back(self, member: Member) -> None:
         await self._ownership.admit(member)  # claim granted, and what older owners had sent there drained (R8)
+        if self._configuration.must_fence and fenced(member.node) is None:
+            member.become(
+                MemberState.REFUSED,
+                "its node cannot refuse an old owner, and another daemon may take this storage over; "
+                "give the daemon that exports it a state_dir",
+            )
+            return
         verdict, found = await self._judge(member)
         _log.info("{member}: {row}: {reason}", member=member.name, row=verdict.row, reason=verdict.reason)
         member.row = verdict.row

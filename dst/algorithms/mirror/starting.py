@@ -31,6 +31,7 @@ from dst.label.verdict import (
     judge_assembly,
     judge_claim,
 )
+from dst.label.votes import nodes_vote
 from dst.label.zone import PAGE_BYTES, Zone, default_region_size
 from dst.recovery.label_store import LabelStore
 from dst.recovery.record_store import IRecordStore
@@ -415,7 +416,7 @@ class Starter:
             owner=ownership.owner,
             claim=ownership.claim,
             granted=self._granted(kept, storage_id) if claimed else None,
-            claimed=frozenset(member.name for member in seen if member.granted),
+            claimed=frozenset(member.name for member in seen if member.granted and self._can_refuse(member)),
             quorum=ownership.quorum,
             standby=self._standby_s is not None,
             standby_ready=self._patient(),
@@ -423,6 +424,12 @@ class Starter:
             handed_to=self._handed_to(),
             keep=self._keep,
         )
+
+    def _can_refuse(self, member: Member) -> bool:
+        """Where another daemon may take over, nobody is a member who could not refuse this one then (R8)."""
+        label = member.found.label if member.found is not None else None
+        must = label is not None and self._ground.votes_of_members and nodes_vote(label.record.votes)
+        return not must or fenced(member.node) is not None
 
     def _granted(self, kept: Label | None, storage_id: bytes) -> frozenset[tuple[bytes, bytes]]:
         """The votes that are promised to this daemon and have not lost their memory, by (node id, fence)."""

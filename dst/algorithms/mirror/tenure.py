@@ -120,6 +120,8 @@ class Tenure:
                 configuration.bar(self._no_quorum(votes))
         elif configuration.no_quorum:
             configuration.unbar()
+            for member in mirror.members:
+                serving.returning.consider(member)
         else:
             serving.data_path.choose_readers()
         wanted_by = ownership.wanted_by()
