@@ -16,7 +16,7 @@ from dst.algorithms.stripe import Stripe
 from dst.errors import NotSupported
 from dst.explaining import Explanation
 from dst.explaining_trees import NOBODY
-from dst.label.verdict import ASSEMBLY_ROWS, MEMBER_ROWS, AssemblyStep, MemberStep
+from dst.label.verdict import ASSEMBLY_ROWS, CLAIM_ROWS, MEMBER_ROWS, AssemblyStep, MemberStep
 from dst.status import Health
 from dst.testing import SimulatedMedia
 from test.algorithms.joined_media import JoinedCase
@@ -30,7 +30,7 @@ class RowsTests(SynchronousTestCase):
 
     def test_every_start_has_words(self) -> None:
         """What follows from each row of a start is said."""
-        missing = {row[0] for row in ASSEMBLY_ROWS} - set(STARTS)
+        missing = {row[0] for row in (*CLAIM_ROWS, *ASSEMBLY_ROWS)} - set(STARTS)
         self.assertEqual(set(), missing)
 
     def test_only_a_person(self) -> None:
@@ -51,12 +51,12 @@ class RowsTests(SynchronousTestCase):
     def test_documented(self) -> None:
         """Every row is in the documentation, under its name."""
         text = RECOVERY.read_text()
-        names = {row[0] for row in (*MEMBER_ROWS, *ASSEMBLY_ROWS)} | set(STARTS)
+        names = {row[0] for row in (*MEMBER_ROWS, *CLAIM_ROWS, *ASSEMBLY_ROWS)}
         self.assertEqual([], sorted(name for name in names if f"\n{name} " not in text))
 
     def test_steps(self) -> None:
         """No step was added that nothing is said about."""
-        self.assertEqual({"WAIT", "ASK", "INITIALISE", "SERVE"}, {step.name for step in AssemblyStep})
+        self.assertEqual({"WAIT", "ASK", "INITIALISE", "SERVE", "CLAIM_AGAIN"}, {step.name for step in AssemblyStep})
 
 
 class OwnershipTests(SynchronousTestCase):

@@ -89,7 +89,7 @@ class MembersExplained:
             )
         if member.outstanding:
             facts.append(f"{member.outstanding} requests that were sent to it have not ended")
-        facts.extend(member.history[-1:])
+        facts.extend(f"when it came last: {verdict}" for verdict in member.history[-1:])
         return tuple(facts)
 
     # -- states
@@ -179,10 +179,11 @@ class MembersExplained:
     def _absent(self, serving: Serving, member: Member, explanation: Explanation) -> Explanation:
         configuration = serving.configuration
         if configuration.leaving & member.bit:
+            waits = "a copy with the latest data can be reached" if configuration.frozen else ""
             return evolve(
                 explanation,
                 next_step="a record without it is made stable, and operations go on without it",
-                condition=configuration.trouble and "the record can be written",
+                condition="the record can be written" if configuration.trouble else waits,
                 within_s=SETTLE_S,
             )
         if not member.ready:

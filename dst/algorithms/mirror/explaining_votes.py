@@ -58,7 +58,9 @@ def votes_in_words(mirror: Mirror) -> list[str]:
     record = _record(mirror)
     ownership = mirror.ownership
     sentences = []
-    if record is not None and record.votes:
+    if record is not None and record.votes and all(vote == ownership.own_vote for vote in record.votes):
+        sentences.append("the record in this daemon's state directory is the only vote: no other daemon can own it")
+    elif record is not None and record.votes:
         granted = [vote.name for vote in record.votes if _granted(mirror, vote)]
         refused = [vote.name for vote in record.votes if not _granted(mirror, vote)]
         sentences.append(
