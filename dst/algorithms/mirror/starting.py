@@ -262,6 +262,7 @@ class Starter:
             return None
         if inputs.data.record is None and self._standby_s is not None:
             self._said("there is no storage yet, and a standby never makes one; start the daemon that owns it", False)
+            self._forget_members()  # somebody else labels them
             self._rest()
             return None
         if verdict.step in (AssemblyStep.ASK, AssemblyStep.WAIT):
@@ -344,13 +345,13 @@ class Starter:
                 self._undrained = self._undrained or bool(member.outstanding)
                 reason = member.node.reason or "waiting for what was sent to it before"
                 member.become(MemberState.ABSENT, reason)
-            elif member.found is None or member.incarnation != member.node.incarnation:
+            elif member.found is None or member.incarnation != member.node.incarnation or _is_open(member):
                 await self._look_at(member, kept)
 
         for witness in self._witnesses:
             if not witness.ready:
                 witness.found, witness.reason = None, witness.node.reason
-            elif witness.found is None or witness.incarnation != witness.node.incarnation:
+            elif witness.found is None or witness.incarnation != witness.node.incarnation or _is_open(witness):
                 await self._look_at_witness(witness)
                 label = witness.found.label if witness.found is not None else None
                 witness.node_id = label.node_id if label is not None else b""
@@ -453,3 +454,8 @@ class Starter:
         if self._free_since is None:
             self._free_since = ownership.now()
         return ownership.now() - self._free_since >= (self._standby_s or 0.0)
+
+
+def _is_open(holder: Member | Witness) -> bool:
+    """Another owner may have written to it since it was looked at last."""
+    return not holder.granted and fenced(holder.node) is not None
