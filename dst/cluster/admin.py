@@ -106,6 +106,7 @@ class ClusterAdmin:
             if node in {spec.parent for spec in self._topology.slices} or node in self._devices.storages:
                 raise InvalidRequest(f"{node!r} is a storage or has slices; replace one of the nodes below it")
             new = node_from_uri(self._reactor, self._providers, node, absolute, {})
+            claimable = self._devices.fences.claimable(node, new)
         except DSTError as error:
             return fail(error)
 
@@ -118,7 +119,7 @@ class ClusterAdmin:
                 uri=absolute,
             )
 
-        return found.replace(node, new).addCallback(replaced)
+        return found.replace(node, claimable).addCallback(replaced)
 
     def take_over(self, storage: str) -> Deferred[None]:
         """See L{IClusterAdmin.take_over}."""

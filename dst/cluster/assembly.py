@@ -36,6 +36,7 @@ from dst.cluster.state_dir import StateDir
 from dst.cluster.topology import Topology, as_topology
 from dst.errors import AlreadyInUse, ConfigurationError, NotFound
 from dst.interfaces import IClusterAdmin, IExporter, INode
+from dst.recovery.state_files import state_files
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -123,8 +124,9 @@ class Cluster:
         self._state_dir: StateDir | None = None
         if topology.daemon.state_dir is not None:
             self._state_dir = make_state_dir(_path(topology.daemon.state_dir, topology.base_dir))
-        self.devices = build(topology, reactor, providers, self._storage_dir)
-        self.exports = NamedExports(topology.exports, self.devices.by_name)
+        fence_files = None if self._state_dir is None else partial(state_files, reactor, self._state_dir.fences_dir)
+        self.devices = build(topology, reactor, providers, self._storage_dir, fence_files)
+        self.exports = NamedExports(topology.exports, self.devices, topology.used())
         self.admin: IClusterAdmin = ClusterAdmin(reactor, topology, self.devices, providers)
         self.listening: list[Listening] = []
         self._close_site: Callable[[], Deferred[None]] | None = None
@@ -178,12 +180,12 @@ class Cluster:
     def _storage_dir(self, name: str) -> str | None:
         return None if self._state_dir is None else self._state_dir.storage_dir(name)
 
-    def _lock(self) -> Deferred[None]:
+    async def _lock(self) -> None:
         if self._state_dir is not None:
             self._state_dir.lock()
             for name in self.devices.storages:
                 self._state_dir.create_storage_dir(name)
-        return succeed(None)
+            await self.devices.fences.open()
 
     def _unlock(self) -> Deferred[None]:
         if self._state_dir is not None:

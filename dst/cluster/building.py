@@ -15,6 +15,7 @@ from twisted.internet.task import Clock
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from dst.cluster.fences import Fences
 from dst.cluster.providers import Providers
 from dst.cluster.rules import Finding, did_you_mean, storage_order
 from dst.cluster.toml_lines import Place
@@ -22,6 +23,7 @@ from dst.cluster.topology import NodeSpec, SliceSpec, StorageSpec, Topology, abs
 from dst.errors import ConfigurationError
 from dst.interfaces import IAlgorithm, INode
 from dst.nodes.slice import SliceNode
+from dst.recovery.state_files import IStateFiles
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -38,10 +40,12 @@ class Devices:
 
     @ivar by_name: every node, slice and storage.
     @ivar storages: those of them that are storages, each after what is below it.
+    @ivar fences: what they promise.
     """
 
     by_name: dict[str, INode] = field(factory=dict)
     storages: dict[str, IAlgorithm] = field(factory=dict)
+    fences: Fences = field(kw_only=True)
 
 
 def build(
@@ -49,14 +53,16 @@ def build(
     reactor: IReactorTime,
     providers: Providers,
     storage_dir: Callable[[str], str | None],
+    fence_files: Callable[[], IStateFiles] | None = None,
 ) -> Devices:
     """
     Every device of C{topology}.
 
     @param storage_dir: the directory that a storage of this name may keep things in.
+    @param fence_files: where the daemon may keep what its devices have promised.
     @raise ConfigurationError: one cannot be made; the sentence names it.
     """
-    builder = _Builder(topology, reactor, providers, storage_dir)
+    builder = _Builder(topology, reactor, providers, storage_dir, fence_files)
     builder.build()
     if builder.findings:
         raise ConfigurationError(builder.findings[0].sentence)
@@ -103,12 +109,13 @@ class _Builder:
         reactor: IReactorTime,
         providers: Providers,
         storage_dir: Callable[[str], str | None],
+        fence_files: Callable[[], IStateFiles] | None = None,
     ) -> None:
         self._topology = topology
         self._reactor = reactor
         self._providers = providers
         self._storage_dir = storage_dir
-        self.devices = Devices()
+        self.devices = Devices(fences=Fences(reactor, fence_files))
         self.findings: list[Finding] = []
 
     def build(self) -> None:
@@ -145,8 +152,9 @@ class _Builder:
         self.devices.by_name[spec.name] = SliceNode(self._reactor, spec.name, parent, spec.start, spec.size)
 
     def _storage(self, spec: StorageSpec) -> None:
-        nodes = [self.devices.by_name[name] for name in spec.nodes]
         provider = self._providers.algorithms[spec.algorithm]
+        claims = bool(getattr(provider, "claims_nodes", False))
+        nodes = [self._below(name, claims) for name in spec.nodes]
         state_dir = self._storage_dir(spec.name)
         try:
             made: IAlgorithm = provider.storage(
@@ -155,7 +163,7 @@ class _Builder:
                 nodes,
                 dict(spec.options),
                 state_dir,
-                witnesses=[self.devices.by_name[name] for name in spec.witnesses],
+                witnesses=[self._below(name, claims) for name in spec.witnesses],
                 owner_name=self._topology.daemon.name or platform.node() or "dst",
             )
         except ConfigurationError:
@@ -166,6 +174,10 @@ class _Builder:
                 f"storage {spec.name!r}: the plugin for {spec.algorithm} failed with {type(error).__name__}: {error}"
             ) from error
         self.devices.by_name[spec.name] = self.devices.storages[spec.name] = made
+
+    def _below(self, name: str, claims: bool) -> INode:
+        node = self.devices.by_name[name]
+        return self.devices.fences.claimable(name, node) if claims else node
 
 
 def _place(spec: NodeSpec | StorageSpec, sentence: str) -> Place:

@@ -4,13 +4,14 @@ What a daemon serves: its devices under the names of the topology.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable
 
 from zope.interface import implementer
 
+from dst.cluster.building import Devices
 from dst.cluster.topology import ExportSpec
 from dst.errors import NotFound
-from dst.interfaces import IExports, INode, OpenExport
+from dst.interfaces import IExports, OpenExport
 
 __all__ = ["NamedExports"]
 
@@ -23,12 +24,17 @@ class NamedExports:
     A device that is not ready is listed; the servers refuse to open it until it is.
     """
 
-    def __init__(self, specs: Iterable[ExportSpec], devices: Mapping[str, INode]) -> None:
+    def __init__(self, specs: Iterable[ExportSpec], devices: Devices, used: Container[str] = ()) -> None:
         """
-        @param devices: by name; looked at each time, so that a device may be replaced by another one.
+        @param devices: looked at each time, so that a device may be replaced by another one.
+        @param used: the names of those that are part of another device: they are only changed past a fence.
         """
+        self._used = used
         self._specs = {spec.name: spec for spec in specs}
         self._devices = devices
+        for spec in self._specs.values():
+            if spec.device in devices.by_name:
+                devices.fences.of(spec.device, devices.by_name[spec.device])  # to be read before anybody comes
 
     def list_exports(self, identity: object | None) -> list[str]:
         """See L{IExports.list_exports}."""
@@ -40,4 +46,8 @@ class NamedExports:
         if spec is None:
             names = ", ".join(sorted(self._specs)[:12]) or "none"
             raise NotFound(f"there is no export {name[:80]!r} here; there are: {names}")
-        return OpenExport(self._devices[spec.device], spec.read_only)
+        node, fences = self._devices.by_name[spec.device], self._devices.fences
+        fence = fences.of(spec.device, node)
+        if fence is None:
+            return OpenExport(node, spec.read_only or spec.device in self._used)
+        return OpenExport(fences.unclaimed(spec.device, node, fence), spec.read_only, fence, node)

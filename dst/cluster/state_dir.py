@@ -66,6 +66,11 @@ class StateDir:
         """The directory of the storage C{name}, which may not exist yet."""
         return os.path.join(self.path, "storages", name)
 
+    @property
+    def fences_dir(self) -> str:
+        """The directory of what devices have promised, which may not exist yet."""
+        return os.path.join(self.path, "fences")
+
     def create_storage_dir(self, name: str) -> None:
         """
         Make sure that L{storage_dir} is there.

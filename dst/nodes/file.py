@@ -27,7 +27,7 @@ from zope.interface import implementer
 from dst.checksums import checksums_refusal
 from dst.errors import AlreadyInUse, ConfigurationError, DSTError
 from dst.geometry import Geometry, StatusExtent
-from dst.interfaces import Buffer, IChecksums, INode, INodeProvider
+from dst.interfaces import Buffer, IChecksums, IExclusive, INode, INodeProvider
 from dst.nodes.file_calls import FileCalls
 from dst.nodes.file_crew import Crew
 from dst.nodes.file_lane import Job
@@ -58,7 +58,7 @@ RETRY_S_MAX = 30.0
 _log = Logger()
 
 
-@implementer(INode, IChecksums)
+@implementer(INode, IChecksums, IExclusive)
 class FileNode(ObservableNode):
     """
     See the module.  After C{close} it may be opened again.

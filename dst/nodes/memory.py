@@ -16,7 +16,7 @@ from zope.interface import implementer
 from dst.checksums import block_checksums, checksums_refusal
 from dst.errors import ConfigurationError, DSTError, NoSpace
 from dst.geometry import TRANSFER_BYTES_MAX, BlockStatus, Geometry, StatusExtent
-from dst.interfaces import Buffer, IChecksums, INode, INodeProvider
+from dst.interfaces import Buffer, IChecksums, IExclusive, INode, INodeProvider
 from dst.nodes.settings import Settings
 from dst.observing import ObservableNode
 from dst.status import LinkState
@@ -39,7 +39,7 @@ STATUS_EXTENTS_MAX = 4096
 _HOLE = BlockStatus.HOLE | BlockStatus.ZERO
 
 
-@implementer(INode, IChecksums)
+@implementer(INode, IChecksums, IExclusive)
 class MemoryDevice(ObservableNode):
     """
     A node whose content lives as long as this object: C{close} and C{open} again lose nothing.

@@ -13,11 +13,11 @@ from weakref import WeakKeyDictionary
 from attrs import evolve
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import alsoProvides, implementer
 
 from dst.errors import ConfigurationError, DSTError, NotSupported
 from dst.geometry import StatusExtent
-from dst.interfaces import Buffer, IChecksums, INode, StopObserving
+from dst.interfaces import Buffer, IChecksums, IExclusive, INode, StopObserving
 from dst.observing import ObservableNode
 from dst.status import LinkState, StatusTree
 
@@ -112,6 +112,8 @@ class SliceNode(ObservableNode):
         self._in_flight = 0
         self._drained: Deferred[None] | None = None
         self._closed: Deferred[None] | None = None
+        if IExclusive.providedBy(parent):
+            alsoProvides(self, IExclusive)
 
     def open(self) -> Deferred[None]:
         self.changed(LinkState.CONNECTING, f"opening {self.parent.name}")

@@ -175,6 +175,7 @@ class UnclaimedNode(FencedDevice):
         self._entrance = fence.enter(lambda: self._changes, self._moved)
         self._observers: list[INodeObserver] = []
         self._claimed = fence.claimed
+        self._left = False
         self._open_geometry = self._shut_geometry = Geometry(0, read_only=True)
 
     @property
@@ -227,6 +228,16 @@ class UnclaimedNode(FencedDevice):
             stop_device()
 
         return stop
+
+    def leave(self) -> None:
+        """Nobody uses it any more; what is still under way is waited for by whoever claims the device."""
+        self._left = True
+        self._settled()
+
+    def _settled(self) -> None:
+        super()._settled()
+        if self._left and not self._changes and self._entrance is not None:
+            self._entrance.leave()
 
     def _moved(self) -> None:
         if self._claimed is not self._fence.claimed:

@@ -11,6 +11,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from dst.cluster.assembly import DRAIN_S_MAX, OPEN_S_MAX, Cluster, running
+from dst.cluster.building import Devices
+from dst.cluster.fences import Fences
 from dst.cluster.named_exports import NamedExports
 from dst.cluster.providers import Providers
 from dst.cluster.topology import (
@@ -24,10 +26,13 @@ from dst.cluster.topology import (
     slice_of,
     topology,
 )
-from dst.errors import AlreadyInUse, ConfigurationError, NotFound
-from dst.interfaces import IAlgorithm, IExporter, IExportProvider, IExports, INode, INodeProvider
+from dst.errors import AlreadyInUse, ConfigurationError, Fenced, NotFound, Unavailable
+from dst.interfaces import IAlgorithm, IExporter, IExportProvider, IExports, IFenced, INodeProvider
 from dst.nodes.memory import MemoryDevice
+from dst.ownership import Claim
+from dst.recovery.state_files import MemoryFiles
 from dst.status import LinkState
+from dst.testing.faulty import FaultyDevice
 from test.cluster.fixtures import memory_providers
 
 
@@ -377,26 +382,99 @@ class TroubleTests(AssemblyCase):
 class NamedExportsTests(SynchronousTestCase):
     """What is served under which name."""
 
+    def setUp(self) -> None:
+        self.reactor = MemoryReactorClock()
+        self.files = MemoryFiles()
+
+    def devices(self, *names: str, promising: bool = False) -> Devices:
+        """Memory of these names, of a daemon that can keep promises or not."""
+        devices = Devices(fences=Fences(self.reactor, (lambda: self.files) if promising else None))
+        for name in names:
+            devices.by_name[name] = MemoryDevice(self.reactor, name, 4096)
+            devices.by_name[name].open()
+        return devices
+
     def test_names_and_permissions(self) -> None:
         """Every export is listed, sorted, and opened with its permission."""
-        reactor = MemoryReactorClock()
-        devices: dict[str, INode] = {"a": MemoryDevice(reactor, "a", 4096), "b": MemoryDevice(reactor, "b", 4096)}
+        devices = self.devices("a", "b")
         exports = NamedExports([ExportSpec("x", "b", True), ExportSpec("a", "a")], devices)
         self.assertEqual(["a", "x"], exports.list_exports(None))
         opened = exports.open_export("x", None)
-        self.assertEqual((devices["b"], True), (opened.node, opened.read_only))
+        self.assertEqual((devices.by_name["b"], True, None), (opened.node, opened.read_only, opened.fence))
         self.assertFalse(exports.open_export("a", None).read_only)
 
     def test_replaced_device(self) -> None:
-        """A device that was replaced is served from then on."""
-        reactor = MemoryReactorClock()
-        devices: dict[str, INode] = {"a": MemoryDevice(reactor, "a", 4096)}
-        exports = NamedExports([ExportSpec("a", "a")], devices)
-        devices["a"] = MemoryDevice(reactor, "a", 8192)
-        self.assertIs(devices["a"], exports.open_export("a", None).node)
+        """A device that was replaced is served from then on, with and without a fence."""
+        for promising in (False, True):
+            devices = self.devices("a", promising=promising)
+            exports = NamedExports([ExportSpec("a", "a")], devices)
+            self.successResultOf(Deferred.fromCoroutine(devices.fences.open()))
+            exports.open_export("a", None)
+            devices.by_name["a"] = MemoryDevice(self.reactor, "a", 8192)
+            devices.by_name["a"].open()
+            self.assertEqual(8192, exports.open_export("a", None).node.geometry.size)
 
     def test_unknown(self) -> None:
         """A name that is not there is refused, with those that are."""
-        exports = NamedExports([ExportSpec("vol", "vol")], {})
+        exports = NamedExports([ExportSpec("vol", "vol")], self.devices())
         error = self.assertRaises(NotFound, exports.open_export, "vol2", None)
         self.assertEqual("there is no export 'vol2' here; there are: vol", error.message)
+
+    def test_claimed(self) -> None:
+        """For who cannot claim it, a device that belongs to an owner is read-only, until that gives it back."""
+        devices = self.devices("a", promising=True)
+        exports = NamedExports([ExportSpec("a", "a")], devices, {"a"})
+        self.successResultOf(Deferred.fromCoroutine(devices.fences.open()))
+        node = exports.open_export("a", None).node
+        self.assertFalse(node.geometry.read_only)
+        member = devices.fences.claimable("a", devices.by_name["a"])
+        member.open()
+        assert IFenced.providedBy(member)
+        told: list[bool] = []
+        node.observe(lambda node: told.append(node.geometry.read_only))
+        self.successResultOf(member.claim(Claim(1, 2, b"o" * 16), 3.0, "here"))
+        self.reactor.advance(0)
+        self.failureResultOf(node.write(0, b"x" * 512), Fenced)
+        self.successResultOf(node.read(0, 512))
+        self.successResultOf(member.write(0, b"y" * 512))
+        self.successResultOf(member.release())
+        self.reactor.advance(0)
+        self.successResultOf(node.write(0, b"x" * 512))
+        self.assertEqual([True, False], told)
+
+    def test_part_of_another_device(self) -> None:
+        """Where a part of another device cannot be fenced it is served read-only."""
+        exports = NamedExports([ExportSpec("a", "a")], self.devices("a"), {"a"})
+        self.assertTrue(exports.open_export("a", None).read_only)
+
+    def test_memory_of_promises_damaged(self) -> None:
+        """A device whose promises are damaged is not served, and says so; the others are; once mended it is."""
+        devices = self.devices("a", "b", promising=True)
+        self.files.files["a.fence"] = b"nonsense"
+        exports = NamedExports([ExportSpec("a", "a"), ExportSpec("b", "b")], devices)
+        self.successResultOf(Deferred.fromCoroutine(devices.fences.open()))
+        error = self.assertRaises(Unavailable, exports.open_export, "a", None)
+        self.assertIn("a.fence", error.message)
+        self.assertFalse(exports.open_export("b", None).read_only)
+        self.assertEqual(b"nonsense", self.files.files["a.fence"])
+        del self.files.files["a.fence"]
+        exports.open_export("a", None)
+        self.flushLoggedErrors()
+
+    def test_same_fence(self) -> None:
+        """A storage's member, another storage's and the export of one device meet the same fence."""
+        devices = self.devices("a", promising=True)
+        exports = NamedExports([ExportSpec("a", "a")], devices)
+        self.successResultOf(Deferred.fromCoroutine(devices.fences.open()))
+        first, second = (devices.fences.claimable("a", devices.by_name["a"]) for _ in range(2))
+        assert IFenced.providedBy(first) and IFenced.providedBy(second)
+        opened = exports.open_export("a", None)
+        self.assertEqual({first.fence}, {second.fence, opened.fence.identity})  # type: ignore[union-attr]
+        self.assertIs(devices.by_name["a"], opened.device)
+
+    def test_others_can_change_it(self) -> None:
+        """A device that others can change is not fenced: a promise about it would be worth nothing."""
+        devices = self.devices(promising=True)
+        nobody = FaultyDevice(self.reactor, MemoryDevice(self.reactor, "r", 4096))
+        self.assertIs(nobody, devices.fences.claimable("r", nobody))
+        self.assertIs(None, devices.fences.of("r", nobody))
