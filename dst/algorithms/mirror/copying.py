@@ -153,6 +153,7 @@ class Copier:
         )
         self._runs[member.index] = run
         self.pacer.enter(self.redundancy)
+        self._data_path.load.wake()
         member.become(MemberState.RESYNCING, cause)
         self._tell(run)
         _log.info("{member}: {kind} resync of {n} bytes", member=member.name, kind=run.kind, n=run.total_bytes)
@@ -184,6 +185,7 @@ class Copier:
         while self._is_target(member):
             if member.name in self._pauses:
                 run.waits_for = PAUSED
+                self._tell(run)
                 self._reserve(run, [])
                 await deferLater(self._clock, PAUSED_LOOK_S)
                 continue
@@ -203,6 +205,7 @@ class Copier:
         left_s = run.bad_until - self._clock.seconds()
         if len(run.bad) >= run.member.dirty_count and left_s > 0:
             run.waits_for = unreadable_sentence(run.bad, BAD_RETRY_S)
+            self._tell(run)
             await deferLater(self._clock, min(left_s, PAUSED_LOOK_S))
         else:
             await deferLater(self._clock, HELD_RETRY_S)

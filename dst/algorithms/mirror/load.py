@@ -54,6 +54,7 @@ class LoadWindow:
 class Load:
     """
     @ivar tick: counts windows: what is in flight is marked with it, and its age is told by it.
+    @ivar wake: see L{__init__}; also called when something else begins that has to be looked at.
     @ivar left: operations until the next one that is looked at. Whoever begins one counts it down, and calls
         C{look} at 0.
     """
@@ -63,7 +64,7 @@ class Load:
         @param wake: called when one is looked at: somebody is to call C{take} from time to time.
         """
         self._clock = clock
-        self._wake = wake
+        self.wake = wake
         self.tick = 0
         self.left = 1
         self._every = 1
@@ -76,7 +77,7 @@ class Load:
         """This operation is looked at. @return: when it begins."""
         self._counted += self._every
         self.left = self._every
-        self._wake()
+        self.wake()
         return self._clock.seconds()
 
     def now(self) -> float:
