@@ -18,7 +18,7 @@ from dst.cluster.assembly import Cluster
 from dst.cluster.providers import Providers
 from dst.cluster.topology import Topology
 from dst.errors import DSTError
-from dst.simulation.drives import Drive, DriveProvider
+from dst.simulation.drives import Drive, DriveProvider, ForeignDriveProvider
 from dst.simulation.files import HostFiles, HostStateDir
 from dst.simulation.network import Network
 from dst.simulation.reactor import SimulatedReactor
@@ -67,9 +67,7 @@ class Daemon:
         self.name = name
         self.topology = topology
         self.host = Host(world, name)
-        self.providers = evolve(
-            installed_providers(), nodes={**installed_providers().nodes, "file": DriveProvider(size_of)}
-        )
+        self._size_of = size_of
         self.process: Process | None = None
         self.cluster: Cluster | None = None
         self.holds = 0
@@ -112,7 +110,7 @@ class Daemon:
             self.cluster = cluster = Cluster(
                 reactor,
                 self.topology,
-                self.providers,
+                self._providers(process),
                 make_state_dir=lambda path: HostStateDir(process, path),
             )
         except DSTError as error:
@@ -126,6 +124,15 @@ class Daemon:
             self._gone(process)
 
         cluster.start().addErrback(failed)
+
+    def _providers(self, process: Process) -> Providers:
+        """Those of the installation, but for what touches a disk or a server of another kind."""
+        installed = installed_providers()
+        nodes = {**installed.nodes, "file": DriveProvider(process, self._size_of)}
+        for scheme in ("nbd", "nbd+unix"):
+            if scheme in nodes:
+                nodes[scheme] = ForeignDriveProvider(nodes[scheme], process, self._size_of)
+        return evolve(installed, nodes=nodes)
 
     def _gone(self, process: Process) -> None:
         """The process ended by itself."""

@@ -8,7 +8,7 @@ with a C{file:} URI; it behaves as C{dst.nodes.file.FileNode} does, also towards
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeAlias
 
 from attrs import define, field
 from twisted.internet.defer import Deferred, succeed
@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from dst.errors import ConfigurationError, DeadlinePassed, DSTError, MediaError, NoSpace
-from dst.interfaces import INode, INodeProvider
+from dst.interfaces import IExclusive, INode, INodeProvider
 from dst.nodes.settings import Settings
 from dst.status import LinkState
 from dst.testing.disk import SimulatedDisk
@@ -24,11 +24,13 @@ from dst.testing.faulty import CHANGES, FaultyDevice, Operation, _Request
 from dst.testing.media import SimulatedMedia
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
     from dst.simulation.world import Host, Process, World
 
-__all__ = ["Drive", "DriveNode", "DriveProvider"]
+__all__ = ["Drive", "DriveNode", "DriveProvider", "ExclusiveDriveNode", "ForeignDriveProvider"]
 
 LATENCY_S = (0.00002, 0.0004)
 """What one operation takes: a solid-state disk."""
@@ -275,6 +277,36 @@ class DriveNode(FaultyDevice):
         super()._fail_all(error)
 
 
+@implementer(INode, IExclusive)
+class ExclusiveDriveNode(DriveNode):
+    """One that nobody outside its process can change."""
+
+
+SizeOf: TypeAlias = "Callable[[Host, str, int | None], int]"
+"""Says how large the drive at a path of a host is, given what the topology says."""
+
+
+@implementer(INodeProvider)
+class ForeignDriveProvider:
+    """C{nbd://...}: a drive stands in for what the foreign server has.  It cannot be fenced."""
+
+    def __init__(self, real: INodeProvider, process: Process, size_of: SizeOf) -> None:
+        """
+        @param real: says what is wrong with a URI.
+        """
+        self.scheme = real.scheme
+        self._real = real
+        self._process = process
+        self._size_of = size_of
+
+    def node_from_uri(self, reactor: IReactorTime, name: str, uri: str, options: dict[str, object]) -> INode:
+        """See L{INodeProvider.node_from_uri}."""
+        self._real.node_from_uri(reactor, name, uri, options)
+        path, host = f"/{name}.nbd", self._process.host
+        drive = Drive.on(host, path, self._size_of(host, path, None))
+        return DriveNode(reactor, name, drive, self._process, DEADLINE_S)
+
+
 @implementer(INodeProvider)
 class DriveProvider:
     """
@@ -283,10 +315,8 @@ class DriveProvider:
 
     scheme = "file"
 
-    def __init__(self, size_of: Any) -> None:
-        """
-        @param size_of: says how large the drive at a path of a host is, given what the topology says.
-        """
+    def __init__(self, process: Process, size_of: SizeOf) -> None:
+        self._process = process
         self._size_of = size_of
 
     def node_from_uri(self, reactor: IReactorTime, name: str, uri: str, options: dict[str, object]) -> INode:
@@ -296,8 +326,8 @@ class DriveProvider:
         settings.take_bool("read_only")
         deadline_s = settings.take_seconds("deadline_s", DEADLINE_S)
         settings.finish()
-        process: Process = reactor.process  # type: ignore[attr-defined]
-        if not settings.path:
-            raise ConfigurationError(f"node {name!r}: {uri} names no file")
-        drive = Drive.on(process.host, settings.path, self._size_of(process.host, settings.path, size))
-        return DriveNode(reactor, name, drive, process, deadline_s)
+        if not settings.path or size == 0:
+            raise ConfigurationError(f"node {name!r}: {uri} names no file; expected file:path?size=64M")
+        host = self._process.host
+        drive = Drive.on(host, settings.path, self._size_of(host, settings.path, size))
+        return ExclusiveDriveNode(reactor, name, drive, self._process, deadline_s)

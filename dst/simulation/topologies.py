@@ -233,7 +233,6 @@ class _Adapting:
             return evolve(spec, uri=self._remote_uri(spec, uri))
         if spec.scheme in ("nbd", "nbd+unix"):
             self.said.append(f"{spec.name} is a server of another kind; a disk stands in for it")
-            return NodeSpec(spec.name, f"file:/{spec.name}.nbd?size={DRIVE_BYTES}")
         return spec
 
     def _scale(self, daemon: str, path: str, spec: NodeSpec, there: Topology) -> None:

@@ -241,7 +241,7 @@ class NetworkTests(SynchronousTestCase):
         self.assertEqual(0, client.paused)
 
     def test_reset_is_lost_in_a_cut(self) -> None:
-        """That a connection was aborted does not get through a cut; its peer finds out when it sends something later."""
+        """An abort does not get through a cut; the peer finds out when it next sends something."""
         client, server = self.pair()
         a, b = self.hosts
         self.network.cut(a, b)

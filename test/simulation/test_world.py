@@ -75,7 +75,7 @@ class WorldTests(SynchronousTestCase):
         self.assertEqual([0.1, 0.3, 2.0], self.seen)
 
     def test_sleeps(self) -> None:
-        """A suspended machine's clock does not see the time, its boot clock does, and timers wait as long as before."""
+        """A suspended machine's clock does not see the time, its boot clock does; timers wait as long as before."""
         self.reactor.callLater(0.5, self.seen.append, "timer")
         monotonic, boot = self.reactor.seconds(), self.reactor.boot_clock_s()
         self.process.stand()
