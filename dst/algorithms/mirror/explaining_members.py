@@ -10,6 +10,7 @@ from attrs import evolve
 
 from dst.algorithms.explained import advice_for, identity_in_words, label_in_words
 from dst.algorithms.mirror.copying import PAUSED
+from dst.algorithms.mirror.member import members_in
 from dst.explaining import Explanation
 from dst.explaining_trees import NOBODY, NODE_BACK_S_MAX, explain_node
 from dst.label.format import FoundLabel
@@ -29,6 +30,10 @@ SETTLE_S = NODE_BACK_S_MAX + 5.0
 """
 How long a step takes that waits for a node: until the node is noticed, and what is then read and written on it.
 """
+
+
+_RATE_DOUBT = 2.0
+"""A resync gives way to clients: it may take so many times what its present rate says."""
 
 
 def seconds_until(timer: IDelayedCall | None, clock: IReactorTime) -> float:
@@ -64,7 +69,7 @@ class MembersExplained:
         if in_sync:
             return explanation if member.ready else self._in_sync_away(serving, member, explanation)
         if member.state is MemberState.RESYNCING:
-            return self._resyncing(member, explanation)
+            return self._resyncing(serving, member, explanation)
         if member.state is MemberState.SUSPENDED:
             return self._suspended(member, explanation)
         if member.state is MemberState.REFUSED:
@@ -116,26 +121,40 @@ class MembersExplained:
                 next_step="operations that wait go on with it; if it restarted meanwhile, the storage starts again",
                 within_s=SETTLE_S,
             )
-        if member.grace is not None:
-            left_s = seconds_until(member.grace, self._mirror.clock)
-            return evolve(
-                explanation,
-                next_step=f"it leaves in {left_s:.1f} s, and operations go on without it; if it is back before, "
-                "nothing has happened",
-                condition="",
-                within_s=left_s + SETTLE_S,
-            )
-        return explanation
+        return self._interrupted(member, explanation) or explanation
 
-    def _resyncing(self, member: Member, explanation: Explanation) -> Explanation:
+    def _interrupted(self, member: Member, explanation: Explanation) -> Explanation | None:
+        """It counts, and its link has broken a moment ago."""
+        if member.grace is None:
+            return None
+        left_s = seconds_until(member.grace, self._mirror.clock)
+        return evolve(
+            explanation,
+            next_step=f"it leaves in {left_s:.1f} s, and operations go on without it; if it is back before, "
+            "nothing has happened",
+            condition="",
+            within_s=left_s + SETTLE_S,
+        )
+
+    def _resyncing(self, serving: Serving, member: Member, explanation: Explanation) -> Explanation:
+        interrupted = self._interrupted(member, explanation)
+        if interrupted is not None:
+            return interrupted
         progress = member.progress
         if progress is None:
             return evolve(explanation, next_step="copying begins", condition="", within_s=SETTLE_S, advice=())
+        left_s = progress.seconds_left
         facts = (
             f"{progress.kind} resync, because {progress.cause}: {size_in_words(progress.bytes_left)} of "
             f"{size_in_words(progress.bytes_total)} left, {size_in_words(progress.bytes_copied)} sent, "
-            f"{rate_in_words(progress.bytes_per_s)}",
+            f"{rate_in_words(progress.bytes_per_s)}"
+            + (f", {duration_in_words(left_s)} to go at this rate" if left_s is not None else ""),
         )
+        configuration = serving.configuration
+        sources = members_in(self._mirror.members, configuration.in_sync & configuration.usable)
+        condition = progress.stalled
+        if not any(source.ready for source in sources):
+            condition = "a copy that is in sync can be reached"
         if progress.stalled == PAUSED:
             return evolve(
                 explanation,
@@ -151,8 +170,8 @@ class MembersExplained:
             row=member.row,
             evidence=(*explanation.evidence, *facts),
             next_step="it becomes in-sync when the rest is copied",
-            condition=progress.stalled,
-            within_s=progress.seconds_left,
+            condition=condition,
+            within_s=None if left_s is None else left_s * _RATE_DOUBT + SETTLE_S,
             advice=(),
         )
 
@@ -225,12 +244,20 @@ class MembersExplained:
                     f"`dst resume {self._mirror.name} {member.name}` takes it back now",
                 ),
             )
+        if member.retry is not None:
+            pause = duration_in_words(max(1.0, wait_s))
+            return evolve(
+                explanation,
+                next_step=f"its return is tried again in {pause}, and then with growing pauses",
+                condition="what made it fail has ended",
+                within_s=wait_s + SETTLE_S,
+                advice=(
+                    "look what the sentence above says of its disk or its daemon",
+                    f"`dst replace {self._mirror.name} {member.name} URI` puts other media at its place",
+                ),
+            )
         return evolve(
-            explanation,
-            next_step="it is looked at, and what it missed is copied"
-            + (f"; that is tried again in {duration_in_words(max(1.0, wait_s))}" if member.retry is not None else ""),
-            condition="",
-            within_s=wait_s + SETTLE_S,
+            explanation, next_step="it is looked at, and what it missed is copied", condition="", within_s=SETTLE_S
         )
 
 
