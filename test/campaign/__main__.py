@@ -99,7 +99,8 @@ class Report:
             lines.append(
                 f"FAILED: seed {failed['seed']} round {failed['round']} "
                 f"({failed.get('shape')}, {failed.get('scenario')}): {failed['failed']}\n"
-                f"  everything is in {failed['directory']}; again: python -m test.campaign --seed {failed['seed']} --jobs 1"
+                f"  everything is in {failed['directory']}; again: "
+                f"python -m test.campaign --seed {failed['seed']} --jobs 1"
             )
         if not self.failures:
             lines.append("nothing flushed was lost, nothing stale was read, every copy was equal")

@@ -27,7 +27,7 @@ from zope.interface import implementer
 
 from dst.errors import ConfigurationError, DSTError, MediaError
 from dst.geometry import BlockStatus, Geometry, StatusExtent
-from dst.interfaces import Buffer, INode, INodeProvider
+from dst.interfaces import Buffer, IExclusive, INode, INodeProvider
 from dst.nodes.settings import Settings
 from dst.observing import ObservableNode
 from dst.status import LinkState
@@ -49,7 +49,7 @@ LEAKS_PER_WRITE = 0.15
 LEAKED_SECTORS_MAX = 12
 
 
-@implementer(INode)
+@implementer(INode, IExclusive)
 class FragileNode(ObservableNode):
     """
     See the module.

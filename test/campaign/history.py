@@ -8,7 +8,7 @@ are those of the promise in C{docs/recovery.rst}:
   - What was acknowledged is read, by everybody, until something newer is; a read never goes back.
   - What was acknowledged, and then flushed (or was written with FUA), survives everything.
   - What was acknowledged and not flushed may be gone only after every copy lost its power, and only in another
-    session than the one that was told of it.  Then each sector has some version that is no older than what was flushed.
+    session than the one that was told of it.  Then each sector has a version that is no older than what was flushed.
   - What was never answered may be there or not, sector by sector, as long as nothing newer was acknowledged; once
     seen it stays.
 
@@ -174,13 +174,12 @@ class History:
         index = block * SECTORS + sector
         low, floor = self._low[index], self._floor[index]
         recent = self._recent.get(block, [])
-        least = floor if self._loss_possible else low
         allowed = [low, *(version for version in recent if version > low)]
         if self._loss_possible:
             allowed += sorted((version for version in {floor, *recent} if floor <= version < low), reverse=True)
         if data == _ZEROES:
-            zero = self._zero.get(block, ())
-            version = next((each for each in allowed if each == 0 or each in zero), -1)
+            zero = {0, *self._zero.get(block, ())}
+            version = next((each for each in allowed if each in zero), max(each for each in zero if each <= low))
         else:
             magic, its_block, version, its_sector, _ = _STAMP.unpack_from(data)
             if magic != _MAGIC or data != sector_content(its_block, version, its_sector):
@@ -192,13 +191,11 @@ class History:
             if version in self._zero.get(block, ()) or version > self._issued[block]:
                 raise self._violation(f"has version {version}, which was never written", block, sector, data)
         if version not in allowed:
-            found = "zeroes" if version == -1 else f"version {version}"
-            word = (
-                "lost, it was flushed" if 0 <= version < floor else "stale or lost" if version < low else "impossible"
+            what = (
+                "is lost, it was flushed" if version < floor else "is stale or lost" if version < low else "came late"
             )
-            raise self._violation(
-                f"{word}: {found}, expected one of {allowed[:12]} (least {least})", block, sector, data
-            )
+            found = f"version {version}{' (zeroes)' if data == _ZEROES else ''}"
+            raise self._violation(f"{what}: {found}, expected one of {allowed[:12]}", block, sector, data)
         if version < low:
             entry = self._unflushed.get(block)
             if entry is not None and entry.session == session and version < entry.version:
