@@ -4,15 +4,18 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RUN_DIR ?= run
+ROUNDS ?= 500
+SEED ?=
 DEBIAN_PACKAGES := test/integration/debian-packages.txt
 
-.PHONY: help run test check lint types docs benchmark clean
+.PHONY: help run test check lint types docs benchmark crash clean
 
 help:
 	@echo "make run        a mirrored disk over three nodes, here and now (NBD on 10809, web page on 7480)"
 	@echo "make test       every test"
 	@echo "make check      format, lint, types, tests, documentation: what must hold before a commit"
 	@echo "make docs       the documentation, in docs/_build/html"
+	@echo "make crash      real daemons under load, killed and cut off 500 times: make crash [ROUNDS=500] [SEED=n]"
 	@echo "make benchmark  side by side with other NBD servers, as far as they are installed"
 	@echo "make clean      remove what these made, except $(RUN_DIR)/"
 
@@ -73,6 +76,9 @@ docs: $(VENV)/stamp-check
 
 benchmark: $(VENV)/stamp-test
 	@$(BIN)/python -m benchmarks
+
+crash: $(VENV)/stamp-test
+	@$(BIN)/python -m test.campaign --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED))
 
 clean:
 	rm -rf $(VENV) build dist docs/_build _trial_temp* .mypy_cache .ruff_cache .hypothesis ./*.egg-info
