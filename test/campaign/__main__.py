@@ -8,6 +8,7 @@ import argparse
 import json
 import secrets
 import selectors
+import signal
 import subprocess
 import sys
 import tempfile
@@ -119,11 +120,14 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--shapes", nargs="*", choices=sorted(SHAPES), default=None)
     parser.add_argument("--scenario", default=None, help="only this one")
     parser.add_argument("--one", action="store_true", help="one campaign in this process, as lines of JSON")
+    parser.add_argument("--keep-all", action="store_true", help="media and logs stay also if all went well")
     given = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, _interrupted)
     seed = secrets.randbelow(100_000) if given.seed is None else given.seed
     directory = given.keep or Path(tempfile.mkdtemp(prefix="dst-crash-"))
     if given.one:
-        return 0 if Campaign(seed, directory, shapes=given.shapes, scenario=given.scenario).run(given.rounds) else 1
+        campaign = Campaign(seed, directory, shapes=given.shapes, scenario=given.scenario, keep=given.keep_all)
+        return 0 if campaign.run(given.rounds) else 1
     print(f"crash campaign: {given.rounds} rounds, seed {seed}, in {directory}", flush=True)
     report = Report()
     try:
@@ -132,6 +136,11 @@ def main(arguments: list[str]) -> int:
         print("\ninterrupted", file=sys.stderr)
     print("\n" + report.text(), flush=True)
     return 1 if report.failures or not report.rounds else 0
+
+
+def _interrupted(number: int, frame: object) -> None:
+    """No daemon is left behind."""
+    raise KeyboardInterrupt
 
 
 def _run(report: Report, given: argparse.Namespace, seed: int, directory: Path) -> None:
@@ -163,6 +172,8 @@ def _begin(given: argparse.Namespace, seed: int, rounds: int, directory: Path) -
     command += ["--keep", str(directory)]
     if given.shapes:
         command += ["--shapes", *given.shapes]
+    if given.keep_all:
+        command += ["--keep-all"]
     if given.scenario:
         command += ["--scenario", given.scenario]
     return subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT)

@@ -31,8 +31,16 @@ class Campaign:
     """Rounds until it is told to stop, or until a promise is broken."""
 
     def __init__(
-        self, seed: int, directory: Path, *, shapes: list[str] | None = None, scenario: str | None = None
+        self,
+        seed: int,
+        directory: Path,
+        *,
+        shapes: list[str] | None = None,
+        scenario: str | None = None,
+        keep: bool = False,
     ) -> None:
+        """@param keep: leave media and logs also if all went well."""
+        self._keep = keep
         self._seed = seed
         self._directory = directory
         self._shapes = [SHAPES[name] for name in shapes or SHAPES]
@@ -46,7 +54,7 @@ class Campaign:
         try:
             return all(self._round(number) for number in range(rounds))
         finally:
-            self._close(keep=False)
+            self._close(keep=self._keep)
 
     def _round(self, number: int) -> bool:
         randomness = Random(f"{self._seed} {number}")
@@ -76,7 +84,7 @@ class Campaign:
         return "failed" not in result
 
     def _next_cluster(self, number: int) -> None:
-        self._close(keep=False)
+        self._close(keep=self._keep)
         shape: Shape = self._shapes[(self._seed + number) % len(self._shapes)]
         directory = self._directory / f"{shape.name}-{self._seed}-{number}"
         cluster = self._cluster = CampaignCluster(shape, directory, self._seed * 1000 + number)
@@ -98,4 +106,6 @@ class Campaign:
 
     def _log(self, line: str) -> None:
         if self._log_file is not None and not self._log_file.closed:
-            self._log_file.write(f"{time.strftime('%H:%M:%S')}.{int(time.time() * 1000) % 1000:03d} {line}\n")
+            now_s = time.time()
+            clock = time.strftime("%H:%M:%S", time.localtime(now_s))
+            self._log_file.write(f"{clock}.{int(now_s * 1000) % 1000:03d} {line}\n")

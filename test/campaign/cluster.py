@@ -324,7 +324,7 @@ class CampaignCluster:
                 if not daemon.running:
                     raise Violation(f"{daemon.name} ended by itself:\n{daemon.log.read_text()[-2000:]}")
             if time.monotonic() > end:
-                told = json.dumps({owner: self.status(owner) for owner in self.shape.owners}, indent=1)
+                told = json.dumps({owner: self.status(owner) for owner in self.shape.owners})
                 raise Violation(f"not whole after {limit_s:g} s: {told}")
             time.sleep(0.05)
 

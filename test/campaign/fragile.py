@@ -94,7 +94,7 @@ class FragileNode(ObservableNode):
                 os.ftruncate(self._file, self._size)
         except OSError as error:
             return fail(ConfigurationError(f"{self.path} cannot be used: {error.strerror}"))
-        geometry = Geometry(self._size, block_size=SECTOR_BYTES, preferred_block_size=4096)
+        geometry = Geometry(self._size, preferred_block_size=4096)
         self.changed(LinkState.READY, "", geometry=geometry, incarnation=self._found_incarnation())
         return succeed(None)
 
@@ -131,21 +131,28 @@ class FragileNode(ObservableNode):
         refusal = self._refusal(offset, length, transfer=True)
         if refusal is not None:
             return fail(refusal)
-        data = os.pread(self._file, length, offset)
-        if len(data) != length:
+        start = offset - offset % SECTOR_BYTES
+        end = -(-(offset + length) // SECTOR_BYTES) * SECTOR_BYTES
+        data = self._sectors(start, end)
+        if len(data) != end - start:
             return fail(MediaError(f"{self.path} has become too short"))
+        return succeed(data if end - start == length else data[offset - start : offset - start + length])
+
+    def _sectors(self, start: int, end: int) -> bytes | bytearray:
+        """What whole sectors hold, in the cache or on the platter."""
+        data = os.pread(self._file, end - start, start)
         cache = self._cache
         if not cache:
-            return succeed(data)
-        first, last = offset // SECTOR_BYTES, (offset + length) // SECTOR_BYTES
-        found = [sector for sector in range(first, last) if sector in cache]
+            return data
+        first = start // SECTOR_BYTES
+        found = [sector for sector in range(first, end // SECTOR_BYTES) if sector in cache]
         if not found:
-            return succeed(data)
+            return data
         patched = bytearray(data)
         for sector in found:
             at = (sector - first) * SECTOR_BYTES
             patched[at : at + SECTOR_BYTES] = cache[sector]
-        return succeed(patched)
+        return patched
 
     def write(self, offset: int, data: Buffer, *, fua: bool = False) -> Deferred[None]:
         refusal = self._refusal(offset, len(data), transfer=True, change=True)
@@ -180,7 +187,7 @@ class FragileNode(ObservableNode):
         if refusal is not None:
             return fail(refusal)
         # A new storage is made without being asked if it reads as zeroes: that much must be told quickly.
-        first, last = offset // SECTOR_BYTES, (offset + length) // SECTOR_BYTES
+        first, last = offset // SECTOR_BYTES, -(-(offset + length) // SECTOR_BYTES)
         untouched = not any(first <= sector < last for sector in self._cache)
         try:
             data_at = os.lseek(self._file, offset, os.SEEK_DATA)
@@ -188,15 +195,19 @@ class FragileNode(ObservableNode):
             data_at = offset + length
         if untouched and data_at > offset:
             hole = min(data_at, offset + length) - offset
-            hole -= hole % SECTOR_BYTES
-            if hole:
-                return succeed([StatusExtent(hole, BlockStatus.HOLE | BlockStatus.ZERO)])
+            return succeed([StatusExtent(hole, BlockStatus.HOLE | BlockStatus.ZERO)])
         return succeed([StatusExtent(length, BlockStatus.DATA)])
 
     # -- the cache and the platter
 
     def _put(self, offset: int, data: bytes, fua: bool) -> None:
         self._look_for_death()
+        before, after = offset % SECTOR_BYTES, -(offset + len(data)) % SECTOR_BYTES
+        if before or after:
+            start, end = offset - before, offset + len(data) + after
+            whole = bytearray(self._sectors(start, end))
+            whole[before : before + len(data)] = data
+            offset, data = start, bytes(whole)
         first = offset // SECTOR_BYTES
         cache = self._cache
         count = len(data) // SECTOR_BYTES

@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from random import Random
+from threading import Timer
 
 from attrs import define, field
 
@@ -30,7 +31,9 @@ HEAL_S_MAX = 60.0
 SERVICE_S_MAX = 30.0
 READ_S_MAX = 30.0
 GRACE_S = 8.0
-LEASE_S = 3.0
+TAKE_OVER_S_MAX = 20.0
+"""The lease (3 s), the patience (2 s), a node that is given up (5 s), and a busy machine."""
+
 RESYNC_LOOK_S = 1.5
 
 
@@ -233,20 +236,24 @@ class Round:
         for daemon in daemons:
             daemon.until_started()
 
-    def hang(self, name: str, seconds: float) -> None:
-        """C{SIGSTOP}, and later C{SIGCONT}."""
+    def stop(self, name: str) -> None:
+        """C{SIGSTOP}."""
         self._about_to_disturb(name)
-        self._log(f"stop {name} for {seconds:.2f} s")
+        self._log(f"stop {name}")
         self.cluster.daemons[name].signal(signal.SIGSTOP)
         self.faults["owner stopped" if name in self.cluster.shape.owners else "node stopped"] += 1
-        time.sleep(seconds)
+
+    def go_on(self, name: str) -> None:
+        """C{SIGCONT}."""
+        self._log(f"{name} goes on")
         self.cluster.daemons[name].signal(signal.SIGCONT)
 
     def cable(self, one: str, other: str, state: CableState, delay_s: float = 0.0) -> None:
         """Change a cable; C{"client"} is one end of those of the owners."""
         self._about_to_disturb(other)
         self._log(f"cable {one}-{other}: {state.value}")
-        self.faults[f"cable {state.value}"] += state is not CableState.WHOLE
+        if state is not CableState.WHOLE:
+            self.faults[f"cable {state.value}"] += 1
         cable = self.cluster.cables[one, other]
         reset = state is CableState.WHOLE and cable.state not in (CableState.SLOW, CableState.WHOLE)
         self.cluster.set_cable(cable, state, delay_s=delay_s, reset=reset and self.random.random() < 0.5)
@@ -268,6 +275,53 @@ class Round:
         elif operation == "resume":
             self._suspended.discard(node)
         self.faults[f"{operation} by REST"] += 1
+
+    def take_over(self, owner: str) -> None:
+        """A person wants the storage to be served there; returns when it is, or was refused."""
+        self._log(f"take over at {owner}")
+        try:
+            told = self.cluster.ask(owner, "POST", "/v1/storages/vol/take-over", {}, limit_s=20.0)
+        except OSError as error:
+            self._log(f"take over: {error}")
+            return
+        if "error" in told:
+            self._log(f"take over: {told['error']['cause']}")
+        self.faults["take over by REST"] += 1
+
+    def the_other(self, owner: str) -> str:
+        """The owner that it is not."""
+        return next(name for name in self.cluster.shape.owners if name != owner)
+
+    def until_served_by(self, owner: str) -> None:
+        """@raise Violation: it does not take over."""
+        began_s = time.monotonic()
+        while time.monotonic() < began_s + TAKE_OVER_S_MAX:
+            tree = self.cluster.status(owner)
+            if tree is not None and tree["state"] == "ready":
+                self._log(f"{owner} serves after {time.monotonic() - began_s:.2f} s")
+                self.faults["taken over by the other owner"] += 1
+                return
+            time.sleep(0.02)
+        raise Violation(f"{owner} did not take over in {TAKE_OVER_S_MAX:g} s: {self.cluster.status(owner)}")
+
+    def isolate(self, owner: str, state: CableState) -> None:
+        """Every cable between it and the nodes."""
+        for place in self.cluster.places:
+            if state is not CableState.WHOLE:
+                self._about_to_disturb(place)
+            self.cluster.set_cable(self.cluster.cables[owner, place], state)
+        self._log(f"cables of {owner}: {state.value}")
+        if state is not CableState.WHOLE:
+            self.faults[f"owner isolated, {state.value}"] += 1
+
+    def send_client_to(self, owner: str, seconds: float) -> None:
+        """For some time the client reaches that one only."""
+        for name in self.cluster.shape.owners:
+            if name != owner:
+                self.cluster.set_cable(self.cluster.cables["client", name], CableState.CUT)
+        time.sleep(seconds)
+        for name in self.cluster.shape.owners:
+            self.cluster.set_cable(self.cluster.cables["client", name], CableState.WHOLE)
 
     def until_resyncing(self, name: str) -> None:
         """Until it is copied to, if that lasts long enough to be seen."""
@@ -407,7 +461,10 @@ def last_copy(round: Round) -> None:
 def node_hangs(round: Round) -> None:
     """A node stands still: a blip, or longer than the grace time."""
     long = round.random.random() < 0.25
-    round.hang(round.a_node(), GRACE_S + 2.0 if long else round.random.uniform(0.1, 3.0))
+    node = round.a_node()
+    round.stop(node)
+    round.pause(*((GRACE_S + 1.0, GRACE_S + 3.0) if long else (0.1, 3.0)))
+    round.go_on(node)
 
 
 def cable_cut(round: Round) -> None:
@@ -490,6 +547,101 @@ SCENARIOS: dict[str, tuple[Callable[[Round], None], int]] = {
 """The scenarios, with how often they are chosen."""
 
 
+def owner_dies_for_good(round: Round) -> None:
+    """The owner dies, perhaps with a node, and the other one takes over."""
+    owner = round.the_owner()
+    also = [round.a_node()] if round.random.random() < 0.3 else []
+    round.pause(0.0, 0.3)
+    round.kill(owner, *also)
+    if also and round.random.random() < 0.5:
+        round.start(*also)
+    round.until_served_by(round.the_other(owner))
+    round.busy(100)
+
+
+def owner_stands_still(round: Round) -> None:
+    """The owner is stopped past its lease, with requests under way, and goes on when another one serves."""
+    owner = round.the_owner()
+    other = round.the_other(owner)
+    round.pause(0.0, 0.3)
+    round.stop(owner)
+    round.until_served_by(other)
+    round.busy(round.random.choice((10, 300)))
+    round.go_on(owner)
+    if round.random.random() < 0.6:
+        round.send_client_to(owner, 1.0)
+    round.busy(50)
+
+
+def owner_isolated(round: Round) -> None:
+    """The owner loses all nodes but no client: it must not answer what the other one has overwritten."""
+    owner = round.the_owner()
+    other = round.the_other(owner)
+    state = round.random.choice(
+        (CableState.CUT, CableState.SILENT, CableState.TO_SERVER_ONLY, CableState.TO_CLIENT_ONLY)
+    )
+    round.isolate(owner, state)
+    round.until_served_by(other)
+    round.busy(round.random.choice((50, 400)))
+    round.send_client_to(owner, round.random.uniform(0.5, 2.0))
+    if round.random.random() < 0.5:
+        round.isolate(owner, CableState.WHOLE)
+        round.send_client_to(owner, 0.5)
+    round.busy(50)
+
+
+def handed_over(round: Round) -> None:
+    """A person moves the storage to and fro, and perhaps something dies in the middle."""
+    for _ in range(round.random.randrange(1, 4)):
+        owner = round.the_owner()
+        other = round.the_other(owner)
+        victim = round.random.choice(("", "", owner, other, round.a_node()))
+        if victim:
+            killing = Timer(round.random.uniform(0.0, 0.4), round.kill, (victim,))
+            killing.start()
+            round.take_over(other)
+            killing.join()
+            round.start(victim)
+        else:
+            round.take_over(other)
+        round.busy(round.random.choice((20, 200)))
+
+
+def both_owners_die(round: Round) -> None:
+    """Both at once; either may be the next."""
+    owners = list(round.cluster.shape.owners)
+    round.kill(*owners)
+    round.random.shuffle(owners)
+    for owner in owners:
+        round.start(owner)
+        round.pause(0.0, 1.0)
+
+
+def votes_die(round: Round) -> None:
+    """A majority of the votes is gone for a while: nothing is lost, and it goes on."""
+    places = list(round.cluster.places)
+    round.random.shuffle(places)
+    gone = places[: len(places) // 2 + 1]
+    round.kill(*gone)
+    round.pause(0.0, 2.0)
+    if round.random.random() < 0.4:
+        round.kill(round.the_owner())
+    for name in gone:
+        round.start(name)
+        round.pause(0.0, 0.5)
+
+
+WITH_ANOTHER: dict[str, tuple[Callable[[Round], None], int]] = {
+    "owner dies for good": (owner_dies_for_good, 14),
+    "owner stands still": (owner_stands_still, 12),
+    "owner isolated": (owner_isolated, 12),
+    "handed over": (handed_over, 12),
+    "both owners die": (both_owners_die, 6),
+    "votes die": (votes_die, 8),
+}
+"""Those that need a standby."""
+
+
 def scenarios_for(owners: int) -> dict[str, tuple[Callable[[Round], None], int]]:
     """Those that make sense with so many owners."""
-    return SCENARIOS
+    return {**SCENARIOS, **WITH_ANOTHER} if owners > 1 else SCENARIOS
