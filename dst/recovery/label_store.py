@@ -8,9 +8,10 @@ from collections.abc import Iterable
 
 from twisted.internet.defer import DeferredLock
 
-from dst.errors import Unavailable
+from dst.errors import BadMedia, Unavailable
 from dst.interfaces import IBlockDevice
 from dst.label.format import FoundLabel, Label, Record, encode_slot, find_label
+from dst.label.lineage import Lineage, lineage
 from dst.label.zone import LABELS_BYTES, Zone, label_offset
 
 __all__ = ["LabelStore"]
@@ -61,23 +62,28 @@ class LabelStore:
         await self._writing.acquire()
         try:
             own = self.label
-            if own is not None and own.storage_id == label.storage_id and own.record.order > label.record.order:
+            if own is not None and own.storage_id == label.storage_id and _is_newer(own.record, label.record):
                 label = label.evolve(record=own.record)  # one that came while this waited for its turn
             await self._write(label)
         finally:
             self._writing.release()
 
-    async def set_record(self, record: Record) -> None:
+    async def set_record(self, record: Record, *, resolved: bool = False) -> None:
         """
         As L{write}, with the label that is there and another record; nothing is done if it has a newer one.
 
+        @param resolved: a person has said that another history than that of C{record} is to be lost.
         @raise Unavailable: there is no label.
+        @raise BadMedia: it tells of another history, which nobody has given up.
         """
         await self._writing.acquire()
         try:
             if self.label is None:
                 raise Unavailable("there is no label to keep a record in")
-            if self.label.record.order < record.order:
+            known = lineage(self.label.record, record)
+            if known is Lineage.DIVERGED and not resolved:
+                raise BadMedia("its label tells of another history of the storage; nothing was overwritten")
+            if known in (Lineage.ANCESTOR, Lineage.DIVERGED):
                 await self._write(self.label.evolve(record=record))
         finally:
             self._writing.release()
@@ -92,3 +98,8 @@ class LabelStore:
             await self._device.write(zone.slot_offset(slot), encode_slot(stamped), fua=True)
             # Only now: after a failed write the same slot is written again, the other one is the whole one.
             self._slot, self.label = slot, stamped
+
+
+def _is_newer(own: Record, record: Record) -> bool:
+    """C{own} came of C{record}. One of another history has been judged by whoever writes over it."""
+    return lineage(own, record) is Lineage.DESCENDANT

@@ -23,9 +23,9 @@ from dst.algorithms.mirror import (
     member,
     returning,
     serving,
-    starting,
+    taking_over,
 )
-from dst.label import region_table, verdict
+from dst.label import evidence, region_table, verdict
 from dst.recovery import label_store, table_store, write_order
 
 __all__ = ["RULES", "Rule", "without"]
@@ -97,7 +97,8 @@ _Copier = copying.Copier
 _DataPath = data_path.DataPath
 _HotSet = hot_set.HotSet
 _Table = region_table.RegionTable
-_Evidence: Any = verdict._Evidence
+_Evidence = evidence.Evidence
+_TakeOver = taking_over.TakeOver
 
 RULES: dict[str, Rule] = {
     # -- marks and clears
@@ -228,14 +229,14 @@ RULES: dict[str, Rule] = {
     # -- who is a source
     "adopt_highest": Rule(
         "the highest record that was seen is adopted",
-        _edit(_Evidence, "of", ("record = max(records,", "record = min(records,")),
+        _edit(_Evidence, "of", ("heads(records)", "heads(sorted(records, key=lambda r: r.order)[:1])")),
     ),
     "insync_only": Rule(
         "only members of that record's in-sync set are sources",
         _edit(
             _Evidence,
             "of",
-            ("label.node_id in in_sync)", "True)"),
+            ("label.node_id in in_sync and name not in diverged]", "True]"),
             (
                 "inputs.incarnations.get(name) == in_sync[ours[name].node_id].incarnation",
                 "ours[name].node_id in in_sync "
@@ -254,17 +255,17 @@ RULES: dict[str, Rule] = {
     "told": Rule(
         "sessions are told when what was not flushed may be lost on all copies",
         _edit(
-            starting.Starter,
-            "_take_over",
-            ("self._entropy(16) if verdict.lost_cache else record.incarnation", "record.incarnation"),
+            _TakeOver,
+            "take_over",
+            ("self._ground.entropy(16) if verdict.lost_cache else record.incarnation", "record.incarnation"),
         ),
     ),
     "told_truly": Rule(
         "the incarnation of a storage changes only when something may be lost",
         _edit(
-            starting.Starter,
-            "_take_over",
-            ("self._entropy(16) if verdict.lost_cache else record.incarnation", "self._entropy(16)"),
+            _TakeOver,
+            "take_over",
+            ("self._ground.entropy(16) if verdict.lost_cache else record.incarnation", "self._ground.entropy(16)"),
         ),
     ),
     "not_listed": Rule(

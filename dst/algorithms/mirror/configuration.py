@@ -21,6 +21,7 @@ from dst.algorithms.mirror.owning import Ownership, fenced
 from dst.algorithms.mirror.witness import Witness
 from dst.errors import DSTError, Fenced, Unavailable
 from dst.label.format import Epoch, Label, MemberEntry, Record, Vote
+from dst.label.lineage import Lineage, lineage
 from dst.label.votes import needed, next_votes, nodes_vote, words_of
 from dst.recovery.record_store import IRecordStore
 from dst.status import MemberState
@@ -364,7 +365,8 @@ class Configuration:
         if holder.labels is None or holder.labels.label is None or holder.found is None:
             return False
         label = holder.labels.label
-        return label.storage_id == self._label.storage_id and label.node_id == holder.node_id
+        ours = label.storage_id == self._label.storage_id and label.node_id == holder.node_id
+        return ours and lineage(label.record, self.record) is not Lineage.DIVERGED
 
     def _wanted_votes(self, available: Sequence[Vote]) -> Sequence[Vote]:
         """Who is to vote in the end."""

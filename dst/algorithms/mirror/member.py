@@ -118,6 +118,7 @@ class Member:
     @ivar dirty: 1 for every region it has not, while it is a resync target.
     @ivar copying: regions that a copy to it has marked: they get every write.
     @ivar outstanding: changes sent to its node that have not ended.
+    @ivar resolved: a person has said that another history than the storage's is to be lost.
     @ivar removed: it is no member any more; it keeps its bit.
     @ivar reading: reads sent to its node that have not ended.
     @ivar reads: those of clients, by what fires with the answer: the tick in which each was sent, and its offset.
@@ -160,6 +161,7 @@ class Member:
         self.granted = False
         self.removed = False
         self.distrusted = False
+        self.resolved = False
         self.returning = False
         self.retry_delay_s = 0.0
         self.retry: IDelayedCall | None = None

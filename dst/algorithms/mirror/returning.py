@@ -203,9 +203,10 @@ class Returning:
             member.become(MemberState.REFUSED, verdict.reason)
             return
         if verdict.step is MemberStep.NEW_MEDIA:
-            await self._label_new_media(member)
+            await self._label_new_media(member, found)
         else:
             await self._load_old_media(member, found)
+        member.resolved = False
         never = found.label is None or found.label.since == Epoch()
         expect_equal = not never and verdict.step is not MemberStep.NEW_MEDIA
         full = not expect_equal or member.distrusted
@@ -225,8 +226,7 @@ class Returning:
 
     async def _judge(self, member: Member) -> tuple[MemberVerdict, FoundLabel]:
         member.labels = labels = LabelStore(member.device)
-        known = [other.labels.label for other in self._members if other.labels is not None]
-        found = await labels.read(label.media_size for label in known if label is not None)
+        found = await labels.read(self._old_sizes())
         member.found = found
         size = found.label.media_size if found.label is not None else member.node.geometry.size
         inputs = MemberInputs(
@@ -237,29 +237,37 @@ class Returning:
             member.node.geometry.size,
             Zone.at_end_of(size, self._storage.region_size).capacity,
             self._storage.data_size,
+            twin=self._twin(member, found.label),
+            resolved=member.resolved,
         )
-        return self._unless_twice(member, judge_member(inputs)), found
+        return self._unless_trouble(member, judge_member(inputs)), found
 
-    def _unless_twice(self, member: Member, verdict: MemberVerdict) -> MemberVerdict:
-        """Two nodes that lead to the same media would each undo the other's order of steps."""
+    def _old_sizes(self) -> list[int]:
+        """What the media of a member may have had, if it has grown."""
+        known = [other.labels.label for other in self._members if other.labels is not None]
+        return [label.media_size for label in known if label is not None]
+
+    def _unless_trouble(self, member: Member, verdict: MemberVerdict) -> MemberVerdict:
         trouble = trouble_with(member.node.geometry, self._geometry())
         if trouble and verdict.step is not MemberStep.REFUSE:
             return MemberVerdict("coarser-media", MemberStep.REFUSE, trouble)
-        label = member.labels.label if member.labels is not None else None
-        for other in self._members:
-            if verdict.step is MemberStep.COMPARE and label is not None and other is not member:
-                counted = (self._configuration.sent | self._configuration.targets) & other.bit
-                if other.node_id == label.node_id and (counted or other.returning):
-                    reason = f"this is the same media as {other.name}; correct the topology, or blank a copied label"
-                    return MemberVerdict("same-media-twice", MemberStep.REFUSE, reason)
         return verdict
 
-    async def _label_new_media(self, member: Member) -> None:
+    def _twin(self, member: Member, label: Label | None) -> str:
+        """Another member with that identity: two nodes on one media would each undo the other's order of steps."""
+        counted = self._configuration.sent | self._configuration.targets
+        for other in self._members:
+            same = label is not None and other is not member and other.node_id == label.node_id
+            if same and (counted & other.bit or other.returning):
+                return other.name
+        return ""
+
+    async def _label_new_media(self, member: Member, found: FoundLabel) -> None:
         assert member.labels is not None
         member.node_id = self._entropy(16)
         # The record names it before its own label does: a label that no record names would be refused.
         await self._configuration.make_stable()
-        if not (await member.labels.read()).unlabelled:
+        if await member.labels.read(self._old_sizes()) != found:
             raise BadMedia("the media was exchanged while it was being labelled")  # and is judged again
         zone = Zone.at_end_of(member.node.geometry.size, self._storage.region_size)
         regions = zone.regions_of(self._storage.data_size)

@@ -15,7 +15,8 @@ from dst.algorithms.mirror.ballot import Ballot, not_written
 from dst.algorithms.mirror.ground import Ground, Started
 from dst.algorithms.mirror.member import Member
 from dst.errors import DSTError, Unavailable
-from dst.label.format import Epoch, Fork, Label, Record, Vote
+from dst.label.format import Epoch, Label, Record, Vote
+from dst.label.lineage import forced_ancestry
 from dst.label.region_table import RegionTable
 from dst.label.verdict import AssemblyVerdict
 from dst.label.votes import words_of
@@ -48,7 +49,7 @@ class TakeOver:
         claim = ownership.claim
         ancestry, votes = record.ancestry, record.votes
         if verdict.row == "forced":
-            ancestry = (*ancestry[-15:], Fork(record.claim, record.sequence, claim.tag))
+            ancestry = forced_ancestry(facts.label, claim.tag)
         if verdict.new_votes:
             votes = self._votes_of(sources)
         incarnation = self._ground.entropy(16) if verdict.lost_cache else record.incarnation
@@ -111,7 +112,7 @@ class TakeOver:
             mine = holder.found.label if holder.found is not None else None
             votes = mine is not None and mine.node_id in voting and self._ground.ownership.vote_of(holder) is not None
             if votes and holder not in sources and holder.labels is not None:
-                writing = Deferred.fromCoroutine(holder.labels.set_record(record))
+                writing = Deferred.fromCoroutine(holder.labels.set_record(record, resolved=holder.resolved))
                 ballot.add(writing.addCallbacks(lambda _: True, not_written), holder, wanted=False)
         await ballot.result()
         if failures:

@@ -17,6 +17,7 @@ from dst.algorithms.mirror.owning import Ownership
 from dst.errors import BadMedia, DSTError
 from dst.interfaces import INode, StopObserving
 from dst.label.format import Epoch, FoundLabel, Label, Record
+from dst.label.lineage import Lineage, lineage
 from dst.label.zone import LABELS_BYTES
 from dst.recovery.label_store import LabelStore
 from dst.status import LinkState
@@ -38,6 +39,7 @@ class Witness:
     @ivar granted: its node is promised to this owner.
     @ivar found: what its media says, read since its node was ready last.
     @ivar reason: one sentence why it does not vote; C{""} when it does.
+    @ivar resolved: a person has said that another history than the storage's is to be lost.
     """
 
     def __init__(self, node: INode) -> None:
@@ -49,6 +51,7 @@ class Witness:
         self.labels: LabelStore | None = None
         self.reason = "not seen yet"
         self.busy = False
+        self.resolved = False
         self.retry: IDelayedCall | None = None
         self.unobserve: StopObserving = _nothing
 
@@ -98,11 +101,12 @@ class Witness:
         elif label.storage_id != storage.storage_id or label.data_size:
             what = "a member" if label.storage_id == storage.storage_id else "part of another storage"
             raise BadMedia(f"it is {what}, not a witness of this storage; it was not touched")
-        elif label.record.order > record.order:
+        elif lineage(label.record, record) is Lineage.DESCENDANT:
             raise BadMedia("it has seen a newer owner of this storage")
         else:
             self.node_id = label.node_id
-            await self.labels.set_record(record)
+            await self.labels.set_record(record, resolved=self.resolved)
+            self.resolved = False
         self.found = FoundLabel(self.labels.label)
 
 
