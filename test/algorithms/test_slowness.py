@@ -65,6 +65,12 @@ class SlownessTests(SynchronousTestCase):
         self.judged(Seen(0), Seen(1))
         self.assertEqual([1], self.judged(*slow))
 
+    def test_nobody_to_compare_with_is_not_a_good_second(self) -> None:
+        slow = (Seen(0, write_s=0.002), Seen(1, write_s=0.8))
+        self.judged(*slow, windows=int(DRAG_S) - 1)
+        self.judged(Seen(0), Seen(1, write_s=0.8))
+        self.assertEqual([1], self.judged(*slow))
+
     def test_all_slow_together_is_nobodys_fault(self) -> None:
         self.assertEqual([], self.judged(Seen(0, write_s=2.0), Seen(1, write_s=3.0), windows=60))
 

@@ -2,8 +2,8 @@
 Copying to members that have missed something (R5, R12).
 
 A batch of regions at a time: marked as hot on the target, copied chunk by chunk, flushed, and only then entered as
-being what the source has. A chunk holds its extent, so that no client writes over it meanwhile; where that is likely to
-pay both sides are asked for checksums first, under the same hold, and only what differs is sent.
+being what the source has. A chunk holds its extent, so that no client writes over it meanwhile; where that is likely
+to pay both sides are asked for checksums first, under the same hold, and only what differs is sent.
 
 Nothing here decides how fast: every chunk waits for its turn with the L{Pacer}.
 """
@@ -165,7 +165,7 @@ class Copier:
             outcome = "the storage stopped"
             raise
         except DSTError as error:
-            outcome = str(error)
+            outcome = member.reason if member.state is MemberState.ABSENT else str(error)
             raise
         finally:
             self._ended(run, outcome)

@@ -26,6 +26,9 @@ SAMPLES_WANTED = 32
 EVERY_MAX = 4096
 """However busy it is: one in so many."""
 
+LEAST_S = 1e-6
+"""0 means that nothing is known; nobody answers faster than this."""
+
 NOT_SAMPLED = -1.0
 """In place of the time at which an operation began."""
 
@@ -105,7 +108,7 @@ class Load:
             index: MemberTimes(_median(self._read_s.get(index, [])), _median(self._write_s.get(index, [])))
             for index in indices
         }
-        window = LoadWindow(operations, median(self._client_s) if self._client_s else 0.0, members)
+        window = LoadWindow(operations, max(LEAST_S, median(self._client_s)) if self._client_s else 0.0, members)
         self._client_s, self._read_s, self._write_s = [], {}, {}
         self._every = self.left = max(1, min(EVERY_MAX, operations // SAMPLES_WANTED))
         self._counted = 0
@@ -118,4 +121,4 @@ class Load:
 
 
 def _median(times: list[float]) -> float:
-    return median(times) if len(times) >= SAMPLES_LEAST else 0.0
+    return max(LEAST_S, median(times)) if len(times) >= SAMPLES_LEAST else 0.0

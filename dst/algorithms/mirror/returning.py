@@ -38,6 +38,8 @@ __all__ = ["Returning", "new_member_label", "trouble_with"]
 
 _log = Logger()
 
+_BEFORE = " (before: "
+
 _RETRY_S_FIRST = 1.0
 _RETRY_S_MAX = 30.0
 """A member that failed again is held back for longer each time, so that it does not pull the others down."""
@@ -118,6 +120,8 @@ class Returning:
             self._later(member, held_s)
             return
         member.returning = True
+        if member.state is MemberState.ABSENT:
+            member.reason = _and_before("it is here again: its label and its table are read", member.reason)
         run = Deferred.fromCoroutine(self._return(member))
         self._running.add(run)
         run.addErrback(_report)
@@ -151,7 +155,7 @@ class Returning:
             return
         if member.outstanding:
             what = f"{member.outstanding} operations that it was sent before"
-            member.reason = f"it returns when {what} have ended: {_first(member.reason)}"
+            member.reason = _and_before(f"it returns when {what} have ended", member.reason)
         elif member.retry is not None and member.flaps.held_s(self._clock.seconds()):
             member.reason = member.flaps.sentence
 
@@ -162,6 +166,7 @@ class Returning:
             self.consider(member)
 
     async def _return(self, member: Member) -> None:
+        departures = member.departures
         try:
             await self._come_back(member)
             member.retry_delay_s = 0.0
@@ -169,7 +174,7 @@ class Returning:
             raise
         except DSTError as error:
             self._configuration.fail(member, f"its return failed: {error}")
-            if not self._configuration.sent & member.bit:
+            if not self._configuration.sent & member.bit and member.departures == departures:
                 member.become(MemberState.ABSENT, f"its return failed: {error}")
             self._try_later(member)
 
@@ -334,9 +339,10 @@ def trouble_with(node: Geometry, storage: Geometry) -> str:
     return ""
 
 
-def _first(reason: str) -> str:
-    """The reason that was there before."""
-    return reason.rsplit(" have ended: ", 1)[-1]
+def _and_before(reason: str, before: str) -> str:
+    """What holds it up now, and why it is not in sync at all."""
+    why = before.split(_BEFORE, 1)[-1].removesuffix(")") if _BEFORE in before else before
+    return f"{reason}{_BEFORE}{why})" if why else reason
 
 
 def _report(failure: Failure) -> None:

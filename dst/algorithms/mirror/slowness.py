@@ -93,10 +93,12 @@ class Slowness:
             slow = [(each.waiting_s, each.index, self._hangs(each)) for each in seen if self._is_hanging(each)]
         hanging = {index for _, index, _ in slow}
         for each in seen:
-            ratio = max(_ratio(each, seen, reads=True), _ratio(each, seen, reads=False))
+            ratios = [_ratio(each, seen, reads=True), _ratio(each, seen, reads=False)]
+            ratio = max((known for known in ratios if known is not None), default=None)
+            if ratio is None:
+                continue  # this window says nothing
             if ratio < DRAG_RATIO:
-                if each.read_s or each.write_s:
-                    self._dragging_s.pop(each.index, None)
+                self._dragging_s.pop(each.index, None)
                 continue
             dragging_s = self._dragging_s[each.index] = self._dragging_s.get(each.index, 0.0) + seconds
             if dragging_s >= DRAG_S and each.index not in hanging:
@@ -122,9 +124,11 @@ class Slowness:
         return f"too slow: its answers take {median_s:.1f} s, {ratio:.0f} times those of others, for {DRAG_S:g} s"
 
 
-def _ratio(each: Seen, seen: Sequence[Seen], *, reads: bool) -> float:
-    """How many times slower than the fastest other; 0 when there is nothing to compare, or it is fast enough."""
+def _ratio(each: Seen, seen: Sequence[Seen], *, reads: bool) -> float | None:
+    """How many times slower than the fastest other; 0 when it is fast enough, C{None} when that is not known."""
     own = each.read_s if reads else each.write_s
     others = [other.read_s if reads else other.write_s for other in seen if other.index != each.index]
     fastest = min((other for other in others if other), default=0.0)
-    return own / fastest if own >= DRAG_S_LEAST and fastest else 0.0
+    if not own or (own >= DRAG_S_LEAST and not fastest):
+        return None
+    return own / fastest if own >= DRAG_S_LEAST else 0.0
