@@ -23,6 +23,7 @@ from dst.algorithms.mirror import (
     member,
     returning,
     serving,
+    sources,
     taking_over,
 )
 from dst.label import evidence, region_table, verdict
@@ -373,8 +374,8 @@ RULES: dict[str, Rule] = {
     "copy_excl": Rule(
         "a chunk is copied when nothing overlaps it",
         _edit(
-            _Copier,
-            "_hold",
+            sources.Sources,
+            "hold",
             ("        turn: Deferred", "        self._order.enter(extent)\n        return\n        turn: Deferred"),
         ),
     ),
@@ -389,7 +390,7 @@ RULES: dict[str, Rule] = {
                 "            member.set_clean(region)\n"
                 "            member.copying.add(region)\n",
             ),
-            ("copies = [window", "copies = [] and [window"),
+            ("for _ in range(self.pacer.pace.chunks)", "for _ in range(0)"),
         ),
     ),
     "zero_proved": Rule(

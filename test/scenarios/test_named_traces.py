@@ -329,7 +329,7 @@ class FlushTests(TraceCase):
         world = self.served()
         self.drop(1)
         self.write(3 * SECTORS, change="trim")  # so that a copy is needed, and moves nothing that could be lost
-        world.nodes[0].hold("read")
+        world.nodes[0].hold("read checksums block_status")
         self.back(1)
         world.until("resyncing", lambda: bool(self.serving.configuration.targets))
         self.write(0)
