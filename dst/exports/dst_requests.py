@@ -10,6 +10,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
 from dst.checksums import block_checksums, checksums_refusal
 from dst.errors import (
     CorruptData,
@@ -36,9 +40,6 @@ from dst.wire.bodies import (
 from dst.wire.claims import ClaimKind, decode_claim, encode_promise
 from dst.wire.framing import answer_header, error_answer
 from dst.wire.messages import CHANGES, DAMAGED, NOTICE_FIRST, Flag, Frame, Operation
-from twisted.internet.defer import Deferred
-from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 __all__ = ["IClient", "Requests"]
 

@@ -19,6 +19,13 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.error import ConnectError
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
 from dst.checksums import checksums_refusal
 from dst.errors import (
     DSTError,
@@ -47,12 +54,6 @@ from dst.wire.bodies import (
 from dst.wire.claims import ClaimKind, ClaimRequest, decode_promise, encode_claim
 from dst.wire.handshake import Configuration, Hello
 from dst.wire.messages import NAME_BYTES_MAX, Flag, Frame, Operation
-from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.error import ConnectError
-from twisted.internet.interfaces import IStreamClientEndpoint
-from twisted.logger import Logger
-from twisted.python.failure import Failure
-from zope.interface import implementer
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
