@@ -5,13 +5,16 @@ happen does happen, in the time it says, if nothing new goes wrong.
 
 from __future__ import annotations
 
+import random
 import re
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from dst.errors import DSTError
 from dst.explaining import Explanation
 from dst.explaining_trees import NOBODY
 from dst.status import Health, LinkState
+from test.algorithms.owners import Owners
 from test.scenarios.walk import Walk
 from test.scenarios.world import World, Wrong
 
@@ -252,3 +255,102 @@ class PredictionTests(SynchronousTestCase):
         self.assertIn("`dst mark-clean vol NODE`", " ".join(explanation.advice))
         world.heal()
         world.until("serving", lambda: self.explained().state == "ready", explanation.within_s or 0)
+
+
+class OwnersTests(SynchronousTestCase):
+    """Two daemons that would like to own one storage, cut off, killed and started at random."""
+
+    def life(self, seed: int) -> int:
+        """
+        One life, and then none of it is broken any more.
+
+        @return: how many explanations of something that was not healthy were looked at.
+        """
+        chance = random.Random(seed)
+        owners = Owners()
+        owners.start(0)
+        owners.advance(2)
+        owners.start(1)
+        troubled = 0
+        for _ in range(25):
+            n = chance.randrange(2)
+            what_happens = chance.choice(("cut", "cut one", "mend", "mend", "kill", "start", "start", "want", "wait"))
+            mirror = owners.mirrors[n]
+            if what_happens == "start" and mirror is None:
+                owners.start(n)
+            elif mirror is None:
+                continue
+            elif what_happens == "kill":
+                owners.kill(n)
+            elif what_happens == "cut":
+                owners.cut(n)
+            elif what_happens == "cut one":
+                owners.cut(n, chance.randrange(3))
+            elif what_happens == "mend":
+                owners.mend(n)
+            elif what_happens == "want":
+                mirror.take_over().addErrback(lambda failure: failure.trap(DSTError))
+            owners.advance(chance.choice((0.05, 0.5, 2, 5)))
+            troubled += self.check_complete(owners)
+        for n in range(2):
+            if owners.mirrors[n] is None:
+                owners.start(n)
+            owners.mend(n)
+        owners.advance(0.05)
+        self.check_one_owner_in_time(owners)
+        return troubled
+
+    def check_complete(self, owners: Owners) -> int:
+        """Of each daemon, everything that is not healthy has all that an explanation needs, and says whose it is."""
+        troubled = 0
+        for mirror in owners.mirrors:
+            if mirror is None or mirror.link is LinkState.CLOSED:
+                continue
+            for each in mirror.explain().walk():
+                if each.health is not Health.HEALTHY:
+                    troubled += 1
+                    if not each.summary or not each.next_step or not each.evidence:
+                        raise Wrong(f"{each.name} is {each.health.value} and not explained: {each}")
+                if each.next_step == NOBODY and not each.advice:
+                    raise Wrong(f"{each.name}: nothing is done without a person, who is not told what: {each}")
+            self.assertIn(mirror.status().detail["role"], ("owner", "standby", "starting"))
+        return troubled
+
+    def check_one_owner_in_time(self, owners: Owners) -> None:
+        """In the time that one of the two says, it is served; the other one says by whom."""
+        explanations = [mirror.explain() for mirror in owners.mirrors if mirror is not None]
+        times = [each.within_s for each in explanations if each.within_s is not None]
+        limit_s = max(times, default=0.0)
+        mirrors = [mirror for mirror in owners.mirrors if mirror is not None]
+
+        def settled() -> bool:
+            details = [mirror.status().detail for mirror in mirrors]
+            serving = [mirror for mirror in mirrors if mirror.status().health in (Health.HEALTHY, Health.DEGRADED)]
+            roles = sorted(str(detail["role"]) for detail in details)
+            names = {str(detail["owner"]) for detail in details}
+            return roles == ["owner", "standby"] and len(names) == 1 and len(serving) == 1
+
+        while not settled():
+            if limit_s < -SLACK_S:
+                now = [mirror.explain() for mirror in mirrors]
+                raise Wrong(f"after the {max(times)} s that were said: {explanations}; it is {now}")
+            owners.advance(LOOK_S)
+            limit_s -= LOOK_S
+
+    def test_lives(self) -> None:
+        """Whatever has happened: everything is explained, and in time one of them serves."""
+        troubled = 0
+        for seed in range(40):
+            try:
+                troubled += self.life(seed)
+            except BaseException as error:
+                raise AssertionError(f"seed {seed}: {error}") from error
+        self.assertGreater(troubled, 200, "too little went wrong to prove anything")
+
+    def test_lost_while_cut_off(self) -> None:
+        """An owner that lost a majority notices it when it is back, whatever the number of its own claim is by then."""
+        self.life(24)
+
+    def test_lost_to_nodes_it_never_asked(self) -> None:
+        """An owner without a quorum asks those that were never granted to it: somebody else may have one with them."""
+        self.life(1072)

@@ -121,6 +121,7 @@ class Explaining:
         names = ", ".join(sorted(vote.name for vote in record.votes))
         return evolve(
             explanation,
+            summary=f"{mirror.name} is frozen: {serving.configuration.no_quorum}",
             next_step="it serves again when enough votes were heard from, unless another daemon was granted them",
             condition=f"{number} of {names} can be reached from here",
             within_s=SETTLE_S + mirror.options.lease_s,

@@ -132,6 +132,10 @@ class Ownership:
         """Somebody else may be counting on it."""
         return promise.claim.owner != self.owner and not promise.released and promise.held_s > 0
 
+    def _is_anothers(self, promise: Promise) -> bool:
+        """Somebody else was granted it last."""
+        return promise.claim.owner != self.owner and promise.claim.number > 0
+
     def vote_of(self, holder: Holder) -> tuple[bytes, bytes] | None:
         """Its vote, if it can cast one now."""
         node = fenced(holder.node)
@@ -157,13 +161,19 @@ class Ownership:
         return lease_end(votes, heard, self.lease_s, self.quorum)
 
     def lost_to(self, votes: Collection[Vote]) -> str:
-        """Who has been granted so many of C{votes} that this daemon cannot have a quorum any more; or C{""}."""
+        """
+        Who has been granted so many of C{votes} that this daemon cannot have a quorum any more; or C{""}.
+
+        Whether they hold them still makes no difference, nor which claim is the higher one: they may have served
+        meanwhile, and only a start reads what they have left.
+        """
         elsewhere: dict[bytes, list[str]] = {}
         taken = 0
         for holder in self._holders():
             promise = self.promises.get(holder.name)
             ours = any(vote.node_id == holder.node_id for vote in votes)
-            if promise is not None and ours and self.other_owner(promise) and promise.claim > self.claim:
+            taken_away = promise is not None and not holder.granted and self._is_anothers(promise)
+            if promise is not None and ours and taken_away:
                 taken += 1
                 elsewhere.setdefault(promise.claim.owner, []).append(promise.owner_name)
         if taken > len(votes) - needed(len(votes), self.quorum):
@@ -313,7 +323,15 @@ class Ownership:
                 self._in_time(node.renew()).addCallbacks(
                     self._renewed, _silent, (holder, sent), {}, (), {}
                 ).addErrback(_report)
+            elif node is not None and not holder.granted and holder.node.link is LinkState.READY:
+                # Whoever has it may have a quorum by now.
+                self._in_time(node.ask()).addCallbacks(self._seen, _silent, (holder,), {}, (), {}).addErrback(_report)
         self.told()
+
+    def _seen(self, promise: Promise, holder: Holder) -> None:
+        if self.held and not holder.granted:
+            self.promises[holder.name] = promise
+            self.told()
 
     def _renewed(self, promise: Promise, holder: Holder, sent: float) -> None:
         if not self.held:
