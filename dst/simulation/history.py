@@ -186,6 +186,8 @@ class History:
         return not ended
 
     def _under_way(self, sector: int) -> set[int]:
+        if not self._writing:
+            return set()
         return {writing.version for writing in self._writing if writing.touches(sector, 1)}
 
     # -- reads

@@ -8,6 +8,7 @@ under way, every storage was well for L{SETTLED_S}, and the next fault is far aw
 from __future__ import annotations
 
 import gc
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -436,8 +437,9 @@ class _Life:
 
     def _watch_storage(self, daemon: str, storage: str, tree: StatusTree) -> None:
         state = f"{tree.health.value}{f': {tree.reason}' if tree.reason else ''}"
-        if self._states.get(f"{storage} at {daemon}") != state:
-            self._states[f"{storage} at {daemon}"] = state
+        shape = re.sub(r"\d+", "#", state)  # numbers that run down are no news
+        if self._states.get(f"{storage} at {daemon}") != shape:
+            self._states[f"{storage} at {daemon}"] = shape
             self.moment(f"{storage} at {daemon} is {state}")
         for child in tree.children:
             key = (daemon, storage, child.name)

@@ -64,7 +64,7 @@ class HistoryTests(SynchronousTestCase):
         self.wrong(0)
 
     def test_under_way(self) -> None:
-        """While a write is under way a read may return either; once the new one was read the old one may not come back."""
+        """While a write is under way a read may return either; once the new one was read the old one is no more."""
         old = self.write()
         writing = self.history.write(0, 1, "write", False)
         self.read(old)
