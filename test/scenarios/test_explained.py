@@ -348,9 +348,9 @@ class OwnersTests(SynchronousTestCase):
         self.assertGreater(troubled, 200, "too little went wrong to prove anything")
 
     def test_lost_while_cut_off(self) -> None:
-        """An owner that lost a majority notices it when it is back, whatever the number of its own claim is by then."""
+        """An owner that lost a majority notices it when it is back, whatever number its own claim has by then."""
         self.life(24)
 
     def test_lost_to_nodes_it_never_asked(self) -> None:
-        """An owner without a quorum asks those that were never granted to it: somebody else may have one with them."""
+        """An owner without a quorum asks those that were never granted to it: another may have one with them."""
         self.life(1072)
