@@ -264,6 +264,26 @@ class VotesTests(OwnersCase):
         self.assertEqual(3, len(self.votes(left)))
 
 
+class ForcedTests(OwnersCase):
+    """The votes are gone for good."""
+
+    def test_half_the_votes_dead(self) -> None:
+        """
+        Without a quorum nothing is changed by hand; a person can say with which copy to go on
+        (remove-with-half-the-votes-dead).
+        """
+        world, left = self.begin(3, 0)
+        self.assertIsNone(world.result(left.write(0, b"a" * 4096)))
+        world.cut(0, 1, 2)
+        self.until(world, lambda: left.link is not LinkState.READY)
+        self.assertIsInstance(world.result(left.remove_node("n1")), DSTError)
+        left.mark_clean("n0")
+        self.until(world, self.serves(left))
+        self.assertEqual(b"a" * 4096, bytes(world.result(left.read(0, 4096))))
+        assert left.serving is not None
+        self.assertEqual(1, len(left.serving.configuration.record.ancestry))
+
+
 class MinimumCopiesTests(OwnersCase):
     """Changes are to be on more than one copy."""
 

@@ -43,6 +43,8 @@ class ByHand:
         member = self._member(name)
         if mirror.serving is None:
             raise mirror.unavailable()
+        if mirror.serving.configuration.no_quorum:
+            raise Unavailable(f"{mirror.name} cannot be changed now: {mirror.serving.configuration.no_quorum}")
         return mirror.serving, member
 
     def _not_last(self, serving: Serving, member: Member, what: str) -> None:
@@ -102,6 +104,12 @@ class ByHand:
         member = self._member(name)
         if mirror.starter is not None:
             mirror.starter.force(name)
+            return
+        if mirror.serving is not None and mirror.serving.configuration.no_quorum:
+            # The votes are gone: a person says that they are gone for good, and with whom to go on.
+            mirror.start_again(f"a person said that {name} has the data, without a quorum")
+            if mirror.starter is not None:
+                mirror.starter.force(name)
             return
         serving, member = self._asked(name)
         configuration = serving.configuration
