@@ -42,7 +42,7 @@ _log = Logger()
 NO_EPOCH = NO_CLAIM.epoch
 """What is asked for under no claim."""
 
-DRAIN_S_MAX = 2.0
+DRAIN_S_MAX = 1.5
 """
 How long a claim waits for what others have begun.  With a disk that hangs it is refused then, and may be asked for
 again; below the time that owners give a node to answer.

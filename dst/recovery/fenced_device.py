@@ -6,11 +6,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import alsoProvides, implementer
 
-from dst.errors import DSTError, InvalidRequest
+from dst.errors import DSTError
 from dst.explaining_trees import explained_status
 from dst.geometry import Geometry, StatusExtent
 from dst.interfaces import Buffer, IAlgorithm, IBlockDevice, IChecksums, INode, INodeObserver, StopObserving
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
 __all__ = ["FencedDevice", "UnclaimedNode"]
+
+_log = Logger()
 
 _NO_KEYWORDS: dict[str, object] = {}
 
@@ -210,11 +213,11 @@ class UnclaimedNode(FencedDevice):
 
     def open(self) -> Deferred[None]:
         """Somebody else does that."""
-        return fail(InvalidRequest(f"{self.name} is opened by the daemon itself"))
+        return succeed(None)
 
     def close(self) -> Deferred[None]:
         """Somebody else does that."""
-        return fail(InvalidRequest(f"{self.name} is closed by the daemon itself"))
+        return succeed(None)
 
     def observe(self, observer: INodeObserver) -> StopObserving:
         """See L{dst.interfaces.INode.observe}."""
@@ -247,4 +250,12 @@ class UnclaimedNode(FencedDevice):
 
     def _tell(self, entry: INodeObserver) -> None:
         if entry in self._observers:
-            entry(self)
+            tell(entry, self)
+
+
+def tell(observer: INodeObserver, node: INode) -> None:
+    """One observer's failure harms nobody else."""
+    try:
+        observer(node)
+    except Exception:
+        _log.failure("an observer of {name} failed", name=node.name)

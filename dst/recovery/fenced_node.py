@@ -19,7 +19,7 @@ from dst.errors import DSTError, NotSupported
 from dst.interfaces import IFenced, INode, INodeObserver, StopObserving
 from dst.ownership import Claim, Promise
 from dst.recovery.fence import Entrance, Fence
-from dst.recovery.fenced_device import FencedDevice
+from dst.recovery.fenced_device import FencedDevice, tell
 from dst.recovery.held_claim import HeldClaim
 from dst.status import Health, LinkState, StatusTree
 
@@ -157,7 +157,7 @@ class FencedNode(FencedDevice):
 
     def _tell_one(self, entry: INodeObserver) -> None:
         if entry in self._observers:
-            entry(self)
+            tell(entry, self)
 
     def status(self) -> StatusTree:
         """That of the device."""

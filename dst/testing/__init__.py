@@ -5,6 +5,7 @@ from dst.testing.device_suite import block_device_suite
 from dst.testing.disk import SimulatedDisk
 from dst.testing.exporter_suite import DeviceExports, export_provider_suite
 from dst.testing.faulty import FaultyDevice, Operation, faulty_disk
+from dst.testing.fence_suite import fence_suite
 from dst.testing.media import CachedWrite, SimulatedMedia
 from dst.testing.node_suite import node_suite
 from dst.testing.provider_suites import algorithm_provider_suite, exports_suite, node_provider_suite
@@ -25,6 +26,7 @@ __all__ = [
     "export_provider_suite",
     "exports_suite",
     "faulty_disk",
+    "fence_suite",
     "node_provider_suite",
     "node_suite",
 ]
