@@ -25,6 +25,9 @@ _STYLES = {
     Health.FAILED: "bold red",
 }
 
+_STANDBY_ROWS = frozenset({"owned-elsewhere", "standing-by", "handed-over"})
+"""Another daemon is, was or will be the owner: no trouble, though nothing is served here."""
+
 _MEMBER_STATES = frozenset(state.value for state in MemberState)
 
 _LABEL_CELLS = 9
@@ -71,11 +74,13 @@ def _lines(explanation: Explanation, now: float, width: int | None, indent: str,
 
 def _heading(explanation: Explanation, now: float, indent: str) -> Text:
     word = explanation.state
-    if explanation.children and explanation.state not in _MEMBER_STATES:
+    if explanation.row in _STANDBY_ROWS:
+        word = "standby"
+    elif explanation.children and explanation.state not in _MEMBER_STATES:
         word = explanation.health.value
     elif explanation.state == MemberState.IN_SYNC.value and explanation.health is not Health.HEALTHY:
         word = f"{explanation.state} ({explanation.health.value})"
-    style = _STYLES[explanation.health]
+    style = "" if word == "standby" else _STYLES[explanation.health]
     if explanation.health is Health.HEALTHY and explanation.next_step:
         style = "yellow"
     text = Text(f"{indent}{printable(explanation.name)}", "bold")

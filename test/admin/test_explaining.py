@@ -121,6 +121,11 @@ class DisplayTests(SynchronousTestCase):
         self.assertEqual(wide, " ".join(narrow.split()))
         self.assertLessEqual(max(map(len, narrow.splitlines())), 78)
 
+    def test_standby(self) -> None:
+        """That another daemon owns it is no trouble, and is not shown as one."""
+        standby = evolve(STORAGE, health=Health.FROZEN, state="away", row="owned-elsewhere")
+        self.assertEqual("vol  mirror  standby  for 5 min 40 s", self.text(standby).splitlines()[0])
+
     def test_no_steering(self) -> None:
         """What another daemon says does not steer a terminal."""
         self.assertNotIn("\x1b", self.text(evolve(LEAF, summary="\x1b[2J", advice=("\x1b]0;x\x07",))))

@@ -128,6 +128,8 @@ class Explaining:
             advice=(
                 "look at the network between this daemon and the nodes that are away, and at those nodes",
                 "if another daemon owns it by now, this one stands by: nothing has to be done here",
+                f"if the votes are gone for good and no other daemon serves it: `dst mark-clean {mirror.name} NODE` "
+                "goes on with that copy; what others have written is lost",
             ),
         )
 

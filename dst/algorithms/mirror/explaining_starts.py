@@ -47,7 +47,9 @@ STARTS: dict[str, StartWords] = {
         "enough of the votes can be reached",
         (
             "bring back the nodes that vote, or look at the network to them; nothing is lost",
-            "a minority is never served: the majority may be served by another daemon",
+            "a minority is never served by itself: the majority may be served by another daemon. If the votes are "
+            "gone for good and no daemon serves it: `dst mark-clean {storage} NODE` goes on with that copy; what "
+            "others have written is lost, and theirs is another history from then on",
         ),
     ),
     "owned-elsewhere": StartWords(
@@ -212,13 +214,18 @@ def explain_start(mirror: Mirror, explanation: Explanation) -> Explanation:
         within_s = mirror.options.takeover_s + SETTLE_S
     elif verdict.row == "handed-over":
         within_s = mirror.handed_s_left + SETTLE_S
+    next_step = words.next_step
+    if verdict.row == "owned-elsewhere" and mirror.tenure.wanted:
+        next_step = (
+            "its owner was asked to hand it over; it is claimed when that has released it, or its lease is over"
+        )
     condition = words.condition or ("its members answer what they are asked" if starter.looking else "")
     return evolve(
         explanation,
         row=verdict.row,
         summary=f"{mirror.name} does not serve: {verdict.reason}",
         evidence=evidence,
-        next_step=words.next_step,
+        next_step=next_step,
         condition=condition,
         within_s=within_s,
         advice=tuple(sentence.format(storage=mirror.name) for sentence in words.advice),
