@@ -23,6 +23,7 @@ from dst.status import Health, LinkState
 from dst.testing.disk import SimulatedDisk
 from dst.testing.faulty import FaultyDevice
 from dst.testing.media import SECTOR_BYTES, CachedWrite, SimulatedMedia
+from test.scenarios.invariant import what_stands_on
 from test.scenarios.world import MEDIA_BYTES, REGION_BYTES, STEP_S, MemoryRecordStore, World
 
 SECTORS = REGION_BYTES // SECTOR_BYTES
@@ -697,7 +698,7 @@ class TakeoverTests(TraceCase):
 
     def record_on(self, n: int) -> Record:
         """What the media of member C{n} says of the configuration."""
-        found = self.world.table_of(self.world.media[n])
+        found = what_stands_on(self.world.media[n])
         assert found is not None
         return found[0].record
 

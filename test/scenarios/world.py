@@ -10,7 +10,6 @@ reading labels and tables from the bytes themselves.
 from __future__ import annotations
 
 import random
-import struct
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -18,13 +17,14 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from dst.algorithms.mirror import Mirror, MirrorOptions
-from dst.label.format import Label, decode_slot, encode_slot, find_label
-from dst.label.region_table import RegionTable
-from dst.label.zone import LABELS_BYTES, PAGE_BYTES, Zone, label_offset
+from dst.label.format import Label, decode_slot, encode_slot
+from dst.label.zone import LABELS_BYTES, PAGE_BYTES, Zone
 from dst.status import LinkState, MemberState
 from dst.testing.disk import SimulatedDisk
 from dst.testing.faulty import FaultyDevice
 from dst.testing.media import SECTOR_BYTES, SimulatedMedia
+from test.scenarios.checker import Wrong, fill, versions_in
+from test.scenarios.invariant import check_invariant
 
 __all__ = ["REGION_BYTES", "MemoryRecordStore", "Wrong", "World"]
 
@@ -38,10 +38,6 @@ _graves: list[object] = []
 Owners that were killed. A killed process runs nothing any more; objects that are collected do: their
 coroutines are closed, which lets go of extents, which starts operations. So they are kept.
 """
-
-
-class Wrong(AssertionError):
-    """The storage broke a promise."""
 
 
 class MemoryRecordStore:
@@ -62,23 +58,6 @@ class MemoryRecordStore:
     def owner(self) -> Deferred[bytes | None]:
         """Who the owner is, for as long as this is not lost."""
         return succeed(b"the only owner..")
-
-
-def fill(version: int, sectors: int) -> bytes:
-    """Sectors that each say which write they are of."""
-    return struct.pack("<Q", version) * (SECTOR_BYTES // 8) * sectors
-
-
-def versions_in(data: bytes) -> list[int]:
-    """The version of each sector; a sector of two halves breaks a promise."""
-    found = []
-    for at in range(0, len(data), SECTOR_BYTES):
-        sector = data[at : at + SECTOR_BYTES]
-        (version,) = struct.unpack_from("<Q", sector)
-        if sector != struct.pack("<Q", version) * (SECTOR_BYTES // 8):
-            raise Wrong(f"the sector at {at} is mixed")
-        found.append(version)
-    return found
 
 
 class World:
@@ -299,36 +278,9 @@ class World:
         """Size of the storage in sectors."""
         return Zone.at_end_of(MEDIA_BYTES, REGION_BYTES).capacity // PAGE_BYTES * PAGE_BYTES // SECTOR_BYTES
 
-    def table_of(self, media: SimulatedMedia) -> tuple[Label, RegionTable] | None:
-        """What a member's media says, from its bytes."""
-        label = find_label(media.read(label_offset(media.size), LABELS_BYTES)).label
-        if label is None:
-            return None
-        zone = Zone.at_end_of(label.media_size, label.region_size)
-        table = RegionTable(zone.regions_of(label.data_size), label.storage_id)
-        for page in range(table.pages):
-            table.load_page(page, [media.read(zone.page_offset(page, slot), PAGE_BYTES) for slot in (0, 1)])
-        return label, table
-
     def check_invariant(self) -> None:
-        """Two members whose entries for a region are cold with equal ages have equal, stable content there."""
-        tables = [self.table_of(media) for media in self.media]
-        for i, one in enumerate(tables):
-            for j, other in enumerate(tables[:i]):
-                if one is None or other is None or one[0].storage_id != other[0].storage_id:
-                    continue
-                for region in range(one[1].regions):
-                    if one[1].same(region, other[1]):
-                        self._check_equal(i, j, region, one[0].data_size)
-
-    def _check_equal(self, i: int, j: int, region: int, data_size: int) -> None:
-        first = region * REGION_BYTES
-        length = min(REGION_BYTES, data_size - first)
-        one, other = self.media[i], self.media[j]
-        if one.read(first, length) != other.read(first, length):
-            raise Wrong(f"n{i} and n{j}: region {region} is cold with equal ages and differs: {self.describe()}")
-        if one.read_stable(first, length) != other.read_stable(first, length):
-            raise Wrong(f"n{i} and n{j}: region {region} is cold with equal ages and not stable: {self.describe()}")
+        """See L{test.scenarios.invariant}."""
+        check_invariant(self.media, self.describe)
 
     def describe(self) -> str:
         """For the message of a failure."""
