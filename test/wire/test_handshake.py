@@ -201,3 +201,38 @@ class NegotiateTests(SynchronousTestCase):
         agreed = negotiate(HELLO, Terms(), geometry, bytes(16))
         self.assertEqual(131072, agreed.geometry.preferred_block_size)
         self.assertEqual(agreed, decode_configuration(encode_configuration(agreed)))
+
+
+class FencingTests(SynchronousTestCase):
+    """Whether an export makes promises, and under which identity."""
+
+    FENCE = bytes(range(0x10, 0x20))
+    WITH_FENCE = evolve(CONFIGURATION, features=Feature.CHECKSUMS | Feature.FENCING, fence=FENCE)
+
+    def test_literal(self) -> None:
+        """The identity follows the name, byte by byte, there and back."""
+        expected = CONFIGURATION_BYTES[:4] + b"\x03" + CONFIGURATION_BYTES[5:] + self.FENCE
+        self.assertEqual(expected, encode_configuration(self.WITH_FENCE))
+        self.assertEqual(self.WITH_FENCE, decode_configuration(expected))
+
+    def test_missing(self) -> None:
+        """A server that says the export fences and not under which identity is refused."""
+        encoded = encode_configuration(self.WITH_FENCE)
+        for wrong in (encoded[:-16], encoded[:-1], encoded[:-16] + bytes(16)):
+            self.assertRaises(PeerError, decode_configuration, wrong)
+
+    def test_negotiated(self) -> None:
+        """It is said to who wants to know, of an export that fences; who demands it gets nothing else."""
+        wants, old = HELLO, evolve(HELLO, features_wanted=Feature.CHECKSUMS)
+        demands = evolve(HELLO, features_required=int(Feature.FENCING))
+        geometry = Geometry(4096)
+
+        def agreed(hello: Hello, fence: bytes) -> tuple[bool, bytes]:
+            configuration = negotiate(hello, Terms(), geometry, bytes(16), fence)
+            return bool(configuration.features & Feature.FENCING), configuration.fence
+
+        self.assertEqual((True, self.FENCE), agreed(wants, self.FENCE))
+        self.assertEqual((False, b""), agreed(wants, b""))
+        self.assertEqual((False, b""), agreed(old, self.FENCE))
+        self.assertEqual((True, self.FENCE), agreed(demands, self.FENCE))
+        self.assertRaises(NotSupported, agreed, demands, b"")
