@@ -19,10 +19,11 @@ from dst.algorithms.mirror.ballot import Ballot, not_written
 from dst.algorithms.mirror.member import Member, members_in
 from dst.algorithms.mirror.owning import Ownership, fenced
 from dst.algorithms.mirror.witness import Witness
-from dst.errors import DSTError, Fenced, Unavailable
+from dst.errors import BadMedia, DSTError, Fenced, Unavailable
 from dst.label.format import Epoch, Label, MemberEntry, Record, Vote
 from dst.label.lineage import Lineage, lineage
 from dst.label.votes import needed, next_votes, nodes_vote, words_of
+from dst.recovery.label_store import LabelStore
 from dst.recovery.record_store import IRecordStore
 from dst.status import MemberState
 
@@ -440,8 +441,7 @@ class Configuration:
         for member in members_in(self._members, want):
             ballot.add(self._write_label(member, record), member, wanted=True)
         for holder in self._other_voters(want, {vote.node_id for vote in ballot.voters}):
-            assert holder.labels is not None
-            writing = Deferred.fromCoroutine(holder.labels.set_record(record))
+            writing = Deferred.fromCoroutine(self._keep(holder, record))
             ballot.add(writing.addCallbacks(lambda _: True, not_written), holder, wanted=False)
         await ballot.result()
         if ballot.stable:
@@ -464,11 +464,30 @@ class Configuration:
         return [
             holder
             for holder in self._holders
-            if not (isinstance(holder, Member) and (holder.bit & (want | self.leaving) or holder.removed))
+            if not (isinstance(holder, Member) and (holder.bit & want or holder.removed or self._lingers(holder)))
             and holder.node_id in voting
             and self._ownership.vote_of(holder) is not None
             and self._has_label(holder)
         ]
+
+    def _lingers(self, member: Member) -> bool:
+        """It leaves, and what it was sent has not ended."""
+        return bool(self.leaving & member.bit) and bool(member.outstanding or not member.ready)
+
+    async def _keep(self, holder: Member | Witness, record: Record) -> None:
+        """
+        One that is not in sync keeps the record, for its vote.  One that is leaving has that, too, when it can be
+        reached again: else two that leave together would each wait for the other's.  What its media is by now is
+        looked at first.
+        """
+        labels = holder.labels
+        assert labels is not None
+        if isinstance(holder, Member) and self.leaving & holder.bit:
+            labels = LabelStore(holder.device)
+            found = (await labels.read()).label
+            if found is None or (found.storage_id, found.node_id) != (self._label.storage_id, holder.node_id):
+                raise BadMedia(f"{holder.name} holds something else now")
+        await labels.set_record(record)
 
     def _write_own(self, record: Record) -> Deferred[bool]:
         async def write() -> bool:
