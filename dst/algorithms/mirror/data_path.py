@@ -163,8 +163,15 @@ class DataPath:
     def _read_later(self, offset: int, length: int) -> Deferred[Buffer]:
         """Another daemon may own the storage by now, and have written there: ask again when it is known (R9)."""
         wait = ReadWait(offset, offset + length, self.shift)
-        self._waiting_for_member.append(wait)
+        self._park(wait)
         return wait.done
+
+    def _park(self, wait: ReadWait) -> None:
+        """Until somebody can be asked; nobody ever can where the storage has stopped."""
+        if self.refusing is None:
+            self._waiting_for_member.append(wait)
+        elif not wait.done.called:
+            wait.done.errback(self.refusing)
 
     def _read_failed(
         self, failure: Failure, member: Member, offset: int, length: int, result: Deferred[Buffer], began: float
@@ -197,7 +204,7 @@ class DataPath:
             if wait.failure is not None and not self._configuration.usable & ~wait.tried:
                 wait.done.errback(wait.failure)
             else:
-                self._waiting_for_member.append(wait)
+                self._park(wait)
             return
         member = min(readers, key=lambda each: each.reading)
         member.reading += 1
@@ -216,7 +223,7 @@ class DataPath:
         member.reading -= 1
         del member.reads[result]
         if self._configuration.lease_over():
-            self._waiting_for_member.append(wait)
+            self._park(wait)
             return
         if member.node.incarnation != member.incarnation:
             self._retry_read(wait, member, Failure(IncarnationChanged(f"{member.name} restarted while it read")))
@@ -243,7 +250,7 @@ class DataPath:
         elif isinstance(error, Unavailable | Fenced):
             self._configuration.lost(member, f"a read was not answered: {error}", error)
             if self._configuration.stalled & member.bit or member in self._readers:
-                self._waiting_for_member.append(wait)
+                self._park(wait)
                 return
         else:
             wait.tried |= member.bit
