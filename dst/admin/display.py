@@ -178,7 +178,7 @@ def _ownership(tree: StatusTree) -> list[str]:
     role, owner = tree.detail.get("role"), tree.detail.get("owner")
     votes, needed = tree.detail.get("votes"), tree.detail.get("quorum")
     facts = []
-    if role == "standby":
+    if role == "standby" and not (owner and str(owner) in tree.reason):
         facts.append(
             f"standby; {printable(str(owner))} is the owner" if owner else "standby; nobody is the owner now"
         )
@@ -187,7 +187,9 @@ def _ownership(tree: StatusTree) -> list[str]:
         granted = [isinstance(vote, dict) and vote.get("granted") is True for vote in votes]
         missing = [name for name, has in zip(names, granted, strict=False) if not has]
         if role != "standby" and missing:
-            facts.append(f"{sum(granted)} of {len(votes)} votes, {needed} needed; not {', '.join(missing)}")
+            facts.append(
+                f"{sum(granted)} of {len(votes)} votes, {printable(str(needed))} needed; not {', '.join(missing)}"
+            )
     return facts
 
 

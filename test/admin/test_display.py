@@ -92,3 +92,35 @@ class ChangesTests(SynchronousTestCase):
         trees = everything(NOW)
         self.assertEqual(["usb: no longer there"], changes(trees, [tree for tree in trees if tree.name != "usb"]))
         self.assertEqual(["spare: ready"], changes([], [tree for tree in trees if tree.name == "spare"]))
+
+
+class OwnershipTests(SynchronousTestCase):
+    """Whose a mirror is, where that is not simply this daemon's."""
+
+    def lines(self, **detail: object) -> list[str]:
+        """The storage's lines."""
+        members = (StatusTree("a", "file", Health.HEALTHY, "in-sync"),)
+        reason = str(detail.pop("reason", ""))
+        tree = StatusTree("vol", "mirror", Health.FROZEN, "away", reason=reason, detail=detail, children=members)
+        return [line.plain for line in status_lines([tree], now=1000.0)]
+
+    def test_standby(self) -> None:
+        """A standby is called one, and says who the owner is, once."""
+        lines = self.lines(role="standby", owner="host-a (3f2a11)")
+        self.assertIn("standby", lines[1])
+        self.assertIn("standby; host-a (3f2a11) is the owner", lines[2])
+        lines = self.lines(role="standby", owner="host-a (3f2a11)", reason="it is owned by host-a (3f2a11)")
+        self.assertEqual(1, sum("host-a" in line for line in lines))
+        self.assertIn("standby; nobody is the owner now", self.lines(role="standby", owner="")[2])
+
+    def test_votes(self) -> None:
+        """Votes are worth a line when some are missing."""
+        votes = [{"name": name, "granted": name != "w"} for name in ("a", "b", "w")]
+        self.assertIn("2 of 3 votes, 2 needed; not w", self.lines(role="owner", votes=votes, quorum=2)[2])
+        granted = [{**vote, "granted": True} for vote in votes]
+        self.assertNotIn("votes", " ".join(self.lines(role="owner", votes=granted, quorum=2)))
+
+    def test_nonsense(self) -> None:
+        """What another daemon says wrongly is not shown, and fails nothing."""
+        for votes in ("text", [1, 2], [{}, {}], {"a": 1}):
+            self.lines(role=5, owner=["x"], votes=votes, quorum="many")

@@ -173,7 +173,11 @@ class PredictionTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """Three members in sync."""
-        self.world = World(3, seed=1)
+        self.begin()
+
+    def begin(self, **options: float) -> None:
+        """A new world."""
+        self.world = World(3, seed=1, **options)
         self.addCleanup(self.world.end)
         self.world.start_owner()
         self.until_healthy()
@@ -235,6 +239,35 @@ class PredictionTests(SynchronousTestCase):
         self.assertIn("can be reached", explanation.condition)
         self.world.heal()
         self.until_healthy()
+
+    def test_paused(self) -> None:
+        """A resync that a person has paused waits for a person, and says with which command it goes on."""
+        assert self.world.mirror is not None
+        self.world.wait_for(self.world.mirror.pause_resync("n1"))
+        self.world.wait_for(self.world.mirror.mark_dirty("n1"))
+        self.world.advance(1.0)
+        member = self.explained("n1")
+        self.assertEqual(("resyncing", NOBODY), (member.state, member.next_step))
+        self.assertIn("`dst storage resume-resync vol n1`", member.advice[0])
+        self.world.wait_for(self.world.mirror.resume_resync("n1"))
+        self.until_healthy()
+
+    def test_held_back(self) -> None:
+        """A member that leaves again and again: for how long it is held back, why, and what takes it back at once."""
+        self.begin(flap_hold_s=15.0)
+        for _ in range(12):
+            self.world.nodes[1].pull()
+            self.world.advance(0.1)
+            self.world.heal()
+            self.world.advance(0.5)
+            if "held back" in self.explained("n1").next_step:
+                break
+        member = self.explained("n1")
+        self.assertIn("it is held back for", member.next_step)
+        self.assertIn("times in 10 minutes", member.summary)
+        self.assertIn("`dst resume vol n1`", " ".join(member.advice))
+        assert member.within_s is not None
+        self.world.until("back", lambda: self.explained("n1").state == "in-sync", member.within_s)
 
     def test_start_waits_for_the_latest(self) -> None:
         """A start that waits for the latest data names the row, who has it, and what forcing costs."""

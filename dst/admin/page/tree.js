@@ -86,7 +86,7 @@ export class Entry {
 
   factsInWords() {
     const { health, members, redundancy, dirty_bytes: dirty, resync, state, detail } = this.tree;
-    const facts = ownershipInWords(detail);
+    const facts = ownershipInWords(detail, this.tree.reason);
     if (members.length > 0 && !MEMBER_STATES.has(state)) {
       if (health === "degraded") {
         facts.push(redundancy > 0 ? `${redundancy} more can be lost` : "nothing more can be lost without losing data");
@@ -172,8 +172,9 @@ export class Entry {
 }
 
 // Whose a storage is, where that is not simply this daemon's.
-function ownershipInWords(detail) {
+function ownershipInWords(detail, reason) {
   const { role, owner, votes, quorum } = detail ?? {};
+  if (role === "standby" && owner && reason.includes(owner)) return [];
   if (role === "standby") return [owner ? `standby; ${owner} is the owner` : "standby; nobody is the owner now"];
   if (!Array.isArray(votes) || votes.length < 2) return [];
   const missing = votes.filter((vote) => !vote.granted).map((vote) => vote.name);
