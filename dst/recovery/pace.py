@@ -231,7 +231,9 @@ class Worth:
     Whether it pays to ask both sides for checksums before a chunk is copied.
 
     It does when what it costs is less than what it saves: the share that was the same so far, times what copying
-    a chunk costs.  While it does not, it is tried now and then: the rest of a device need not be like its beginning.
+    a chunk costs; and that counts L{SPARED} times, because a copy takes the link and wears the target's media, too,
+    and does not only take time.  While it does not pay it is tried now and then: the rest of a device need not be like
+    its beginning.
 
     @ivar equal_share: how much of what was compared was the same.
     """
@@ -244,7 +246,11 @@ class Worth:
     def pays(self) -> bool:
         """Decide for one chunk."""
         known = self.compare_s > 0 and self.copy_s > 0
-        worth = self.equal_share * self.copy_s > self.compare_s if known else self.equal_share >= EQUAL_SHARE_LEAST
+        worth = (
+            SPARED * self.equal_share * self.copy_s > self.compare_s
+            if known
+            else self.equal_share >= EQUAL_SHARE_LEAST
+        )
         if worth or self._skipped >= COMPARE_EVERY:
             self._skipped = 0
             return True
@@ -254,17 +260,20 @@ class Worth:
     def compared(self, equal_share: float, seconds: float) -> None:
         """A chunk was compared."""
         self.equal_share += LEARN_QUIET * (equal_share - self.equal_share)
-        self.compare_s = seconds if not self.compare_s else self.compare_s + LEARN_FLOOR * (seconds - self.compare_s)
+        self.compare_s = seconds if not self.compare_s else self.compare_s + LEARN_QUIET * (seconds - self.compare_s)
 
     def copied(self, share: float, seconds: float) -> None:
         """So much of a chunk was copied."""
         if share > 0:
             whole_s = seconds / share
-            self.copy_s = whole_s if not self.copy_s else self.copy_s + LEARN_FLOOR * (whole_s - self.copy_s)
+            self.copy_s = whole_s if not self.copy_s else self.copy_s + LEARN_QUIET * (whole_s - self.copy_s)
 
 
 EQUAL_SHARE_LEAST = 0.25
 """As long as nothing was measured: less than this being the same is not worth asking for."""
 
-COMPARE_EVERY = 32
+SPARED = 4.0
+"""How much more a copy costs than its time."""
+
+COMPARE_EVERY = 16
 """While it does not pay, one chunk in so many is compared all the same."""

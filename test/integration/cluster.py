@@ -191,6 +191,7 @@ class MirrorOfThree:
     Everything is as a person would write it in four files; nothing is told to any of them after its start.
 
     @ivar size: bytes of the storage, known after L{start}.
+    @ivar admin: the owner, as an operator reaches it.
     """
 
     NODES = ("a", "b", "c")
@@ -213,7 +214,7 @@ class MirrorOfThree:
             self._config(name).write_text(NODE.format(name=name, port=port, size=size))
             remotes += REMOTE.format(name=name, port=port)
         self._config("owner").write_text(OWNER.format(admin=admin, nbd=self.nbd_port, region=region) + remotes)
-        self._admin = HTTPAdmin.connect(reactor, f"http://127.0.0.1:{admin}")
+        self.admin = HTTPAdmin.connect(reactor, f"http://127.0.0.1:{admin}")
 
     def _config(self, name: str) -> Path:
         return self.directory / f"{name}.toml"
@@ -251,7 +252,7 @@ class MirrorOfThree:
 
     async def status(self) -> StatusTree:
         """Of the storage."""
-        trees = await self._admin.status()
+        trees = await self.admin.status()
         return next(tree for tree in trees if tree.name == "vol")
 
     async def until(self, what: str, holds: Callable[[StatusTree], object]) -> StatusTree:

@@ -11,6 +11,7 @@ from dst.recovery.pace import (
     CHUNK_BYTES_MIN,
     CHUNKS_IDLE,
     CHUNKS_LOADED,
+    COMPARE_EVERY,
     Pace,
     PaceLimits,
     PaceWindow,
@@ -146,12 +147,26 @@ class WorthTests(SynchronousTestCase):
         worth.copied(1.0, 0.010)
         self.assertTrue(worth.pays())
 
+    def test_a_comparison_that_takes_as_long_as_a_copy_still_pays(self) -> None:
+        worth = Worth(1.0)
+        worth.copied(1.0, 0.010)
+        for _ in range(50):
+            worth.compared(0.9, 0.010)
+        self.assertEqual(99, self.decisions(worth, 99))
+
+    def test_one_that_takes_far_longer_does_not(self) -> None:
+        worth = Worth(1.0)
+        worth.copied(1.0, 0.010)
+        for _ in range(50):
+            worth.compared(0.9, 0.050)
+        self.assertLess(self.decisions(worth, 99), 10)
+
     def test_where_little_is_equal_it_is_only_tried_now_and_then(self) -> None:
         worth = Worth(1.0)
         worth.copied(1.0, 0.010)
         for _ in range(50):
             worth.compared(0.0, 0.005)
-        self.assertEqual(3, self.decisions(worth, 99))
+        self.assertEqual(5, self.decisions(worth, 5 * (COMPARE_EVERY + 1)))
 
     def test_a_part_of_a_chunk_counts_as_a_part(self) -> None:
         worth = Worth(1.0)
