@@ -77,6 +77,51 @@ class AlgorithmSuite(NodeSuite):
         self.assertEqual([node.name for node in self.storage.nodes], [child.name for child in tree.children])
         self.assertEqual({"in-sync"}, {child.state for child in tree.children})
 
+    async def test_explains_itself(self) -> None:
+        """While it is healthy the explanation says so, of everything that the status has."""
+        await self.build_open()
+        explanation, tree = self.storage.explain(), self.storage.status()
+        self.assertEqual(
+            [(each.name, each.kind, each.state) for each in tree.walk()],
+            [(each.name, each.kind, each.state) for each in explanation.walk()],
+        )
+        for each in explanation.walk():
+            self.assertIs(Health.HEALTHY, each.health)
+            self.assertNotEqual("", each.summary)
+            self.assertEqual(("", ()), (each.next_step, each.advice))
+
+    async def test_explains_the_end(self) -> None:
+        """Before it is open, and when it is closed, there is a reason, something seen, and what comes next."""
+        await self.build()
+        self.check_explained()
+        await self.wait(self.storage.open())
+        await self.wait(self.storage.close())
+        self.check_explained()
+
+    def check_explained(self) -> None:
+        """It is not healthy, and everything that is not has what an explanation needs."""
+        explanation = self.storage.explain()
+        self.assertIsNot(Health.HEALTHY, explanation.health)
+        for each in explanation.walk():
+            if each.health is not Health.HEALTHY:
+                self.assertNotEqual("", each.summary, each)
+                self.assertNotEqual("", each.next_step, each)
+                self.assertNotEqual((), each.evidence, each)
+
+    async def test_no_resync_has_ended(self) -> None:
+        """A storage that was only opened has a history that can be asked for; each entry says how it ended."""
+        await self.build_open()
+        for record in self.storage.resyncs():
+            self.assertIn(record.member, [node.name for node in self.storage.nodes])
+            self.assertNotEqual("", record.outcome)
+
+    async def test_take_over_what_is_served(self) -> None:
+        """What is served here cannot be taken over, and goes on."""
+        await self.build_open()
+        error = await self.assert_fails(DSTError, self.storage.take_over)
+        self.assertIsInstance(error, InvalidRequest | NotSupported)
+        self.assertIs(LinkState.READY, self.storage.link)
+
     async def test_smaller_than_members(self) -> None:
         """The size and block size are those that the members can carry."""
         await self.build_open()
@@ -101,6 +146,9 @@ class AlgorithmSuite(NodeSuite):
             storage.mark_clean,
             storage.mark_dirty,
             storage.remove_node,
+            storage.resolve,
+            storage.pause_resync,
+            storage.resume_resync,
             lambda name: storage.replace(name, self.another_node()),
         ]
         for operation in operations:
