@@ -127,7 +127,10 @@ def main(arguments: list[str]) -> int:
     directory = given.keep or Path(tempfile.mkdtemp(prefix="dst-crash-"))
     if given.one:
         campaign = Campaign(seed, directory, shapes=given.shapes, scenario=given.scenario, keep=given.keep_all)
-        return 0 if campaign.run(given.rounds) else 1
+        try:
+            return 0 if campaign.run(given.rounds) else 1
+        except KeyboardInterrupt:
+            return 130
     print(f"crash campaign: {given.rounds} rounds, seed {seed}, in {directory}", flush=True)
     report = Report()
     try:

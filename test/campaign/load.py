@@ -23,6 +23,9 @@ DRAIN_S_MAX = 20.0
 HOT_BLOCKS = 64
 """Some blocks get a third of all requests, so that regions are written again and again."""
 
+OPS_PER_S_CALM = 300
+"""While a round waits for everything to be whole: the client goes on, and leaves the processors to the resync."""
+
 OPS_PER_S_MAX = 3000
 """Several campaigns share a machine with their daemons: faults need time to land between requests."""
 
@@ -95,6 +98,7 @@ class Load:
         self._busy: set[int] = set()
         self._unresolved: dict[int, object] = {}  # block -> the process that may still execute a change of it
         self._ops: dict[int, _Op] = {}
+        self._ops_per_s = OPS_PER_S_MAX
         self._stopping = False
         self._drains = False
         self._last_answer_s = 0.0  # in this session
@@ -113,6 +117,10 @@ class Load:
                 return False
             time.sleep(0.01)
         return True
+
+    def calm_down(self) -> None:
+        """Do less from now on."""
+        self._ops_per_s = OPS_PER_S_CALM
 
     def stop(self, *, must_answer: bool) -> None:
         """
@@ -174,12 +182,14 @@ class Load:
             self._busy.clear()
 
     def _work(self, client: NBDClient, session: int) -> None:
-        began_s, asked = time.monotonic(), 0
+        last_s, allowed = time.monotonic(), float(DEPTH)
         while not self._stopping:
-            allowed = int((time.monotonic() - began_s) * OPS_PER_S_MAX) + DEPTH
-            while client.in_flight < DEPTH and asked < allowed:
+            now_s = time.monotonic()
+            allowed = min(allowed + (now_s - last_s) * self._ops_per_s, 2.0 * DEPTH)
+            last_s = now_s
+            while client.in_flight < DEPTH and allowed >= 1.0:
                 self._ask(client, session)
-                asked += 1
+                allowed -= 1.0
             for answer in client.answers(0.02 if client.in_flight >= DEPTH else 0.005):
                 self._take(answer, session)
             if time.monotonic() - self._last_answer_s > self._patience_s:

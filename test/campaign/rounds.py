@@ -137,6 +137,8 @@ class Round:
         for name in list(self._suspended):
             self.operate("resume", name)
         began_s = time.monotonic()
+        if self.random.random() < 0.8:
+            self.load.calm_down()
         owner = cluster.until_whole(HEAL_S_MAX)
         recovery_s = time.monotonic() - began_s
         self._log(f"whole after {recovery_s:.2f} s, served by {owner}")
