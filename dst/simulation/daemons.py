@@ -181,22 +181,18 @@ class Daemon:
 
     def _gone_in_order(self, process: Process) -> None:
         if self.process is process:
-            left = self.world.timers_of(process)
-            ends = [type(each).__name__ for each in process.sockets]
-            if left or ends:
-                # What is due in this very moment is on its way out.
-                self.world.after(1.0, self._check_left, process, self.starts)
-            else:
-                self._bury(silently=False)
+            # What is due in this very moment is on its way out; after that nothing may be left.
+            self.world.after(0.2, self._check_left, process)
 
-    def _check_left(self, process: Process, starts: int) -> None:
+    def _check_left(self, process: Process) -> None:
         if self.process is not process:
             return
-        left = self.world.timers_of(process)
-        ends = [type(each).__name__ for each in process.sockets]
-        if left or ends:
-            self.world.fail(BrokenCode(f"{self.name} stopped and left behind: {', '.join(left + ends)}"))
+        left = self.world.timers_of(process) + [type(each).__name__ for each in process.sockets]
+        if left:
+            self.world.fail(BrokenCode(f"{self.name} stopped and left behind: {', '.join(left)}"))
         self._bury(silently=False)
+        if not self.holds:
+            self._later()
 
     def _bury(self, *, silently: bool) -> None:
         process = self.process
