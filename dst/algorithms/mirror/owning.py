@@ -106,6 +106,7 @@ class Ownership:
         self.held = False
         self.promises: dict[str, Promise] = {}
         self._heard: dict[str, float] = {}
+        self._granted_by: dict[str, bytes] = {}
         self._timer: IDelayedCall | None = None
         self._claiming = DeferredLock()
         self.told: Callable[[], None] = _nothing
@@ -141,6 +142,8 @@ class Ownership:
         node = fenced(holder.node)
         if node is None or not holder.granted or not holder.node_id or holder.node.link is not LinkState.READY:
             return None
+        if self._granted_by.get(holder.name) != node.fence:
+            return None  # it has forgotten what it granted, and was not asked again
         return (holder.node_id, node.fence)
 
     def lease_end(self, votes: Collection[Vote]) -> float:
@@ -221,6 +224,7 @@ class Ownership:
             promise = self.promises.get(holder.name)
             if promise is not None and promise.claim == claim and not promise.released:
                 holder.granted = True
+                self._granted_by[holder.name] = promise.fence
                 self._heard[holder.name] = sent
         self._hold()
 
@@ -252,6 +256,7 @@ class Ownership:
         self.promises[holder.name] = promise
         if promise.claim == self.claim and not promise.released:
             holder.granted = True
+            self._granted_by[holder.name] = promise.fence
             self._heard[holder.name] = sent
             self._hold()
         return promise
