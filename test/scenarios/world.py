@@ -17,8 +17,9 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from dst.algorithms.mirror import Mirror, MirrorOptions
-from dst.label.format import Label, decode_slot, encode_slot
-from dst.label.zone import LABELS_BYTES, PAGE_BYTES, Zone
+from dst.label.format import Label, decode_slot, encode_slot, find_label
+from dst.label.region_table import RegionTable
+from dst.label.zone import LABELS_BYTES, PAGE_BYTES, Zone, label_offset
 from dst.status import LinkState, MemberState
 from dst.testing.disk import SimulatedDisk
 from dst.testing.faulty import FaultyDevice
@@ -277,6 +278,17 @@ class World:
     def data_sectors(self) -> int:
         """Size of the storage in sectors."""
         return Zone.at_end_of(MEDIA_BYTES, REGION_BYTES).capacity // PAGE_BYTES * PAGE_BYTES // SECTOR_BYTES
+
+    def table_of(self, media: SimulatedMedia) -> tuple[Label, RegionTable] | None:
+        """What a member's media says, as the storage would read it."""
+        label = find_label(media.read(label_offset(media.size), LABELS_BYTES)).label
+        if label is None:
+            return None
+        zone = Zone.at_end_of(label.media_size, label.region_size)
+        table = RegionTable(zone.regions_of(label.data_size), label.storage_id)
+        for page in range(table.pages):
+            table.load_page(page, [media.read(zone.page_offset(page, slot), PAGE_BYTES) for slot in (0, 1)])
+        return label, table
 
     def check_invariant(self) -> None:
         """See L{test.scenarios.invariant}."""
