@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Callable
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -15,7 +16,8 @@ from dst.explaining import Explanation
 from dst.explaining_trees import NOBODY
 from dst.status import Health, LinkState
 from test.algorithms.owners import Owners
-from test.scenarios.walk import Walk
+from test.scenarios.lives import Life
+from test.scenarios.one_owner import Walk
 from test.scenarios.world import World, Wrong
 
 SEEDS = 20
@@ -58,13 +60,19 @@ def explained(world: World) -> dict[str, Explanation]:
 
 
 def check_complete(world: World) -> int:
+    """See L{check_each}."""
+    assert world.mirror is not None
+    return check_each(world.mirror.explain())
+
+
+def check_each(explanation: Explanation) -> int:
     """
-    Everything that is not healthy has all that an explanation needs.
+    Everything in C{explanation} that is not healthy has all that an explanation needs.
 
     @return: how many were not.
     """
     troubled = 0
-    for path, each in explained(world).items():
+    for path, each in by_path(explanation).items():
         if each.health is not Health.HEALTHY:
             troubled += 1
             if not each.summary or not each.next_step or not each.evidence:
@@ -339,13 +347,7 @@ class OwnersTests(SynchronousTestCase):
         for mirror in owners.mirrors:
             if mirror is None or mirror.link is LinkState.CLOSED:
                 continue
-            for each in mirror.explain().walk():
-                if each.health is not Health.HEALTHY:
-                    troubled += 1
-                    if not each.summary or not each.next_step or not each.evidence:
-                        raise Wrong(f"{each.name} is {each.health.value} and not explained: {each}")
-                if each.next_step == NOBODY and not each.advice:
-                    raise Wrong(f"{each.name}: nothing is done without a person, who is not told what: {each}")
+            troubled += check_each(mirror.explain())
             self.assertIn(mirror.status().detail["role"], ("owner", "standby", "starting"))
         return troubled
 
@@ -387,3 +389,60 @@ class OwnersTests(SynchronousTestCase):
     def test_lost_to_nodes_it_never_asked(self) -> None:
         """An owner without a quorum asks those that were never granted to it: another may have one with them."""
         self.life(1072)
+
+
+class ClustersTests(SynchronousTestCase):
+    """Random lives of whole clusters: several daemons, links that fail one way, clients, people."""
+
+    def life(self, seed: int) -> tuple[int, int]:
+        """
+        One life; then nothing is broken any more, and it is served in the time that is said.
+
+        @return: how many explanations of something that was not healthy were looked at, and how many predictions.
+        """
+        life = Life(seed)
+        cluster = life.cluster
+        troubled = 0
+        try:
+            cluster.owners[0].start()
+            cluster.until("served", lambda: cluster.server)
+            for _ in range(60):
+                life.step()
+                cluster.advance(0)
+                for owner in cluster.owners:
+                    if owner.mirror is not None and owner.mirror.link is not LinkState.CLOSED:
+                        troubled += check_each(owner.mirror.explain())
+            cluster.heal()
+            cluster.advance(0.05)
+            said = [owner.mirror.explain() for owner in cluster.owners if owner.mirror is not None]
+            times = [each.within_s for each in said if each.next_step != NOBODY and each.within_s is not None]
+            if not times:
+                return troubled, 0
+            try:
+                cluster.until("served", self.served(life), max(times))
+            except Wrong as error:
+                raise Wrong(f"{error}; what was said: {said}") from error
+            return troubled, 1
+        finally:
+            cluster.end()
+
+    def served(self, life: Life) -> Callable[[], bool]:
+        """A condition."""
+
+        def holds() -> bool:
+            owner = life.cluster.server
+            return owner is not None and owner.mirror is not None and owner.mirror.link is LinkState.READY
+
+        return holds
+
+    def test_lives(self) -> None:
+        """Whatever has happened: everything is explained, and the storage is served when it was said to be."""
+        troubled = predicted = 0
+        for seed in range(3000, 3030):
+            try:
+                one, other = self.life(seed)
+            except BaseException as error:
+                raise AssertionError(f"seed {seed}: {error}") from error
+            troubled, predicted = troubled + one, predicted + other
+        self.assertGreater(troubled, 1000, "too little went wrong to prove anything")
+        self.assertGreater(predicted, 10, "too little was predicted to prove anything")

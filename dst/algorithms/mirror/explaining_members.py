@@ -104,6 +104,20 @@ class MembersExplained:
             return self._refused(member, explanation)
         if not member.ready:
             return explanation
+        starter = self._mirror.starter
+        if starter is not None and starter.verdict is not None and starter.verdict.row == "diverged":
+            storage = self._mirror.name
+            return evolve(
+                explanation,
+                row=starter.verdict.row,
+                next_step=NOBODY,
+                condition="a person chooses the history to go on with",
+                within_s=None,
+                advice=(
+                    f"it can be read: it is exported read-only as `{storage}@{member.name}`",
+                    f"`dst storage resolve {storage} --keep {member.name}` goes on with what it has",
+                ),
+            )
         waits = member.outstanding
         return evolve(
             explanation,
