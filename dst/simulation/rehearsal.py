@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import re
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -163,7 +164,9 @@ def live(
     span_s = (of.hours if hours is None else hours) * 3600
     chosen = schedule_for(layout, of, seed, span_s / 3600) if faults is None else list(faults)
     collecting = gc.isenabled()
-    gc.disable()  # what is collected, and when, is decided by the number of events, the same each time
+    # What is collected, and when, is decided by the number of events, the same each time.
+    gc.disable()
+    gc.freeze()
     life = _Life(layout, of, seed, span_s, chosen, trace, progress)
     observer = cast(ILogObserver, life.logged)
     globalLogPublisher.addObserver(observer)
@@ -176,9 +179,24 @@ def live(
         globalLogPublisher.removeObserver(observer)
         outcome = life.end()
         del life, observer
+        _collect()
+        gc.unfreeze()
         if collecting:
             gc.enable()
     return outcome
+
+
+def _collect() -> None:
+    """
+    Let go of what is no more.  Coroutines of processes that were killed in the middle are closed by this, and some
+    would like to wait for something first, which nothing can: that is no news.
+    """
+    hook = sys.unraisablehook
+    sys.unraisablehook = lambda _: None
+    try:
+        gc.collect()
+    finally:
+        sys.unraisablehook = hook
 
 
 class _Life:
@@ -307,7 +325,7 @@ class _Life:
         if world.events >= self._next_collection:
             self._next_collection = world.events + EVENTS_PER_COLLECTION
             world.graves.clear()
-            gc.collect()
+            _collect()
 
     def _until(self, what: str, condition: Callable[[], bool], seconds: float) -> None:
         end = self.world.now + seconds
