@@ -13,7 +13,7 @@ L{dst.testing}; so do the fakes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 from attrs import frozen
@@ -42,6 +42,7 @@ __all__ = [
     "IExports",
     "IExclusive",
     "IFenced",
+    "IHistories",
     "INode",
     "INodeProvider",
     "INodeObserver",
@@ -370,6 +371,18 @@ class IAlgorithm(INode):
 
     def resyncs() -> Sequence[ResyncRecord]:
         """The last resyncs that have ended, the oldest first; a bounded number."""
+
+
+class IHistories(Interface):
+    """
+    A storage of which there can be several histories, because a person made it go on from an older copy.  Optional.
+    """
+
+    def histories() -> Mapping[str, INode]:
+        """
+        While there are several, and until a person has chosen: what can be read of each, by the name of the member
+        that has it; else nothing.  The nodes are read-only, and go away when the member is used again.
+        """
 
 
 class INodeProvider(Interface):

@@ -9,12 +9,12 @@ C{docs/specifications/label.rst} under "Lines".
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 from attrs import evolve
 
-from dst.label.format import ANCESTRY_MAX, Fork, Label, Record
-from dst.label.region_table import RegionTable
+from dst.label.format import ANCESTRY_MAX, Epoch, Fork, Label, Record
+from dst.label.region_table import FIRST_AGE, RegionTable
 from dst.ownership import NO_CLAIM
 
 __all__ = ["Lineage", "bytes_discarded", "common_ancestry", "forced_ancestry", "heads", "lineage"]
@@ -104,29 +104,42 @@ def bytes_discarded(
     At most how many bytes were written on one line since the two have diverged, by the tables of a copy of each: what
     a person loses who keeps the other one.
 
-    A region that is cold on both with the same age holds the same. One whose age was given in a claim that both
-    have seen, and that was over when they parted, has not been written since. Any other is counted as a whole.
+    A region that is cold on both with the same age holds the same. One whose age was given before they parted has not
+    been written since. Any other is counted as a whole.
     """
-    before = _tags_before(losing_record, keeping, keeping_record)
+    was_before = _ages_before(losing_record, keeping, keeping_record)
     last = (data_size - 1) // region_size
     total = 0
     at = -1
     differ = losing.differences(keeping)
     while (at := differ.find(1, at + 1)) >= 0:
-        if not losing.is_hot(at) and losing.age(at).tag in before:
+        if not losing.is_hot(at) and was_before(losing.age(at)):
             continue
         total += region_size if at < last else data_size - last * region_size
     return total
 
 
-def _tags_before(losing: Record, keeping_table: RegionTable, keeping: Record) -> frozenset[int]:
-    """Tags of claims that were certainly over on the losing line when the two lines parted."""
+def _ages_before(losing: Record, keeping_table: RegionTable, keeping: Record) -> Callable[[Epoch], bool]:
+    """Tells whether an age on the losing line was certainly given before the two lines parted."""
     common = common_ancestry(losing, keeping)
-    forks: Sequence[Fork | None] = [
-        record.ancestry[common] if len(record.ancestry) > common else None for record in (losing, keeping)
-    ]
-    if any(fork is not None and fork.claim == NO_CLAIM for fork in forks):
-        return frozenset()  # it is not known when that was
-    # The losing line may have gone on under the claim that the other one has left: its ages may be older or newer.
-    unclear = {0} if forks[1] is None else {0, forks[1].claim.tag}
-    return keeping_table.tags() - unclear
+    left, kept = (
+        record.ancestry[common].claim if len(record.ancestry) > common else None for record in (losing, keeping)
+    )
+    if NO_CLAIM in (left, kept):
+        return lambda age: False  # it is not known when that was
+    # Tags are random: one that stands on both lines is of a claim that both have had.
+    over = set(keeping_table.tags())
+    over.discard(0)
+    if left is not None:
+        over.add(left.tag)
+    if kept is None:
+        return lambda age: age.tag in over
+    # The losing line has gone on under the claim that the other one has left, in a new epoch since it left: what is
+    # no newer than anything that it has taken along was before that.
+    over.discard(kept.tag)
+    newest = keeping_table.newest(kept.tag)
+
+    def was_before(age: Epoch) -> bool:
+        return age.tag in over or (age.tag == kept.tag and (age.number <= newest or age.number >= FIRST_AGE))
+
+    return was_before

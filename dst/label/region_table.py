@@ -35,7 +35,7 @@ from crc32c import crc32c
 from dst.label.format import Epoch
 from dst.label.zone import ENTRIES_PER_PAGE, PAGE_BYTES
 
-__all__ = ["PageImage", "RegionTable"]
+__all__ = ["FIRST_AGE", "PageImage", "RegionTable"]
 
 _MAGIC = b"DSTR"
 _HEADER = struct.Struct("<4sIIIQ8s")
@@ -43,6 +43,9 @@ _ENTRY = struct.Struct("<QII")
 _HOT = 1
 _SLOT_NONE = 1
 """The stable slot of a page that was never written: slot 0 is written first."""
+
+FIRST_AGE = 1 << 31
+"""The number of the age that a new storage's first member gets: no epoch that is counted up comes near it."""
 
 PageImage = tuple[int, int, int, bytes]
 """Page, slot, sequence, the 4 KiB to write there."""
@@ -135,6 +138,11 @@ class RegionTable:
     def tags(self) -> frozenset[int]:
         """The tags of all its ages."""
         return frozenset(self._tags)
+
+    def newest(self, tag: int) -> int:
+        """The highest number of an epoch of that tag that was counted up; 0 if there is none."""
+        numbers = zip(self._tags, self._numbers, strict=True)
+        return max((number for each, number in numbers if each == tag and number < FIRST_AGE), default=0)
 
     def fill(self, age: Epoch) -> None:
         """Every region is cold as of C{age}."""

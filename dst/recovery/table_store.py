@@ -58,10 +58,11 @@ class TableStore:
             self.table.written(image)
         await self.flush()
 
-    async def load(self) -> int:
+    async def load(self, *, settle: bool = True) -> int:
         """
         Read the table from the media, and make what was read stable.
 
+        @param settle: otherwise it is not made stable: it is looked at, and never written.
         @return: how many pages were unusable in both slots (hot with age none).
         """
         self._incarnation = self._device.incarnation
@@ -75,7 +76,8 @@ class TableStore:
                 at = n * PAGE_BYTES
                 bad += not self.table.load_page(first + n, [slot[at : at + PAGE_BYTES] for slot in slots])
         # What was read may stand in a cache only; the next image of a page must not overwrite the last stable one.
-        await self._device.flush()
+        if settle:
+            await self._device.flush()
         self._check_incarnation()
         return bad
 

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dst.label.format import ANCESTRY_MAX, Claim, Epoch, Fork, Label, Record
 from dst.label.lineage import Lineage, bytes_discarded, common_ancestry, forced_ancestry, heads, lineage
-from dst.label.region_table import RegionTable
+from dst.label.region_table import FIRST_AGE, RegionTable
 from dst.ownership import NO_CLAIM
 from test.label.examples import STORAGE_ID, numbered
 from test.label.test_verdict import label_of, record_of
@@ -216,15 +216,23 @@ class BytesDiscardedTests(SynchronousTestCase):
 
     def test_written_in_the_claim_that_was_left(self) -> None:
         """
-        An age of the claim that was left at the fork is before the fork on the side that left, and on the other one
-        may be after it: then it counts.
+        An age of the claim that was left at the fork is before the fork on the side that left. On the other one it
+        was before if the side that left has taken one along that is as new.
         """
         for table in (self.main, self.side):
+            table.fill(Epoch(LATER, FIRST_AGE))
             table.clear(1, Epoch(LATER, 1))
-            table.clear(2, Epoch(LATER, 1))
+            table.clear(2, Epoch(LATER, 2))
+            table.clear(5, Epoch(LATER, 2))
+        self.side.clear(0, Epoch(NEW, 1))
         self.side.clear(1, Epoch(NEW, 1))
+        self.assertEqual((0, 2 * REGION), (self.lost_with_main(), self.lost_with_side()))
         self.main.clear(2, Epoch(NEW + 1, 1))
-        self.assertEqual((2 * REGION, REGION), (self.lost_with_main(), self.lost_with_side()))
+        self.main.clear(3, Epoch(LATER, 3))
+        self.assertEqual((2 * REGION, 2 * REGION), (self.lost_with_main(), self.lost_with_side()))
+        self.side.clear(2, Epoch(NEW, 1))
+        self.side.clear(3, Epoch(NEW, 1))
+        self.assertEqual((2 * REGION, 4 * REGION), (self.lost_with_main(), self.lost_with_side()))
 
     def test_last_region(self) -> None:
         """The last region is as long as the data that is in it."""

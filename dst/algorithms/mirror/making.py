@@ -12,7 +12,7 @@ from dst.algorithms.mirror.owning import fenced
 from dst.errors import Fenced, InvalidRequest, Unavailable
 from dst.geometry import align_down
 from dst.label.format import Epoch, FoundLabel, Label, MemberEntry, Record, Vote
-from dst.label.region_table import RegionTable
+from dst.label.region_table import FIRST_AGE, RegionTable
 from dst.label.zone import PAGE_BYTES, REGIONS_MAX, Zone, default_region_size
 from dst.recovery.label_store import LabelStore
 from dst.recovery.table_store import TableStore
@@ -20,9 +20,6 @@ from dst.recovery.table_store import TableStore
 __all__ = ["Maker"]
 
 _log = Logger()
-
-_FIRST_AGE = 1 << 31
-"""The number of the age that a new storage's first member gets: no epoch that is counted up comes near it."""
 
 
 class Maker:
@@ -66,7 +63,7 @@ class Maker:
             0, storage_id, b"", self._ground.algorithm, 0, True, Epoch(), 0, 0, data_size, region_size, 0, record
         )
         _log.info("a new storage of {size} bytes on {n} members", size=data_size, n=len(self._ground.members))
-        await self._label(first, label, Epoch(claim.tag, _FIRST_AGE))
+        await self._label(first, label, Epoch(claim.tag, FIRST_AGE))
         await self._ground.store.store(label.evolve(node_id=claim.owner))
         return Started(label, frozenset(), (first,))
 

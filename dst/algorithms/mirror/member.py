@@ -15,7 +15,8 @@ from dst.algorithms.mirror.flapping import Flaps
 from dst.errors import Unavailable
 from dst.geometry import Geometry, StatusExtent
 from dst.interfaces import Buffer, IBlockDevice, INode, MemberOptions, StopObserving
-from dst.label.format import FoundLabel, Label
+from dst.label.format import FoundLabel, Label, Record
+from dst.label.lineage import Lineage, lineage
 from dst.label.region_table import RegionTable
 from dst.label.zone import Zone
 from dst.recovery.label_store import LabelStore
@@ -118,7 +119,7 @@ class Member:
     @ivar dirty: 1 for every region it has not, while it is a resync target.
     @ivar copying: regions that a copy to it has marked: they get every write.
     @ivar outstanding: changes sent to its node that have not ended.
-    @ivar resolved: a person has said that another history than the storage's is to be lost.
+    @ivar resolved: a person has given up what it has beside the storage's history, up to this record.
     @ivar removed: it is no member any more; it keeps its bit.
     @ivar reading: reads sent to its node that have not ended.
     @ivar reads: those of clients, by what fires with the answer: the tick in which each was sent, and its offset.
@@ -161,7 +162,7 @@ class Member:
         self.granted = False
         self.removed = False
         self.distrusted = False
-        self.resolved = False
+        self.resolved: Record | None = None
         self.returning = False
         self.retry_delay_s = 0.0
         self.retry: IDelayedCall | None = None
@@ -218,6 +219,14 @@ class Member:
         if state is not self.state:
             self.state, self.since = state, self._wall_clock_s()
         self.reason = reason
+
+    @property
+    def given_up(self) -> bool:
+        """Of what its media says a person knew when another history was chosen."""
+        label = self.found.label if self.found is not None else None
+        if label is None or self.resolved is None:
+            return False
+        return lineage(label.record, self.resolved) in (Lineage.SAME, Lineage.ANCESTOR)
 
     def zone_of(self, label: Label) -> Zone:
         """Where its zone is, by its own label."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred, DeferredList, TimeoutError, fail, succeed
@@ -15,6 +15,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from dst.algorithms.mirror.by_hand import SUSPENDED, ByHand
+from dst.algorithms.mirror.diverged import Diverged
 from dst.algorithms.mirror.explaining import Explaining
 from dst.algorithms.mirror.ground import Started
 from dst.algorithms.mirror.member import Member, members_in
@@ -37,7 +38,7 @@ from dst.errors import (
 )
 from dst.explaining import Explanation, ResyncRecord
 from dst.geometry import BlockStatus, Geometry, StatusExtent
-from dst.interfaces import Buffer, IAlgorithm, INode, MemberOptions
+from dst.interfaces import Buffer, IAlgorithm, IHistories, INode, MemberOptions
 from dst.observing import ObservableNode
 from dst.recovery.pace import ResyncScheduler
 from dst.recovery.record_store import IRecordStore, NoRecordStore
@@ -61,7 +62,7 @@ _CLOSE_S_MAX = 10.0
 """How long a stop waits for what has not been answered; after that it is answered with an error."""
 
 
-@implementer(IAlgorithm)
+@implementer(IAlgorithm, IHistories)
 class Mirror(ObservableNode):
     """
     Every member has the whole content; ages tell what each one missed.
@@ -106,6 +107,7 @@ class Mirror(ObservableNode):
         self.pauses = Pauses()
         self.ended_resyncs: deque[ResyncRecord] = deque(maxlen=HISTORY_MAX)
         self._by_hand = ByHand(self)
+        self._diverged = Diverged(self)
         self._teller = Telling(self)
         self._explainer = Explaining(self)
         self.witnesses = [Witness(node) for node in witnesses]
@@ -307,6 +309,7 @@ class Mirror(ObservableNode):
             self._halt(serving, Unavailable(f"{self.name} was closed"))
         self._end_freeze()
         self.ownership.stop()
+        self._diverged.close()
         await self._close_nodes()
         self.changed(LinkState.CLOSED, "closed")
         self.tenure.closed()
@@ -612,7 +615,11 @@ class Mirror(ObservableNode):
 
     def resolve(self, keep: str) -> Deferred[None]:
         """See L{IAlgorithm.resolve}."""
-        return fail(NotSupported(f"{self.name} cannot choose between histories yet"))
+        return Deferred.fromCoroutine(self._diverged.resolve(keep))
+
+    def histories(self) -> Mapping[str, INode]:
+        """See L{dst.interfaces.IHistories.histories}."""
+        return self._diverged.histories()
 
     def pause_resync(self, name: str | None = None) -> Deferred[None]:
         """See L{IAlgorithm.pause_resync}."""

@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 
 from dst.algorithms.mirror.configuration import Configuration
 from dst.algorithms.mirror.copying import Copier
+from dst.algorithms.mirror.diverged import DIVERGED, losses_in_words
 from dst.algorithms.mirror.hot_set import HotSet
 from dst.algorithms.mirror.member import Member, members_in
 from dst.algorithms.mirror.owning import Ownership, fenced
@@ -206,12 +207,14 @@ class Returning:
         member.history = [*member.history[-15:], f"{verdict.row}: {verdict.reason}"]
         if verdict.step is MemberStep.REFUSE:
             member.become(MemberState.REFUSED, verdict.reason)
+            if verdict.row == DIVERGED:
+                await self._say_what_is_lost(member, found, verdict.reason)
             return
         if verdict.step is MemberStep.NEW_MEDIA:
             await self._label_new_media(member, found)
         else:
             await self._load_old_media(member, found)
-        member.resolved = False
+        member.resolved = None
         never = found.label is None or found.label.since == Epoch()
         expect_equal = not never and verdict.step is not MemberStep.NEW_MEDIA
         full = not expect_equal or member.distrusted
@@ -220,6 +223,16 @@ class Returning:
             return
         self._register(member)
         await self._copier.run(member, full, verdict.reason, verdict.row, expect_equal=expect_equal)
+
+    async def _say_what_is_lost(self, member: Member, found: FoundLabel, reason: str) -> None:
+        """Between two histories a person has to choose."""
+        configuration = self._configuration
+        source = next(members_in(self._members, configuration.in_sync & ~configuration.leaving), None)
+        if found.label is None or source is None or source.tables is None:
+            return
+        losses = await losses_in_words(member, found.label, source, configuration.record)
+        if losses and member.state is MemberState.REFUSED and member.reason == reason:
+            member.reason = f"{reason}. {losses}"
 
     def _still_wanted(self, member: Member) -> bool:
         """It may have gone, or been suspended, while its media was read."""
@@ -243,7 +256,7 @@ class Returning:
             Zone.at_end_of(size, self._storage.region_size).capacity,
             self._storage.data_size,
             twin=self._twin(member, found.label),
-            resolved=member.resolved,
+            resolved=member.given_up,
         )
         return self._unless_trouble(member, judge_member(inputs)), found
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from dst.algorithms.mirror.diverged import DIVERGED, Choices
 from dst.algorithms.mirror.ground import Ground, Started
 from dst.algorithms.mirror.making import Maker
 from dst.algorithms.mirror.member import Member
@@ -117,6 +118,7 @@ class Starter:
         self._zero: bool | None = None
         self._stopped = False
         self._undrained = False
+        self._choices = Choices(members)
         self._ground = Ground(members, witnesses, store, ownership, algorithm, region_size, votes_of_members, entropy)
 
     @property
@@ -265,6 +267,8 @@ class Starter:
             self._forget_members()  # somebody else labels them
             self._rest()
             return None
+        if verdict.row == DIVERGED:
+            await self._choices.say(verdict.storage_id)
         if verdict.step in (AssemblyStep.ASK, AssemblyStep.WAIT):
             self._said(verdict.reason, verdict.step is AssemblyStep.ASK)
             if any(fenced(holder.node) is not None for holder in self._holders):
@@ -285,7 +289,7 @@ class Starter:
 
     async def _stand_by(self, verdict: ClaimVerdict) -> None:
         """It is not this daemon's, or not yet."""
-        if self._claimed:
+        if self._claimed or self._ownership.held:  # the latter where it owned the storage until just now
             self._claimed = False
             await self._ownership.give_back()
         self._said(verdict.reason, False)

@@ -112,7 +112,7 @@ class TakeOver:
             mine = holder.found.label if holder.found is not None else None
             votes = mine is not None and mine.node_id in voting and self._ground.ownership.vote_of(holder) is not None
             if votes and holder not in sources and holder.labels is not None:
-                writing = Deferred.fromCoroutine(holder.labels.set_record(record, resolved=holder.resolved))
+                writing = Deferred.fromCoroutine(holder.labels.set_record(record, resolved=holder.given_up))
                 ballot.add(writing.addCallbacks(lambda _: True, not_written), holder, wanted=False)
         await ballot.result()
         if failures:

@@ -39,7 +39,7 @@ class Witness:
     @ivar granted: its node is promised to this owner.
     @ivar found: what its media says, read since its node was ready last.
     @ivar reason: one sentence why it does not vote; C{""} when it does.
-    @ivar resolved: a person has said that another history than the storage's is to be lost.
+    @ivar resolved: a person has given up what it says beside the storage's history, up to this record.
     """
 
     def __init__(self, node: INode) -> None:
@@ -51,7 +51,7 @@ class Witness:
         self.labels: LabelStore | None = None
         self.reason = "not seen yet"
         self.busy = False
-        self.resolved = False
+        self.resolved: Record | None = None
         self.retry: IDelayedCall | None = None
         self.unobserve: StopObserving = _nothing
 
@@ -59,6 +59,14 @@ class Witness:
     def name(self) -> str:
         """Its node's name."""
         return self.node.name
+
+    @property
+    def given_up(self) -> bool:
+        """Of what its label says a person knew when another history was chosen."""
+        label = self.found.label if self.found is not None else None
+        if label is None or self.resolved is None:
+            return False
+        return lineage(label.record, self.resolved) in (Lineage.SAME, Lineage.ANCESTOR)
 
     @property
     def ready(self) -> bool:
@@ -105,8 +113,8 @@ class Witness:
             raise BadMedia("it has seen a newer owner of this storage")
         else:
             self.node_id = label.node_id
-            await self.labels.set_record(record, resolved=self.resolved)
-            self.resolved = False
+            await self.labels.set_record(record, resolved=self.given_up)
+            self.resolved = None
         self.found = FoundLabel(self.labels.label)
 
 
