@@ -392,25 +392,26 @@ class Cluster:
     def check_convergence(self) -> None:
         """After healing: every member in sync, everything answered, copies equal, all reads right."""
         self.heal()
-        self.until("in sync", lambda: self.whole() is not None)
         checker = self.checker
+
+        def at_rest() -> bool:
+            owner = self.whole()
+            if owner is None or owner.mirror is None or owner.mirror.serving is None:
+                return False
+            return not (owner.mirror.serving.hot.unreconciled or checker.writes or checker.reads or checker.flushes)
+
+        self.until("answered and in sync", at_rest)
         owner = self.whole()
-        assert owner is not None and owner.mirror is not None
-        owner.seen()
-
-        def answered() -> bool:
-            return not (checker.writes or checker.reads or checker.flushes)
-
-        self.until("answered", answered)
+        assert owner is not None
         for sector in range(0, self.data_sectors, 64):
+            self.until("at rest again", at_rest)
+            owner = self.whole()
+            assert owner is not None
             done = owner.read(sector, min(64, self.data_sectors - sector))
             assert done is not None
             if not self.wait_for(done):
                 raise Wrong(f"a read fails in a healthy storage: {self.describe()}")
-        self.until(
-            "reconciled",
-            lambda: owner.mirror is not None and owner.mirror.serving and not owner.mirror.serving.hot.unreconciled,
-        )
+        self.until("at rest after all", at_rest)
         size = self.data_sectors * SECTOR_BYTES
         contents = {server.media.read(0, size) for server in self.servers[: self.members]}
         if len(contents) != 1:

@@ -24,10 +24,11 @@ from dst.algorithms.mirror import (
     returning,
     serving,
     sources,
+    starting,
     taking_over,
 )
-from dst.label import evidence, region_table, verdict
-from dst.recovery import label_store, table_store, write_order
+from dst.label import evidence, promise, region_table, verdict, votes
+from dst.recovery import fence, label_store, table_store, write_order
 
 __all__ = ["RULES", "Rule", "without"]
 
@@ -230,25 +231,28 @@ RULES: dict[str, Rule] = {
     # -- who is a source
     "adopt_highest": Rule(
         "the highest record that was seen is adopted",
-        _edit(_Evidence, "of", ("heads(records)", "heads(sorted(records, key=lambda r: r.order)[:1])")),
+        _edit(
+            evidence.Evidence,
+            "of",
+            ("found = heads(records)", "found = (min(records, key=lambda r: r.order),) if records else ()"),
+        ),
     ),
     "insync_only": Rule(
         "only members of that record's in-sync set are sources",
         _edit(
-            _Evidence,
+            evidence.Evidence,
             "of",
-            ("label.node_id in in_sync and name not in diverged]", "True]"),
+            ("if label.node_id in in_sync and name not in diverged]", "if name not in diverged]"),
             (
-                "inputs.incarnations.get(name) == in_sync[ours[name].node_id].incarnation",
-                "ours[name].node_id in in_sync "
-                "and inputs.incarnations.get(name) == in_sync[ours[name].node_id].incarnation",
+                "name for name in claimed if inputs.incarnations.get(name) == ",
+                "name for name in claimed if ours[name].node_id in in_sync and inputs.incarnations.get(name) == ",
             ),
         ),
     ),
     "retained": Rule(
         "a member that may have lost its cache is no source while another has kept it",
         _edit(
-            _Evidence,
+            evidence.Evidence,
             "of",
             ("inputs.incarnations.get(name) == in_sync[ours[name].node_id].incarnation", "True"),
         ),
@@ -256,7 +260,7 @@ RULES: dict[str, Rule] = {
     "told": Rule(
         "sessions are told when what was not flushed may be lost on all copies",
         _edit(
-            _TakeOver,
+            taking_over.TakeOver,
             "take_over",
             ("self._ground.entropy(16) if verdict.lost_cache else record.incarnation", "record.incarnation"),
         ),
@@ -264,10 +268,71 @@ RULES: dict[str, Rule] = {
     "told_truly": Rule(
         "the incarnation of a storage changes only when something may be lost",
         _edit(
-            _TakeOver,
+            taking_over.TakeOver,
             "take_over",
             ("self._ground.entropy(16) if verdict.lost_cache else record.incarnation", "self._ground.entropy(16)"),
         ),
+    ),
+    # -- owners
+    "fence": Rule(
+        "a node refuses what is asked for under another claim than the one it granted",
+        _edit(
+            fence.Entrance,
+            "refusal",
+            ("        fence = self._fence\n", "        return None\n        fence = self._fence\n"),
+        ),
+    ),
+    "cut": Rule(
+        "a claim is granted when all that others had begun has ended",
+        _edit(fence.Fence, "_grant", ("if not await self._drained(others):", "if False:")),
+    ),
+    "claim_total": Rule(
+        "of two equal claims one is granted",
+        _edit(
+            promise,
+            "judge_fence",
+            ("    if claim <= kept.claim:\n", "    if claim.number < kept.claim.number:\n"),
+        ),
+        _edit(
+            fence,
+            "judge_fence",
+            ("    if claim <= kept.claim:\n", "    if claim.number < kept.claim.number:\n"),
+        ),
+    ),
+    "lease": Rule(
+        "an owner whose lease is over answers nothing",
+        _edit(
+            configuration.Configuration,
+            "lease_over",
+            ("return self.", "return False and self."),
+        ),
+    ),
+    "lease_at_node": Rule(
+        "a node grants nobody else a claim while the owner's lease runs",
+        _edit(fence, "judge_fence", ("if kept.held and silent_s < kept.lease_s:", "if False:")),
+    ),
+    "lease_after_start": Rule(
+        "a node that has just started waits a full lease before it counts silence",
+        _edit(fence.Fence, "_open", ("self._heard = self._boottime()", "self._heard = -1e9")),
+    ),
+    "quorum": Rule(
+        "a majority of the votes is needed",
+        _edit(votes, "needed", ("majority = count // 2 + 1 if count else 0", "majority = 1 if count else 0")),
+    ),
+    "blank_mute": Rule(
+        "a vote that lost its memory is not that vote any more",
+        _edit(
+            votes,
+            "has_quorum",
+            (
+                "(vote.node_id, vote.fence) in given",
+                "vote.node_id in dict(given)",
+            ),
+        ),
+    ),
+    "look_again": Rule(
+        "labels are read again after the claim was granted",
+        _edit(starting.Starter, "_claim", ("holder.found = None", "pass")),
     ),
     "not_listed": Rule(
         "media of a member that was removed is not used",

@@ -6,10 +6,10 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from test.scenarios.walk import walk
+from test.scenarios.one_owner import walk
 
 SEEDS = 40
-"""For each width; C{python -m test.scenarios.walk FIRST MEMBERS COUNT} runs more."""
+"""For each width; C{python -m test.scenarios.walk} runs more."""
 
 
 class WalkTests(SynchronousTestCase):
@@ -21,7 +21,7 @@ class WalkTests(SynchronousTestCase):
             try:
                 walk(seed, members)
             except BaseException as error:
-                raise AssertionError(f"python -m test.scenarios.walk {seed} {members}: {error}") from error
+                raise AssertionError(f"seed {seed} with {members} members and one owner: {error}") from error
 
     def test_two_members(self) -> None:
         """Mirrors of two."""
