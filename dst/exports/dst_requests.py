@@ -162,8 +162,9 @@ class Requests:
         """Answer those that wait and only want to know, renew or change who owns the device: leases do not wait."""
         hasty = [frame for frame in self.waiting if frame.kind == _CLAIM]
         for frame in hasty:
-            self.waiting.remove(frame)
-            self._begin(frame)
+            if frame in self.waiting:  # unless an answer before it has let it go on
+                self.waiting.remove(frame)
+                self._begin(frame)
 
     def _begin(self, frame: Frame) -> None:
         kind = frame.kind

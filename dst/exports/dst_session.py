@@ -280,12 +280,13 @@ class DSTServerSession(FrameConnection):
         requests, memory = self.requests, self._memory
         try:
             requests.work(self.queued_bytes)
+            if requests.waiting:
+                requests.hurry()
         except PeerError as error:
             self.stream_broken(error)
             return
         if requests.waiting:
             requests.attentive = True
-            requests.hurry()
             if not self.queued_bytes:
                 self._queue(_QUEUE_BYTES)
             self._stop_reading()
