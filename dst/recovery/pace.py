@@ -231,9 +231,9 @@ class Worth:
     Whether it pays to ask both sides for checksums before a chunk is copied.
 
     It does when what it costs is less than what it saves: the share that was the same so far, times what copying
-    a chunk costs; and that counts L{SPARED} times, because a copy takes the link and wears the target's media, too,
-    and does not only take time.  While it does not pay it is tried now and then: the rest of a device need not be like
-    its beginning.
+    a chunk costs; and that counts L{SPARED} times, because a copy does not only take time: it takes the link, and
+    wears the target's media.  While it does not pay it is tried now and then: the rest of a device need not be
+    like its beginning.
 
     @ivar equal_share: how much of what was compared was the same.
     """
