@@ -19,7 +19,8 @@ from attrs import asdict
 
 from test.campaign.cluster import REGION_BYTES, SHAPES, CampaignCluster, Shape
 from test.campaign.history import BLOCK_BYTES, History
-from test.campaign.rounds import HEAL_S_MAX, Round, RoundResult, scenarios_for
+from test.campaign.rounds import HEAL_S_MAX, Round, RoundResult
+from test.campaign.scenarios import scenarios_for
 
 __all__ = ["Campaign", "ROUNDS_PER_CLUSTER"]
 

@@ -8,12 +8,12 @@ in this round, and one of them at least lost its power.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from collections import Counter
 from collections.abc import Callable
 from random import Random
-from threading import Timer
 
 from attrs import define, field
 
@@ -23,7 +23,7 @@ from test.campaign.load import Load, read_everything
 from test.campaign.nbd_client import NBDError
 from test.campaign.proxy import CableState
 
-__all__ = ["SCENARIOS", "Round", "RoundResult", "scenarios_for"]
+__all__ = ["GRACE_S", "HEAL_S_MAX", "Round", "RoundResult"]
 
 HEAL_S_MAX = 60.0
 """The promise is 30 s and what is dirty over the bandwidth; several campaigns share the machine's processors."""
@@ -325,6 +325,25 @@ class Round:
         for name in self.cluster.shape.owners:
             self.cluster.set_cable(self.cluster.cables["client", name], CableState.WHOLE)
 
+    def lose_media(self, name: str) -> None:
+        """A node that is dead comes back with nothing."""
+        self._log(f"media of {name} is gone")
+        for suffix in ("", ".closed"):
+            (self.cluster.directory / f"{name}.img{suffix}").unlink(missing_ok=True)
+        self.faults["media lost"] += 1
+
+    def lose_promises(self, name: str) -> None:
+        """A node that is dead comes back without its memory of promises."""
+        self._log(f"promises of {name} are gone")
+        shutil.rmtree(self.cluster.directory / f"{name}-state", ignore_errors=True)
+        self.faults["promises lost"] += 1
+
+    def lose_state(self, owner: str) -> None:
+        """An owner that is dead comes back as somebody who knows nothing."""
+        self._log(f"state directory of {owner} is gone")
+        shutil.rmtree(self.cluster.directory / f"{owner}-state", ignore_errors=True)
+        self.faults["state directory of owner lost"] += 1
+
     def until_resyncing(self, name: str) -> None:
         """Until it is copied to, if that lasts long enough to be seen."""
         end = time.monotonic() + RESYNC_LOOK_S
@@ -343,307 +362,3 @@ class Round:
     def everything_off(self) -> None:
         self.kill(*self.cluster.daemons)
         self.check_ages()
-
-
-# -- scenarios
-
-
-def node_killed(round: Round) -> None:
-    """A node dies at any moment, and comes back while the client writes on."""
-    victim = round.a_node()
-    round.kill_at(victim)
-    round.pause(0.0, 1.0)
-    round.start(victim)
-    round.busy(100, must=False)
-
-
-def nodes_in_turn(round: Round) -> None:
-    """One after the other, the next one perhaps before the first is whole."""
-    victim = ""
-    for _ in range(round.random.randrange(2, 4)):
-        victim = round.a_node(victim)
-        round.kill_at(victim, changes_max=20)
-        round.start(victim)
-        round.pause(0.0, 1.5)
-
-
-def killed_during_resync(round: Round) -> None:
-    """A node dies, misses something, comes back, and something dies while it is copied to."""
-    victim = round.a_node()
-    round.kill(victim)
-    round.busy(round.random.choice((300, 1500)), must=False)
-    round.start(victim)
-    round.until_resyncing(victim)
-    round.pause(0.0, 0.05)
-    who = round.random.choice(("target", "source", "owner", "all"))
-    if who == "target":
-        round.kill_at(victim, changes_max=10)
-        round.start(victim)
-    elif who == "source":
-        other = round.a_node(victim)
-        round.kill_at(other, changes_max=10)
-        round.pause(0.0, 0.5)
-        round.start(other)
-    elif who == "owner":
-        round.kill(round.the_owner())
-    else:
-        round.everything_off()
-
-
-def owner_killed(round: Round) -> None:
-    """The owner dies with requests in flight."""
-    owner = round.the_owner()
-    round.pause(0.0, 0.3)
-    round.kill(owner)
-    round.pause(0.0, 0.5)
-    round.start(owner)
-
-
-def owner_and_node_killed(round: Round) -> None:
-    """Both at once; the node comes back first, or later."""
-    owner, node = round.the_owner(), round.a_node()
-    round.pause(0.0, 0.3)
-    round.kill(owner, node)
-    first, second = round.random.sample((owner, node), 2)
-    round.start(first)
-    round.pause(0.0, 2.0)
-    round.start(second)
-
-
-def all_killed(round: Round) -> None:
-    """The power of everything goes at once; what was flushed is there."""
-    round.pause(0.0, 0.3)
-    round.everything_off()
-    order = list(round.cluster.daemons)
-    round.random.shuffle(order)
-    if round.random.random() < 0.5:
-        for name in order:
-            round.start(name)
-
-
-def all_nodes_killed(round: Round) -> None:
-    """All nodes at once, under an owner that stays."""
-    nodes = list(round.cluster.shape.nodes)
-    round.pause(0.0, 0.3)
-    round.kill(*nodes)
-    round.check_ages()
-    round.pause(0.0, 0.5)
-    round.random.shuffle(nodes)
-    for name in nodes:
-        round.start(name)
-
-
-def killed_at_first_changes(round: Round) -> None:
-    """Everything goes off, and a node dies again while it is taken over."""
-    round.everything_off()
-    nodes = list(round.cluster.shape.nodes)
-    round.start(*nodes)
-    victim = round.a_node()
-    if round.cluster.fragile(victim):
-        (round.cluster.directory / f"{victim}.img.die").write_text(str(round.random.randrange(1, 12)))
-    round.start(*round.cluster.shape.owners)
-    if round.cluster.fragile(victim) and round.cluster.daemons[victim].has_died(4.0):
-        round.faults["power loss of node at a chosen write"] += 1
-
-
-def last_copy(round: Round) -> None:
-    """One copy is left, and then none; the stale ones come back first."""
-    nodes = round.cluster.shape.nodes
-    last = round.a_node()
-    others = [name for name in nodes if name != last]
-    round.kill(*others)
-    round.busy(round.random.choice((50, 300)), must=False)
-    round.kill(last)
-    round.check_ages()
-    round.start(*others)
-    round.pause(0.0, 1.0)
-    round.start(last)
-
-
-def node_hangs(round: Round) -> None:
-    """A node stands still: a blip, or longer than the grace time."""
-    long = round.random.random() < 0.25
-    node = round.a_node()
-    round.stop(node)
-    round.pause(*((GRACE_S + 1.0, GRACE_S + 3.0) if long else (0.1, 3.0)))
-    round.go_on(node)
-
-
-def cable_cut(round: Round) -> None:
-    """A cable between the owner and a node is cut, also in the middle of frames, and is whole again."""
-    node, owner = round.a_node(), round.the_owner()
-    for _ in range(round.random.randrange(1, 4)):
-        round.cable(owner, node, CableState.CUT)
-        round.pause(0.0, 0.8)
-        round.cable(owner, node, CableState.WHOLE)
-        round.pause(0.0, 0.5)
-
-
-def cable_silent(round: Round) -> None:
-    """A cable carries nothing, or one way only, and nobody is told."""
-    node, owner = round.a_node(), round.the_owner()
-    state = round.random.choice((CableState.SILENT, CableState.TO_SERVER_ONLY, CableState.TO_CLIENT_ONLY))
-    round.cable(owner, node, state)
-    if round.random.random() < 0.3:
-        round.pause(0.1, 0.6)
-    else:
-        round.pause(2.0, 6.0)
-    if round.random.random() < 0.3:
-        round.kill_at(round.a_node(node))
-    round.cable(owner, node, CableState.WHOLE)
-
-
-def cable_slow(round: Round) -> None:
-    """Answers of one node come late, and somebody dies meanwhile."""
-    node, owner = round.a_node(), round.the_owner()
-    round.cable(owner, node, CableState.SLOW, delay_s=round.random.uniform(0.02, 0.3))
-    round.pause(0.2, 1.0)
-    victim = round.random.choice((owner, node, round.a_node(node)))
-    round.kill(victim)
-    round.pause(0.0, 0.3)
-    round.start(victim)
-
-
-def client_cut(round: Round) -> None:
-    """The client's connection is reset again and again."""
-    owner = round.the_owner()
-    for _ in range(3):
-        round.cable("client", owner, CableState.CUT)
-        round.pause(0.0, 0.2)
-        round.cable("client", owner, CableState.WHOLE)
-        round.busy(50, must=False)
-
-
-def by_hand(round: Round) -> None:
-    """A person suspends, resumes and distrusts members while something dies."""
-    node = round.a_node()
-    operation = round.random.choice(("suspend", "mark-dirty"))
-    round.operate(operation, node)
-    round.busy(round.random.choice((10, 300)), must=False)
-    victim = round.random.choice((round.the_owner(), node, round.a_node(node), ""))
-    if victim:
-        round.kill(victim)
-        round.start(victim)
-        round.pause(0.0, 1.0)
-    if operation == "suspend":
-        round.operate("resume", node)
-
-
-SCENARIOS: dict[str, tuple[Callable[[Round], None], int]] = {
-    "node killed": (node_killed, 8),
-    "nodes in turn": (nodes_in_turn, 6),
-    "killed during resync": (killed_during_resync, 10),
-    "owner killed": (owner_killed, 8),
-    "owner and node killed": (owner_and_node_killed, 8),
-    "all killed": (all_killed, 12),
-    "all nodes killed": (all_nodes_killed, 7),
-    "killed while taken over": (killed_at_first_changes, 6),
-    "last copy": (last_copy, 6),
-    "node hangs": (node_hangs, 4),
-    "cable cut": (cable_cut, 6),
-    "cable silent": (cable_silent, 5),
-    "cable slow": (cable_slow, 5),
-    "client cut": (client_cut, 3),
-    "by hand": (by_hand, 6),
-}
-"""The scenarios, with how often they are chosen."""
-
-
-def owner_dies_for_good(round: Round) -> None:
-    """The owner dies, perhaps with a node, and the other one takes over."""
-    owner = round.the_owner()
-    also = [round.a_node()] if round.random.random() < 0.3 else []
-    round.pause(0.0, 0.3)
-    round.kill(owner, *also)
-    if also and round.random.random() < 0.5:
-        round.start(*also)
-    round.until_served_by(round.the_other(owner))
-    round.busy(100)
-
-
-def owner_stands_still(round: Round) -> None:
-    """The owner is stopped past its lease, with requests under way, and goes on when another one serves."""
-    owner = round.the_owner()
-    other = round.the_other(owner)
-    round.pause(0.0, 0.3)
-    round.stop(owner)
-    round.until_served_by(other)
-    round.busy(round.random.choice((10, 300)))
-    round.go_on(owner)
-    if round.random.random() < 0.6:
-        round.send_client_to(owner, 1.0)
-    round.busy(50)
-
-
-def owner_isolated(round: Round) -> None:
-    """The owner loses all nodes but no client: it must not answer what the other one has overwritten."""
-    owner = round.the_owner()
-    other = round.the_other(owner)
-    state = round.random.choice(
-        (CableState.CUT, CableState.SILENT, CableState.TO_SERVER_ONLY, CableState.TO_CLIENT_ONLY)
-    )
-    round.isolate(owner, state)
-    round.until_served_by(other)
-    round.busy(round.random.choice((50, 400)))
-    round.send_client_to(owner, round.random.uniform(0.5, 2.0))
-    if round.random.random() < 0.5:
-        round.isolate(owner, CableState.WHOLE)
-        round.send_client_to(owner, 0.5)
-    round.busy(50)
-
-
-def handed_over(round: Round) -> None:
-    """A person moves the storage to and fro, and perhaps something dies in the middle."""
-    for _ in range(round.random.randrange(1, 4)):
-        owner = round.the_owner()
-        other = round.the_other(owner)
-        victim = round.random.choice(("", "", owner, other, round.a_node()))
-        if victim:
-            killing = Timer(round.random.uniform(0.0, 0.4), round.kill, (victim,))
-            killing.start()
-            round.take_over(other)
-            killing.join()
-            round.start(victim)
-        else:
-            round.take_over(other)
-        round.busy(round.random.choice((20, 200)))
-
-
-def both_owners_die(round: Round) -> None:
-    """Both at once; either may be the next."""
-    owners = list(round.cluster.shape.owners)
-    round.kill(*owners)
-    round.random.shuffle(owners)
-    for owner in owners:
-        round.start(owner)
-        round.pause(0.0, 1.0)
-
-
-def votes_die(round: Round) -> None:
-    """A majority of the votes is gone for a while: nothing is lost, and it goes on."""
-    places = list(round.cluster.places)
-    round.random.shuffle(places)
-    gone = places[: len(places) // 2 + 1]
-    round.kill(*gone)
-    round.pause(0.0, 2.0)
-    if round.random.random() < 0.4:
-        round.kill(round.the_owner())
-    for name in gone:
-        round.start(name)
-        round.pause(0.0, 0.5)
-
-
-WITH_ANOTHER: dict[str, tuple[Callable[[Round], None], int]] = {
-    "owner dies for good": (owner_dies_for_good, 14),
-    "owner stands still": (owner_stands_still, 12),
-    "owner isolated": (owner_isolated, 12),
-    "handed over": (handed_over, 12),
-    "both owners die": (both_owners_die, 6),
-    "votes die": (votes_die, 8),
-}
-"""Those that need a standby."""
-
-
-def scenarios_for(owners: int) -> dict[str, tuple[Callable[[Round], None], int]]:
-    """Those that make sense with so many owners."""
-    return {**SCENARIOS, **WITH_ANOTHER} if owners > 1 else SCENARIOS
