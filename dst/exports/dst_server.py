@@ -58,7 +58,7 @@ class DSTServerFactory(ServerFactory):
             server=name,
         )
         self.memory = Memory(clock, self.limits.memory_bytes_max)
-        self.sessions: set[DSTServerSession] = set()
+        self.sessions: dict[DSTServerSession, None] = {}  # in the order in which they came
         self._clock = clock
         self._exports = exports
         self._by_token: dict[bytes, DSTServerSession] = {}
@@ -73,7 +73,7 @@ class DSTServerFactory(ServerFactory):
         session = DSTServerSession(self._clock, self, _words_for(addr))
         if len(self.sessions) < self.limits.connections_max:
             self._admitted.add(session)
-        self.sessions.add(session)
+        self.sessions[session] = None
         return session
 
     def drain(self) -> Deferred[None]:
@@ -157,7 +157,7 @@ class DSTServerFactory(ServerFactory):
                 patience.cancel()
 
     def session_ended(self, session: DSTServerSession) -> None:
-        self.sessions.discard(session)
+        self.sessions.pop(session, None)
         self._admitted.discard(session)
         if session.hello is not None and self._by_token.get(session.hello.token) is session:
             del self._by_token[session.hello.token]

@@ -62,7 +62,7 @@ class Reconciler:
         self._changed = changed
         self._reconciling: set[int] = set()
         self._repairing: set[tuple[int, int, int]] = set()
-        self._background: set[Deferred[None]] = set()
+        self._background: dict[Deferred[None], None] = {}
         self.reconciled_bytes = 0
 
     def stop(self) -> None:
@@ -73,10 +73,10 @@ class Reconciler:
     def in_background(self, work: Coroutine[Any, Any, None], what: str) -> Deferred[None]:
         """Do it, until it ends or the storage stops."""
         done = Deferred.fromCoroutine(work)
-        self._background.add(done)
+        self._background[done] = None
 
         def ended(result: object) -> None:
-            self._background.discard(done)
+            self._background.pop(done, None)
             stopping = self._configuration.stopped
             if isinstance(result, Failure) and not stopping and not result.check(CancelledError):
                 _log.failure("{what} failed", result, what=what)

@@ -94,7 +94,7 @@ class Returning:
         self._flap_hold_s = flap_hold_s
         self._departures = {member.index: member.departures for member in members}
         self._slow: set[int] = set()
-        self._running: set[Deferred[None]] = set()
+        self._running: dict[Deferred[None], None] = {}
         self.stopped = False
 
     def consider(self, member: Member) -> None:
@@ -124,7 +124,7 @@ class Returning:
         if member.state is MemberState.ABSENT:
             member.reason = _and_before("it is here again: its label and its table are read", member.reason)
         run = Deferred.fromCoroutine(self._return(member))
-        self._running.add(run)
+        self._running[run] = None
         run.addErrback(_report)
         run.addBoth(lambda _: self._ended(member, run))
 
@@ -161,7 +161,7 @@ class Returning:
             member.reason = member.flaps.sentence
 
     def _ended(self, member: Member, run: Deferred[None]) -> None:
-        self._running.discard(run)
+        self._running.pop(run, None)
         member.returning = False
         if not self.stopped and member.state is MemberState.ABSENT:
             self.consider(member)
