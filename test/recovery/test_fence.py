@@ -245,6 +245,13 @@ class GrantTests(FenceCase):
         self.assertFalse(self.b.may(Claim(4, 4, A).epoch))
         self.assertTrue(self.b.may(Claim(5, 5, A).epoch))  # the same owner on another connection
 
+    def test_claims_again_on_a_new_connection(self) -> None:
+        """Over a new connection, too, what an owner sent under its claim passes after it has claimed again."""
+        self.successResultOf(self.claim(self.a, FIRST))
+        self.successResultOf(self.claim(self.b, Claim(2, 2, A)))
+        self.assertTrue(self.b.may(FIRST.epoch) and self.b.may(Claim(2, 2, A).epoch))
+        self.assertFalse(self.a.may(FIRST.epoch))
+
     def test_epoch_of_nobody(self) -> None:
         """An epoch that was never granted passes nowhere, reads neither."""
         for granted in (False, True):
