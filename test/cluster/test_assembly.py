@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IReactorTime
@@ -27,7 +29,7 @@ from dst.cluster.topology import (
     topology,
 )
 from dst.errors import AlreadyInUse, ConfigurationError, Fenced, NotFound, Unavailable
-from dst.interfaces import IAlgorithm, IExporter, IExportProvider, IExports, IFenced, INodeProvider
+from dst.interfaces import IAlgorithm, IExporter, IExportProvider, IExports, IFenced, IHistories, INode, INodeProvider
 from dst.nodes.memory import MemoryDevice
 from dst.ownership import Claim
 from dst.recovery.state_files import MemoryFiles
@@ -478,3 +480,40 @@ class NamedExportsTests(SynchronousTestCase):
         nobody = FaultyDevice(self.reactor, MemoryDevice(self.reactor, "r", 4096))
         self.assertIs(nobody, devices.fences.claimable("r", nobody))
         self.assertIs(None, devices.fences.of("r", nobody))
+
+    def test_histories(self) -> None:
+        """
+        While a storage that is exported, or one below it, has several histories, each can be opened to be read.
+        """
+        devices = self.devices("inner", "outer", "other", "a@b", "history")
+        history = devices.by_name["history"]
+        inner, outer, other = (_Storage(self.reactor, name) for name in ("inner", "outer", "other"))
+        for storage in (inner, outer, other):
+            devices.by_name[storage.name] = devices.storages[storage.name] = storage  # type: ignore[assignment]
+        outer.nodes = [inner]
+        exports = NamedExports([ExportSpec("vol", "outer"), ExportSpec("inner@b", "a@b")], devices)
+        self.assertEqual(["inner@b", "vol"], exports.list_exports(None))
+        for storage in (inner, outer, other):
+            storage.many = {"a": history, "b": history}
+        self.assertEqual(["inner@a", "inner@b", "outer@a", "outer@b", "vol"], exports.list_exports(None))
+        opened = exports.open_export("inner@a", None)
+        self.assertEqual((history, True), (opened.node, opened.read_only))
+        self.assertIs(devices.by_name["a@b"], exports.open_export("inner@b", None).node, "the topology's own name")
+        self.assertRaises(NotFound, exports.open_export, "other@a", None)
+        inner.many = {}
+        error = self.assertRaises(NotFound, exports.open_export, "inner@a", None)
+        self.assertIn("there are: inner@b, outer@a, outer@b, vol", error.message)
+
+
+@implementer(IHistories)
+class _Storage(MemoryDevice):
+    """A storage as far as its histories."""
+
+    def __init__(self, clock: Any, name: str) -> None:
+        super().__init__(clock, name, 4096)
+        self.nodes: list[INode] = []
+        self.many: dict[str, INode] = {}
+
+    def histories(self) -> dict[str, INode]:
+        """What there is now."""
+        return self.many
