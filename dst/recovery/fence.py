@@ -355,7 +355,8 @@ class Fence:
 
         @raise Fenced: somebody else is being granted it.
         """
-        if self.kept.held and claim == self.kept.claim:
+        if self.kept.held and claim.owner == self.kept.claim.owner:
+            # Under an older claim, too: its owner has not heard of this one, and takes the answer for a renewal.
             if self.pending is not None:
                 raise Fenced(self._taken)  # the promise as it still stands would be taken for a renewal
             self._heard = self._boottime()
