@@ -259,6 +259,7 @@ class Cluster:
             "votes": "members",
             "lease_s": LEASE_S,
             "takeover_s": 0.5,
+            "flap_hold_s": 0.0,
         } | options
         sizes = [MEDIA_BYTES] * members + [REGION_BYTES] * witnesses
         self.servers = [Server(self, n, SimulatedMedia(size, seed=seed * 31 + n)) for n, size in enumerate(sizes)]
@@ -400,18 +401,18 @@ class Cluster:
                 return False
             return not (owner.mirror.serving.hot.unreconciled or checker.writes or checker.reads or checker.flushes)
 
-        self.until("answered and in sync", at_rest)
+        self.until("answered and in sync", at_rest, 900)
         owner = self.whole()
         assert owner is not None
         for sector in range(0, self.data_sectors, 64):
-            self.until("at rest again", at_rest)
+            self.until("at rest again", at_rest, 900)
             owner = self.whole()
             assert owner is not None
             done = owner.read(sector, min(64, self.data_sectors - sector))
             assert done is not None
             if not self.wait_for(done):
                 raise Wrong(f"a read fails in a healthy storage: {self.describe()}")
-        self.until("at rest after all", at_rest)
+        self.until("at rest after all", at_rest, 900)
         size = self.data_sectors * SECTOR_BYTES
         contents = {server.media.read(0, size) for server in self.servers[: self.members]}
         if len(contents) != 1:

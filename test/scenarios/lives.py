@@ -78,7 +78,8 @@ class Life:
     """
 
     def __init__(self, seed: int) -> None:
-        self.cluster = Cluster(**shape_of(seed), seed=seed)
+        held_back_s = 0.0 if seed % 4 else 0.5
+        self.cluster = Cluster(**shape_of(seed), seed=seed, flap_hold_s=held_back_s)
         self.random = self.cluster.random
         self.log: list[str] = []
         # Each life has its own mixture, so that rare faults meet often enough.
@@ -412,7 +413,7 @@ class Life:
                     _ignored(owner.mirror.resume(f"n{n}"), lambda n=n: resumed.discard(n))
             return cluster.whole() is not None
 
-        cluster.until("whole", serving)
+        cluster.until("whole", serving, 900)
         cluster.check_convergence()
 
 

@@ -279,7 +279,7 @@ RULES: dict[str, Rule] = {
         _edit(
             fence.Entrance,
             "refusal",
-            ("        fence = self._fence\n", "        return None\n        fence = self._fence\n"),
+            ("        kept, pending = fence.kept, fence.pending\n", "        return None\n"),
         ),
     ),
     "cut": Rule(
@@ -445,18 +445,8 @@ RULES: dict[str, Rule] = {
         ),
     ),
     "copy_clears": Rule(
-        "copied means copied: a region is clean after its copy, not before",
-        _edit(
-            _Copier,
-            "_copy_regions",
-            (
-                "        for region in regions:\n            member.copying.add(region)\n",
-                "        for region in regions:\n"
-                "            member.set_clean(region)\n"
-                "            member.copying.add(region)\n",
-            ),
-            ("for _ in range(self.pacer.pace.chunks)", "for _ in range(0)"),
-        ),
+        "a region is clean after its copy, not before",
+        _edit(_Copier, "_copy_regions", ("for _ in range(self.pacer.pace.chunks)", "for _ in range(0)")),
     ),
     "zero_proved": Rule(
         "a region is skipped only where both sides are proved to be zero",

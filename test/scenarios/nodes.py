@@ -16,7 +16,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from dst.errors import DSTError, IncarnationChanged, Unavailable
+from dst.errors import DSTError, Fenced, IncarnationChanged, Unavailable
 from dst.geometry import StatusExtent
 from dst.interfaces import Buffer, IFenced, INode
 from dst.observing import ObservableNode
@@ -369,21 +369,20 @@ class Link(ObservableNode):
         self._attempt += 1
         self.session = session
         device, fence = session.server.device, session.server.fence.identity
-        same = self.incarnation == device.incarnation and self.fence == fence
-        kept, self._pending = self._pending, {}
-        if not same:
-            self._held = HeldClaim(self.name)
+        if self.fence and fence != self.fence:
+            self.changed(LinkState.AWAY, "it has lost its memory of what it has promised")
+            self._held.give_up()
+            self._fail_all(Fenced(f"{self.name} came back without memory of what it had promised"))
         self.fence = fence
+        if self._pending and self.incarnation != device.incarnation:
+            self.changed(LinkState.AWAY, "it may have lost what it had not flushed")
+            self._fail_all(IncarnationChanged(f"{self.name} came back, but may have lost what it had not flushed"))
+        if self.session is not session:
+            return
         self.changed(LinkState.READY, "", geometry=device.geometry, incarnation=device.incarnation)
+        kept, self._pending = self._pending, {}
         for request in kept:
-            if same and request.kind not in ("claim", "fence"):
-                self._send(request)
-            else:
-                self.clock.callLater(
-                    0,
-                    request.answer.errback,
-                    IncarnationChanged(f"{self.name} came back and may have lost something"),
-                )
+            self._send(request)
         self._first_attempt("")
 
     def _drop_session(self) -> None:
