@@ -84,8 +84,9 @@ class FencedNode(FencedDevice):
 
     def open(self) -> Deferred[None]:
         """See L{dst.interfaces.INode.open}."""
-        if self._entrance is not None or self._closed:
+        if self._entrance is not None:
             return self.node.open()
+        self._closed = False
         opened: Deferred[None] = Deferred()
         self._opening.append(opened)
         if len(self._opening) == 1 and self._retry is None:

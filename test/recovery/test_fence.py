@@ -303,6 +303,18 @@ class ShutNodeTests(FenceCase):
         self.successResultOf(node.close())
         self.assertEqual((LinkState.CLOSED, []), (node.link, self.clock.getDelayedCalls()))
 
+    def test_opened_again(self) -> None:
+        """A node that was closed and is opened again is behind its fence as before."""
+        node: Any = FencedNode(self.clock, MemoryDevice(self.clock, "m", 4096), self.fence)
+        self.successResultOf(node.open())
+        self.successResultOf(node.close())
+        self.successResultOf(self.claim(self.a, FIRST))
+        node.open()
+        self.clock.advance(0)
+        writing = node.write(0, b"x")
+        self.assertIsInstance(self.failureResultOf(writing).value, (Fenced, Unavailable))
+        self.successResultOf(node.claim(Claim(2, 2, A), 3.0, "again"))
+
     def test_refused_request_says_who(self) -> None:
         """The error says who has the device."""
         self.successResultOf(self.fence.open())
