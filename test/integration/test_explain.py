@@ -13,6 +13,7 @@ from twisted.trial.unittest import TestCase
 from dst.admin.client import HTTPAdmin
 from dst.errors import DSTError
 from dst.explaining import Explanation
+from dst.status import Health
 from test.integration.cluster import free_ports, soon
 from test.integration.daemon_process import DaemonProcess
 
@@ -86,17 +87,15 @@ class ExplainTests(TestCase):
             daemon = self.daemons[name] = DaemonProcess(self, "--config", str(config))
             await daemon.started
             if number != 1:
-                await self.until(
-                    name, "pair" if number < 2 else "vol", ("healthy",) if name != "two" else ("frozen",)
-                )
+                await self.until(name, "pair" if number < 2 else "vol", "owned-elsewhere" if name == "two" else "")
 
     async def explained(self, daemon: str, name: str) -> Explanation:
         """What a daemon says of something."""
         (explanation,) = await self.admins[daemon].explain(name)
         return explanation
 
-    async def until(self, daemon: str, name: str, healths: tuple[str, ...]) -> Explanation:
-        """Wait for the health of something."""
+    async def until(self, daemon: str, name: str, row: str) -> Explanation:
+        """Wait until something is healthy, by that row."""
         last: list[object] = []
 
         async def look() -> Explanation | None:
@@ -107,9 +106,9 @@ class ExplainTests(TestCase):
                 return None
             found = last[0]
             assert isinstance(found, Explanation)
-            return found if found.health.value in healths else None
+            return found if found.health is Health.HEALTHY and found.row == row else None
 
-        found = await soon(look, lambda: f"{name} of {daemon} is not {healths}: {last}")
+        found = await soon(look, lambda: f"{name} of {daemon} is not healthy by {row!r}: {last}")
         assert isinstance(found, Explanation)
         return found
 
@@ -144,13 +143,7 @@ class ExplainTests(TestCase):
         self.assertIn("vol  mirror  standby", (await self.dst("two", "explain", "vol"))[0])
         out, err, code = await self.dst("two", "storage", "take-over", "vol")
         self.assertEqual((0, "vol is owned and served here\n"), (code, out), err)
-        standby = await self.until("one", "vol", ("frozen",))
-
-        async def stands_by() -> Explanation | None:
-            found = await self.explained("one", "vol")
-            return found if found.row == "owned-elsewhere" else None
-
-        standby = await soon(stands_by, lambda: f"the old owner does not stand by: {standby}")  # type: ignore[assignment]
+        standby = await self.until("one", "vol", "owned-elsewhere")
         self.assertIn("`dst storage take-over vol`", " ".join(standby.advice))
         out, _, code = await self.dst("two", "status", "vol", "--exit-code")
         self.assertEqual(0, code, out)

@@ -10,6 +10,7 @@ from attrs import evolve
 
 from dst.algorithms.explained import advice_for, identity_in_words, label_in_words
 from dst.algorithms.mirror.copying import PAUSED
+from dst.algorithms.mirror.explaining_votes import owned_elsewhere
 from dst.algorithms.mirror.member import members_in
 from dst.explaining import Explanation
 from dst.explaining_trees import NOBODY, NODE_BACK_S_MAX, explain_node
@@ -55,9 +56,10 @@ class MembersExplained:
         """
         below = explain_node(member.node)
         in_sync = member.state is MemberState.IN_SYNC
+        standby = owned_elsewhere(self._mirror)  # what the member is to the storage, the owner knows
         explanation = evolve(
             below,
-            health=worst_health(below.health, Health.HEALTHY if in_sync else Health.DEGRADED),
+            health=worst_health(below.health, Health.HEALTHY if in_sync or standby else Health.DEGRADED),
             state=tree.state,
             since=tree.since,
             summary=below.summary if in_sync and member.ready else _sentence(tree),

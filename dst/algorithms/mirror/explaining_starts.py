@@ -10,7 +10,7 @@ from attrs import evolve, frozen
 
 from dst.algorithms.explained import identity_in_words, record_in_words
 from dst.algorithms.mirror.explaining_members import SETTLE_S
-from dst.algorithms.mirror.explaining_votes import votes_in_words
+from dst.algorithms.mirror.explaining_votes import STANDS_BY, votes_in_words
 from dst.explaining import Explanation
 from dst.explaining_trees import NOBODY
 
@@ -223,7 +223,7 @@ def explain_start(mirror: Mirror, explanation: Explanation) -> Explanation:
     return evolve(
         explanation,
         row=verdict.row,
-        summary=f"{mirror.name} does not serve: {verdict.reason}",
+        summary=f"{mirror.name} {'stands by' if verdict.row in STANDS_BY else 'does not serve'}: {verdict.reason}",
         evidence=evidence,
         next_step=next_step,
         condition=condition,

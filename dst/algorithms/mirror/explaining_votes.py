@@ -11,14 +11,23 @@ from dst.algorithms.mirror.owning import Holder, fenced
 from dst.label.format import Record, Vote
 from dst.label.votes import needed
 from dst.ownership import NO_CLAIM, Promise
+from dst.status import LinkState
 from dst.words import duration_in_words
 
 if TYPE_CHECKING:
     from dst.algorithms.mirror.mirror import Mirror
 
-__all__ = ["lease_s_left", "other_owner", "ownership_facts", "promise_in_words", "votes_in_words"]
+__all__ = [
+    "STANDS_BY",
+    "lease_s_left",
+    "other_owner",
+    "owned_elsewhere",
+    "ownership_facts",
+    "promise_in_words",
+    "votes_in_words",
+]
 
-_STANDS_BY = frozenset({"owned-elsewhere", "standing-by", "handed-over"})
+STANDS_BY = frozenset({"owned-elsewhere", "standing-by", "handed-over"})
 """Claim rows under which another daemon is, was or will be the owner."""
 
 
@@ -43,6 +52,13 @@ def other_owner(mirror: Mirror) -> tuple[str, float]:
         return "", 0.0
     _, name, _ = max(found)
     return name, max(held_s for _, other, held_s in found if other == name)
+
+
+def owned_elsewhere(mirror: Mirror) -> bool:
+    """Another daemon has it, and is heard by the nodes: this one has nothing to do but to be there."""
+    starter = mirror.starter
+    claim = starter.claim_verdict if starter is not None and mirror.serving is None else None
+    return claim is not None and claim.row == "owned-elsewhere" and mirror.link is not LinkState.CLOSED
 
 
 def lease_s_left(mirror: Mirror) -> float | None:
@@ -130,7 +146,7 @@ def _role(mirror: Mirror) -> str:
         return "owner"
     starter = mirror.starter
     claim = starter.claim_verdict if starter is not None else None
-    if claim is not None and claim.row in _STANDS_BY:
+    if claim is not None and claim.row in STANDS_BY:
         return "standby"
     return "starting"
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from attrs import evolve
 
-from dst.algorithms.mirror.explaining_votes import ownership_facts
+from dst.algorithms.mirror.explaining_votes import owned_elsewhere, ownership_facts
 from dst.algorithms.mirror.member import Member, members_in
 from dst.status import Health, LinkState, MemberState, StatusTree
 
@@ -62,8 +62,10 @@ class Telling:
 
     def _health(self) -> Health:
         if self._mirror.serving is None:
+            if owned_elsewhere(self._mirror):
+                return Health.HEALTHY  # it is served, and this daemon is there in case that ends
             return Health.FROZEN if self._mirror.link is not LinkState.CLOSED else Health.FAILED
-        if self._mirror.serving.configuration.frozen:
+        if self._mirror.serving.configuration.frozen or self._mirror.serving.configuration.short_of_copies:
             return Health.FAILED if self._mirror.serving.data_path.refusing is not None else Health.FROZEN
         everybody = sum(member.bit for member in self._mirror.members if not member.removed)
         configuration = self._mirror.serving.configuration
