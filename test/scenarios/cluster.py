@@ -77,6 +77,7 @@ class Owner:
         self._order = 0
         self._serving: object = None
         self.era = 0
+        self._eras: list[int] = []
 
     def start(self, **options: Any) -> None:
         """A new process."""
@@ -101,13 +102,15 @@ class Owner:
             now=cluster.boottime,
         )
         self._serving = None
+        self._eras = []
         self.mirror.open().addErrback(lambda failure: cluster.surprises.append(failure))
 
     def kill(self) -> None:
         """SIGKILL: nothing of it runs any more. What it has sent may arrive."""
         if self.mirror is None:
             return
-        self.cluster.checker.end_of_user(self.era)
+        for era in self._eras:
+            self.cluster.checker.end_of_user(era)
         self.process.alive = False
         self.cluster.processes.remove(self.process)
         for link in self.links:
@@ -165,6 +168,7 @@ class Owner:
             if self._order > cluster.order_seen:
                 cluster.order_seen = self._order
                 self.era = cluster.checker.begin_era(mirror.incarnation)
+            self._eras.append(self.era)
         cluster.checker.learn(self.era, mirror.incarnation)
         return self.era
 

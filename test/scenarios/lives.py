@@ -15,6 +15,7 @@ from dst.errors import DSTError, MediaError, NoSpace
 from dst.status import LinkState
 from dst.testing.media import SimulatedMedia
 from test.scenarios.cluster import MEDIA_BYTES, REGION_BYTES, Cluster, Owner
+from test.scenarios.invariant import what_stands_on
 from test.scenarios.nodes import Server
 
 __all__ = ["STEPS", "Life", "live", "shape_of"]
@@ -229,11 +230,17 @@ class Life:
         record, available = configuration.record, configuration.available_votes()
         return (
             len(record.in_sync) == self.cluster.members
+            and not configuration.leaving | configuration.stalled
+            and self._all_have_labels()
             and {(vote.node_id, vote.fence) for vote in record.votes}
             <= {(vote.node_id, vote.fence) for vote in available}
             and len(record.votes) >= 3
             and len(record.votes) == len(configuration._next_votes())
         )
+
+    def _all_have_labels(self) -> bool:
+        """Nobody has been replaced and is not yet missed."""
+        return all(what_stands_on(server.media) for server in self.cluster.servers[: self.cluster.members])
 
     def do_new_media(self) -> None:
         """A disk is replaced by a new one, while others have the data."""
@@ -391,8 +398,9 @@ class Life:
         self._person("resume")
 
     def do_mark_dirty(self) -> None:
-        """dst mark-dirty."""
-        self._person("mark_dirty")
+        """dst mark-dirty; not of what may be the last copy without anybody having noticed."""
+        if self._all_have_labels():
+            self._person("mark_dirty")
 
     # -- the end
 
