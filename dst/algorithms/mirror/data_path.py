@@ -192,7 +192,8 @@ class DataPath:
 
     def _send_read(self, wait: ReadWait) -> None:
         if self.refusing is not None:
-            wait.done.errback(self.refusing)
+            if not wait.done.called:
+                wait.done.errback(self.refusing)
             return
         readers = [member for member in self._readers if not wait.tried & member.bit]
         if not readers:
@@ -597,6 +598,11 @@ class DataPath:
             elif isinstance(extent, Operation) and not extent.ended:
                 extent.ended = True
                 extent.done.errback(error)
+        for extents in list(self._order.by_region.values()):
+            # What holds these extents may end much later, or never: a copy that waits for a member.
+            for read in [each for extent in extents for each in extent.waiters if isinstance(each, ReadWait)]:
+                if not read.done.called:
+                    read.done.errback(error)
         for flush in list(self._flushes):
             self._flushes.pop(flush)
             if not flush.done.called:
