@@ -112,7 +112,8 @@ def from_below(explanation: Explanation) -> Explanation:
         )
     acting = [child for child in troubled if child.next_step != NOBODY]
     if not acting:
-        advice = explanation.advice or ("see what is below: " + ", ".join(child.name for child in troubled),)
+        names = ", ".join(child.name for child in troubled)
+        advice = (*explanation.advice, f"see below what can be done about {names}")
         return evolve(explanation, next_step=NOBODY, advice=advice)
     times = [child.within_s for child in acting]
     conditions = [f"{child.name}: {child.condition}" for child in acting if child.condition]

@@ -21,6 +21,7 @@ from dst.status import Health
 from dst.testing import SimulatedMedia
 from test.algorithms.joined_media import JoinedCase
 from test.algorithms.owners import Owners
+from test.algorithms.test_diverged import SplitCase
 
 RECOVERY = Path(dst.__file__).parent.parent / "docs" / "recovery.rst"
 
@@ -229,3 +230,37 @@ class StripeTests(JoinedTests):
     def test_what_it_has_not(self) -> None:
         """There is nothing to choose or to pause here either."""
         self.assertEqual((), self.opened().resyncs())
+
+
+class HistoriesTests(SplitCase):
+    """Two histories of one storage: what a person reads before choosing."""
+
+    def test_refused(self) -> None:
+        """While one is served, the member with the other says what each choice loses, and how to read and choose."""
+        _, left = self.refused()
+        storage = left.explain()
+        member = next(each for each in storage.children if each.name == "n1")
+        self.assertEqual(("diverged", NOBODY), (member.row, member.next_step))
+        self.assertIn("loses at most", member.summary)
+        advice = " ".join(member.advice)
+        self.assertIn("`vol@NODE`", advice)
+        self.assertIn("`dst storage resolve vol --keep NODE`", advice)
+        self.assertEqual(NOBODY, storage.next_step)
+        self.assertIn("n1", " ".join(storage.advice))
+
+    def test_start_waits(self) -> None:
+        """At a start nothing is chosen: the storage says so, and each member what the choice of it discards."""
+        world, _, _ = self.split(3)
+        world.kill(0)
+        world.kill(1)
+        mirror = world.start(2)
+        starter = mirror.starter
+        self.until(world, lambda: starter is not None and starter.verdict and starter.verdict.row == "diverged")
+        world.advance(2.0)
+        storage = mirror.explain()
+        self.assertEqual(("diverged", NOBODY), (storage.row, storage.next_step))
+        self.assertIn("`dst storage resolve vol --keep NODE`", " ".join(storage.advice))
+        for member in storage.children:
+            self.assertEqual(NOBODY, member.next_step)
+            self.assertIn(f"`dst storage resolve vol --keep {member.name}`", " ".join(member.advice))
+            self.assertIn("discards at most", member.summary)
