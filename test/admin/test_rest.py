@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
@@ -15,6 +16,7 @@ from dst.admin.rest import OPERATION_S_MAX, OPERATIONS_MAX
 from dst.admin.schema import BODY_BYTES_MAX
 from dst.admin.site import CLOSE_S_MAX, CONNECTIONS_MAX, DRAIN_BYTES_MAX, IDLE_S_MAX, RECEIVE_S_MAX, make_site
 from dst.errors import MediaError, NotSupported, Unavailable
+from dst.explaining_trees import CARRIED
 from dst.testing.fake_admin import FakeAdmin
 
 HOST = b"Host: 127.0.0.1:7480\r\n"
@@ -100,6 +102,15 @@ class StatusTests(RestCase):
         status = json.loads(self.ask(b"GET /v1/status")[2])
         resync = status["storages"][1]["members"][2]["resync"]
         self.assertEqual((0.0, None, "full"), (resync["percent"], resync["seconds_left"], resync["kind"]))
+
+    def test_explained_elsewhere(self) -> None:
+        """What another daemon explains is for those who ask why, and does not make the status longer."""
+        tree = self.fake.trees[2]
+        self.fake.trees[2] = evolve(tree, detail={CARRIED: {"summary": "a long story"}, "claim": 7})
+        status = json.loads(self.ask(b"GET /v1/status")[2])
+        self.assertEqual({"claim": 7}, status["storages"][1]["detail"])
+        code, _, content = self.ask(b"GET /v1/explain/vol")
+        self.assertEqual("a long story", json.loads(content)["explanations"][0]["summary"])
 
     def test_head(self) -> None:
         """HEAD says how long the answer would be, and no more."""
