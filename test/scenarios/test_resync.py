@@ -14,7 +14,7 @@ from dst.explaining import ResyncRecord
 from dst.status import MemberState, ResyncProgress
 from dst.testing.media import SECTOR_BYTES
 from test.scenarios.test_named_traces import SECTORS, TraceCase
-from test.scenarios.world import REGION_BYTES, World
+from test.scenarios.world import REGION_BYTES, World, versions_in
 
 BLOCK_BYTES = 4096
 
@@ -151,6 +151,25 @@ class AmountTests(ResyncCase):
         world.wait_for(world.mirror.mark_dirty("n1"))
         self.in_sync()
         self.assertEqual(BLOCK_BYTES, self.copied(1))
+        self.all_is_well()
+
+
+    def test_copies_that_are_equal_after_an_unclean_stop(self) -> None:
+        """What was hot when the owner died, and is the same everywhere, is not read to see that it is."""
+        world = self.served()
+        self.fill()
+        for region in range(3):
+            self.write(region * SECTORS)
+        world.media[1].write(8 * SECTOR_BYTES, b"x" * SECTOR_BYTES)  # as if a write had reached one of them only
+        world.legal[8] = world.legal[8] | set(versions_in(world.media[0].read(8 * SECTOR_BYTES, SECTOR_BYTES)))
+        world.crash_owner()
+        world.start_owner()
+        world.until("serving", lambda: bool(world.mirror and world.mirror.serving))
+        world.until("equal", lambda: not self.serving.hot.unreconciled)
+        read = [each for node in world.nodes for each in node.history if each.kind == "read"]
+        size = world.data_sectors * SECTOR_BYTES
+        self.assertLessEqual(sum(each.length for each in read if each.offset < size), 3 * REGION_BYTES)
+        self.assertEqual("reconcile", self.history()[-1].kind)
         self.all_is_well()
 
 

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from twisted.internet.defer import CancelledError, Deferred, fail
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
@@ -25,11 +25,11 @@ from dst.algorithms.mirror.member import Member, members_in
 from dst.algorithms.mirror.pacing import Pacer
 from dst.algorithms.mirror.reconciling import Reconciler
 from dst.algorithms.mirror.resync_run import Pauses, Rate, ResyncRun, unreadable_sentence
-from dst.algorithms.mirror.sources import HELD_RETRY_S, PIECE_BYTES, Sources, all_of, start
+from dst.algorithms.mirror.sources import HELD_RETRY_S, PIECE_BYTES, Sources, all_of, checksums_of, start
 from dst.errors import DSTError, NotSupported, Unavailable
 from dst.explaining import ResyncRecord
 from dst.geometry import BlockStatus, align_down
-from dst.interfaces import CHECKSUM_BYTES, Buffer, IChecksums, INode
+from dst.interfaces import CHECKSUM_BYTES, Buffer, INode
 from dst.recovery.pace import Worth
 from dst.recovery.write_order import Extent, ExtentOrder
 from dst.status import MemberState
@@ -361,7 +361,7 @@ class Copier:
         length = end - first
 
         def question(node: INode) -> Deferred[bytes]:
-            return _checksums(node, first, length)
+            return checksums_of(node, first, length)
 
         async def theirs() -> bytes:
             return await member.unless_left(question(member.node))
@@ -453,12 +453,6 @@ class Copier:
             )
 
         self._reconciler.in_background(work(), "reconciling")
-
-
-def _checksums(node: INode, offset: int, length: int) -> Deferred[bytes]:
-    if IChecksums.providedBy(node):
-        return IChecksums(node).checksums(offset, length, PIECE_BYTES)
-    return fail(NotSupported(f"{node.name} cannot tell checksums"))
 
 
 async def _zero_bytes_by_region(member: Member, first: int, end: int, region_size: int) -> dict[int, int]:

@@ -16,7 +16,7 @@ from dst.algorithms.mirror.configuration import Configuration
 from dst.algorithms.mirror.data_path import DataPath
 from dst.algorithms.mirror.hot_set import HotSet
 from dst.algorithms.mirror.member import Member, members_in
-from dst.algorithms.mirror.sources import HELD_RETRY_S, PIECE_BYTES, Sources, all_of, start
+from dst.algorithms.mirror.sources import HELD_RETRY_S, PIECE_BYTES, Sources, all_of, checksums_of, start
 from dst.errors import CorruptData, DSTError, MediaError, Unavailable
 from dst.interfaces import Buffer
 from dst.recovery.write_order import Extent, ExtentOrder
@@ -143,8 +143,24 @@ class Reconciler:
 
     async def _make_equal(self, chunks: list[tuple[int, int]]) -> None:
         for first, end in chunks:
+            if await self._are_equal(first, end):
+                continue
             for bad_first, bad_end in await self._sources.read_what_can_be_read(first, end, self._overwrite_others):
                 _log.error("no copy of {first}+{n} can be read", first=bad_first, n=bad_end - bad_first)
+
+    async def _are_equal(self, first: int, end: int) -> bool:
+        """
+        Whether the copies say that they are; C{False} where that is not known. Most of what was hot when a storage
+        died was not being written in that moment, so this spares reading it from everybody.
+        """
+        copies = list(members_in(self._members, self._configuration.usable & self._configuration.in_sync))
+        asked = [member.unless_left(checksums_of(member.node, first, end - first)) for member in copies]
+        try:
+            told = await all_of(asked)
+        except DSTError:
+            return False  # reading will tell what is wrong, and mend it where it can be
+        lost = any(member.node.incarnation != member.incarnation for member in copies)
+        return not lost and len(set(told)) <= 1
 
     async def _overwrite_others(self, first: int, data: Buffer) -> None:
         others = members_in(self._members, self._configuration.usable & self._configuration.in_sync)

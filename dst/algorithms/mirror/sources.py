@@ -7,19 +7,19 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, fail
 from twisted.internet.task import deferLater
 
 from dst.algorithms.mirror.configuration import Configuration
 from dst.algorithms.mirror.member import Member, members_in
-from dst.errors import CorruptData, DSTError, MediaError, Unavailable
-from dst.interfaces import Buffer, INode
+from dst.errors import CorruptData, DSTError, MediaError, NotSupported, Unavailable
+from dst.interfaces import Buffer, IChecksums, INode
 from dst.recovery.write_order import Extent, ExtentOrder
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
-__all__ = ["HELD_RETRY_S", "PIECE_BYTES", "Sources", "all_of", "is_zero", "start"]
+__all__ = ["HELD_RETRY_S", "PIECE_BYTES", "Sources", "all_of", "checksums_of", "is_zero", "start"]
 
 _T = TypeVar("_T")
 
@@ -124,6 +124,13 @@ def is_zero(data: Buffer) -> bool:
     """Whether it is nothing but zeroes; what is not says so with its first bytes mostly."""
     head = bytes(data[:64])
     return head.count(0) == len(head) and bytes(data).count(0) == len(data)
+
+
+def checksums_of(node: INode, offset: int, length: int) -> Deferred[bytes]:
+    """What an extent of C{node} holds, in pieces; fails with C{NotSupported} where that cannot be told."""
+    if IChecksums.providedBy(node):
+        return IChecksums(node).checksums(offset, length, PIECE_BYTES)
+    return fail(NotSupported(f"{node.name} cannot tell checksums"))
 
 
 def start(work: Callable[..., Coroutine[Any, Any, _T]], *args: object) -> Deferred[_T]:
