@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import secrets
 import selectors
 import signal
@@ -120,11 +121,14 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--shapes", nargs="*", choices=sorted(SHAPES), default=None)
     parser.add_argument("--scenario", default=None, help="only this one")
     parser.add_argument("--one", action="store_true", help="one campaign in this process, as lines of JSON")
+    parser.add_argument("--without", default=None, help="daemons that do not keep this rule: will it be noticed?")
     parser.add_argument("--keep-all", action="store_true", help="media and logs stay also if all went well")
     given = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, _interrupted)
     seed = secrets.randbelow(100_000) if given.seed is None else given.seed
     directory = given.keep or Path(tempfile.mkdtemp(prefix="dst-crash-"))
+    if given.without:
+        os.environ["DST_CAMPAIGN_WITHOUT"] = given.without  # to the campaigns, and from them to the daemons
     if given.one:
         campaign = Campaign(seed, directory, shapes=given.shapes, scenario=given.scenario, keep=given.keep_all)
         try:

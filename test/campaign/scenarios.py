@@ -333,6 +333,29 @@ def owner_isolated(round: Round) -> None:
     round.busy(50)
 
 
+def split(round: Round) -> None:
+    """
+    The owner is left with one node and its clients, the other one gets the rest: what stands on that one node grows
+    old, and must not be read.
+    """
+    owner = round.the_owner()
+    other = round.the_other(owner)
+    kept = round.a_node()
+    state = round.random.choice((CableState.CUT, CableState.SILENT))
+    for place in round.cluster.places:
+        round.cable(*((other, place) if place == kept else (owner, place)), state)
+    if round.random.random() < 0.8:
+        sending = Timer(0.0, round.send_client_to, (owner, round.random.uniform(1.0, 6.0)))
+        sending.start()
+        round.until_served_by(other)
+        sending.join()
+    round.until_served_by(other)
+    round.busy(round.random.choice((100, 400)))
+    for _ in range(3):
+        round.send_client_to(owner, 1.0)
+        round.busy(100)
+
+
 def handed_over(round: Round) -> None:
     """A person moves the storage to and fro, and perhaps something dies in the middle."""
     for _ in range(round.random.randrange(1, 4)):
@@ -378,6 +401,7 @@ WITH_ANOTHER: dict[str, tuple[Callable[[Round], None], int]] = {
     "owner dies for good": (owner_dies_for_good, 14),
     "owner stands still": (owner_stands_still, 12),
     "owner isolated": (owner_isolated, 12),
+    "split": (split, 14),
     "handed over": (handed_over, 12),
     "both owners die": (both_owners_die, 6),
     "votes die": (votes_die, 8),
