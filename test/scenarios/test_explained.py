@@ -406,12 +406,14 @@ class ClustersTests(SynchronousTestCase):
         try:
             cluster.owners[0].start()
             cluster.until("served", lambda: cluster.server)
-            for _ in range(60):
+            for n in range(60):
                 life.step()
                 cluster.advance(0)
                 for owner in cluster.owners:
                     if owner.mirror is not None and owner.mirror.link is not LinkState.CLOSED:
                         troubled += check_each(owner.mirror.explain())
+                if n % SAMPLE_EVERY == SAMPLE_EVERY - 1:
+                    self.check_under_way(life)
             cluster.heal()
             cluster.advance(0.05)
             said = [owner.mirror.explain() for owner in cluster.owners if owner.mirror is not None]
@@ -425,6 +427,29 @@ class ClustersTests(SynchronousTestCase):
             return troubled, 1
         finally:
             cluster.end()
+
+    def explained(self, life: Life) -> dict[str, Explanation]:
+        """What each daemon that runs says now."""
+        found: dict[str, Explanation] = {}
+        for owner in life.cluster.owners:
+            mirror = owner.mirror
+            if mirror is not None and owner.process.running and mirror.link is not LinkState.CLOSED:
+                found.update(by_path(mirror.explain(), f"{owner.name} {id(mirror)}"))
+        return found
+
+    def check_under_way(self, life: Life) -> None:
+        """What waits for nothing happens in its time, whatever is broken stays broken."""
+        waiting = {path: each for path, each in self.explained(life).items() if under_way(each)}
+        passed = 0.0
+        while waiting:
+            now = self.explained(life)
+            for path, each in list(waiting.items()):
+                if path not in now or is_well(now[path]) or what(now[path]) != what(each):
+                    del waiting[path]
+                elif each.within_s is not None and passed > each.within_s + SLACK_S:
+                    raise Wrong(f"{path}: after {passed:.2f} s it still says: {each} ({life.cluster.describe()})")
+            life.cluster.advance(LOOK_S)
+            passed += LOOK_S
 
     def served(self, life: Life) -> Callable[[], bool]:
         """A condition."""

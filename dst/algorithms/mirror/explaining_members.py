@@ -214,7 +214,9 @@ class MembersExplained:
     def _absent(self, serving: Serving, member: Member, explanation: Explanation) -> Explanation:
         configuration = serving.configuration
         if configuration.leaving & member.bit:
-            waits = "a copy with the latest data can be reached" if configuration.frozen else ""
+            waits = "the other copies, and enough of the votes, answer that they have kept the record"
+            if configuration.frozen:
+                waits = "a copy with the latest data can be reached"
             return evolve(
                 explanation,
                 next_step="a record without it is made stable, and operations go on without it",
