@@ -276,6 +276,9 @@ class FlappingTests(TraceCase):
         self.assertEqual([0], world.in_sync)
         reason = "it left 3 times in 10 minutes: held back for 10 s; `dst resume` takes it back now"
         self.assertEqual(reason, self.state(1).reason)
+        detail = self.state(1).detail
+        self.assertEqual(3, detail["left_lately"])
+        self.assertTrue(8 < detail["held_back_s"] <= 10, detail)
         world.advance(8)
         self.assertEqual([0], world.in_sync)
         world.until("in sync", lambda: world.in_sync == [0, 1], 3)

@@ -153,7 +153,6 @@ class AmountTests(ResyncCase):
         self.assertEqual(BLOCK_BYTES, self.copied(1))
         self.all_is_well()
 
-
     def test_copies_that_are_equal_after_an_unclean_stop(self) -> None:
         """What was hot when the owner died, and is the same everywhere, is not read to see that it is."""
         world = self.served()
@@ -318,6 +317,7 @@ class PauseTests(ResyncCase):
         world.advance(10)
         self.assertEqual(0, self.copied(1))
         self.assertIn("paused by hand", self.progress(1).stalled)
+        assert world.mirror.status().detail["resync_pace"]
         self.assertEqual(MemberState.RESYNCING.value, self.state(1).state)
         self.successResultOf(world.mirror.resume_resync())
         self.in_sync()

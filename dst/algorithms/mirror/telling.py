@@ -53,6 +53,8 @@ class Telling:
             "claim": configuration.record.claim.number,
             "record": configuration.record.sequence,
         }
+        if serving.copier.pacer.active:
+            detail["resync_pace"] = serving.copier.pacer.why_slow or "as fast as the members can"
         return evolve(
             tree,
             redundancy=max(0, copies - 1),
@@ -104,8 +106,16 @@ class Telling:
             since=member.since,
             dirty_bytes=min(dirty, self._mirror.geometry.size),
             resync=member.progress if member.state is MemberState.RESYNCING else None,
-            detail={**below.detail, "link": member.node.link.value},
+            detail={**below.detail, "link": member.node.link.value, **self._flaps(member)},
         )
+
+    def _flaps(self, member: Member) -> dict[str, object]:
+        """How often it left lately, and how much longer it is held back for that."""
+        now = self._mirror.clock.seconds()
+        count = member.flaps.count(now)
+        if not count:
+            return {}
+        return {"left_lately": count, "held_back_s": round(member.flaps.held_s(now), 1)}
 
     def _dirty_regions(self, serving: Serving, member: Member) -> int:
         configuration = serving.configuration
