@@ -390,8 +390,9 @@ class Life:
             _ignored(getattr(owner.mirror, what)(f"n{n}"))
 
     def do_member_suspended(self) -> None:
-        """dst suspend."""
-        self._person("suspend")
+        """dst suspend; not of what may be the last copy without anybody having noticed."""
+        if self._all_have_labels():
+            self._person("suspend")
 
     def do_member_resumed(self) -> None:
         """dst resume."""
