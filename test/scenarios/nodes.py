@@ -8,11 +8,13 @@ to it on a wire happens: it is late, never arrives, is executed when whoever ask
 from __future__ import annotations
 
 from collections.abc import Callable
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any
 
 from attrs import define
+from twisted.internet.base import DelayedCall
 from twisted.internet.defer import Deferred, fail
-from twisted.internet.task import Clock
+from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -44,14 +46,67 @@ STRAGGLE_S_MAX = 4.0
 """How much later than the end of its connection a request may be executed."""
 
 
+@implementer(IReactorTime)
+class ProcessClock:
+    """The clock of one process: as C{twisted.internet.task.Clock}, for many processes with few calls each."""
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+        self._calls: list[tuple[float, int, DelayedCall]] = []
+        self._count = 0
+
+    def seconds(self) -> float:
+        """The time."""
+        return self.now
+
+    def callLater(self, delay: float, callable: Callable[..., object], *args: object, **kw: object) -> DelayedCall:
+        """See L{IReactorTime.callLater}."""
+        call = DelayedCall(self.now + delay, callable, args, kw, _cancelled, self._put, self.seconds)
+        self._put(call)
+        return call
+
+    def getDelayedCalls(self) -> list[DelayedCall]:
+        """See L{IReactorTime.getDelayedCalls}."""
+        return [call for _, _, call in self._calls if call.active()]
+
+    def _put(self, call: DelayedCall) -> None:
+        self._count += 1
+        heappush(self._calls, (call.time, self._count, call))
+
+    def next_s(self) -> float:
+        """When the next call is due."""
+        calls = self._calls
+        while calls:
+            time, _, call = calls[0]
+            if call.called or call.cancelled or call.time != time:
+                heappop(calls)  # it was reset to an earlier time, or is no more
+            elif call.delayed_time:
+                heappop(calls)
+                call.activate_delay()
+                self._put(call)
+            else:
+                return time
+        return float("inf")
+
+    def run(self) -> None:
+        """Everything that is due."""
+        while self.next_s() <= self.now:
+            call = heappop(self._calls)[2]
+            call.called = 1
+            call.func(*call.args, **call.kw)
+
+
+def _cancelled(call: DelayedCall) -> None:
+    """It is found out when its turn comes."""
+
+
 class Process:
     """
     @ivar clock: its reactor's; does not run while it is suspended, and never again when it is dead.
     """
 
     def __init__(self, now: float) -> None:
-        self.clock = Clock()
-        self.clock.rightNow = now
+        self.clock = ProcessClock(now)
         self.alive = True
         self.suspended = False
 
@@ -62,9 +117,7 @@ class Process:
 
     def next_s(self) -> float:
         """When it does something by itself."""
-        return (
-            min([call.getTime() for call in self.clock.calls], default=float("inf")) if self.running else float("inf")
-        )
+        return self.clock.next_s() if self.alive and not self.suspended else float("inf")
 
 
 class Path:
