@@ -69,7 +69,12 @@ class Ownership:
 
     @ivar owner: 16 bytes, this daemon's identity for the storage; kept over restarts where it has a directory.
     @ivar own_vote: that of the owner's own store; C{None} without one.
-    @ivar claim: the claim that is held, or was held last.
+    @ivar claim: what nodes are asked for: the claim that is held, or was held last, or a higher one.
+    @ivar owned: the highest one that a quorum has granted: what records are written under. A record under a claim
+        that only a few have granted would be taken for newer than what another owner, who never saw that claim,
+        has made of the others.
+    @ivar votes: whose promises count now; none while nothing is served.
+    @ivar doubtful: something was claimed again too late: another daemon may have owned the storage before that.
     @ivar held: the nodes are being kept by renewals.
     @ivar promises: what each node, by name, said last.
     """
@@ -95,6 +100,7 @@ class Ownership:
         self._name = name
         self._store = store
         self._holders = holders
+        self._closed = False
         self._entropy = entropy
         self.lease_s = lease_s
         self.quorum = quorum
@@ -102,7 +108,10 @@ class Ownership:
         self.now = now
         self.owner = b""
         self.own_vote: Vote | None = None
-        self.claim = NO_CLAIM
+        self.claim = self.owned = NO_CLAIM
+        self.votes: Callable[[], Collection[Vote]] = tuple
+        self.doubtful = False
+        self._first = 1
         self.held = False
         self.promises: dict[str, Promise] = {}
         self._heard: dict[str, float] = {}
@@ -134,8 +143,12 @@ class Ownership:
         return promise.claim.owner != self.owner and not promise.released and promise.held_s > 0
 
     def _is_anothers(self, promise: Promise) -> bool:
-        """Somebody else was granted it last."""
-        return promise.claim.owner != self.owner and promise.claim.number > 0
+        """Somebody else was granted it, after this daemon had a quorum."""
+        return promise.claim.owner != self.owner and promise.claim > self.owned
+
+    def _has_stayed_ours(self, promise: Promise) -> bool:
+        """It was promised to this daemon in its present time as the owner, and to nobody since."""
+        return self.is_ours(promise) and self._first <= promise.claim.number <= self.claim.number
 
     def vote_of(self, holder: Holder) -> tuple[bytes, bytes] | None:
         """Its vote, if it can cast one now."""
@@ -163,12 +176,17 @@ class Ownership:
 
         return lease_end(votes, heard, self.lease_s, self.quorum)
 
+    def lease_over(self) -> bool:
+        """Another daemon may have been granted a quorum by now."""
+        return self.now() >= self.lease_end(self.votes())
+
     def lost_to(self, votes: Collection[Vote]) -> str:
         """
-        Who has been granted so many of C{votes} that this daemon cannot have a quorum any more; or C{""}.
+        Who has been granted so many of C{votes} that this daemon cannot have a quorum any more; or C{""}. When its
+        lease is over one is enough: the others may not have been seen since.
 
-        Whether they hold them still makes no difference, nor which claim is the higher one: they may have served
-        meanwhile, and only a start reads what they have left.
+        Whether they hold them still makes no difference: they may have served meanwhile, and only a start reads what
+        they have left.
         """
         elsewhere: dict[bytes, list[str]] = {}
         taken = 0
@@ -179,7 +197,7 @@ class Ownership:
             if promise is not None and ours and taken_away:
                 taken += 1
                 elsewhere.setdefault(promise.claim.owner, []).append(promise.owner_name)
-        if taken > len(votes) - needed(len(votes), self.quorum):
+        if taken > len(votes) - needed(len(votes), self.quorum) or (taken and self.now() >= self.lease_end(votes)):
             return max(elsewhere.values(), key=len)[0] or "another daemon"
         return ""
 
@@ -211,6 +229,8 @@ class Ownership:
             holder.granted = False
         number = max([above, self.claim.number, *(p.claim.number for p in self.promises.values())]) + 1
         self.claim = Claim(number, int.from_bytes(self._entropy(8), "little") | 1, self.owner)
+        self.owned, self._first, self.doubtful = self.claim, number, False  # the start sees who has granted it
+        self.votes = tuple
         chosen = []
         for holder in holders:
             if fenced(holder.node) is None:
@@ -239,32 +259,51 @@ class Ownership:
             holder.granted = True
             return
         holder.granted = False
-        promise = await self._claim_one(holder, node)
-        if promise.claim > self.claim and not self.other_owner(promise):
+        claim = self.claim
+        if self.lease_over():
+            # Somebody else may have had a quorum, and this node with it: it is asked for what it has promised
+            # already, and for nothing that would hide that.
+            promise = self.promises[holder.name] = await self._in_time(node.ask())
+            if not self._has_stayed_ours(promise):
+                raise Fenced(f"{holder.name} is not claimed while the lease on the other votes is over")
+            claim = promise.claim
+        promise = await self._claim_one(holder, node, claim)
+        if promise.claim > self.claim and not self.other_owner(promise) and not self.lease_over():
             # Somebody tried to take over, and got no quorum: what is left of that ends with a higher claim.
             await self.claim_again(promise.claim.number)
-            promise = await self._claim_one(holder, node)
+            promise = await self._claim_one(holder, node, self.claim)
         if not holder.granted:
             raise Fenced(
                 f"{holder.name} is promised to {promise.owner_name or 'another daemon'} "
                 f"for {promise.held_s:.1f} s more"
             )
 
-    async def _claim_one(self, holder: Holder, node: IFenced) -> Promise:
-        sent = self.now()
-        promise = await self._in_time(node.claim(self.claim, self.lease_s, self.owner_name))
+    async def _claim_one(self, holder: Holder, node: IFenced, claim: Claim) -> Promise:
+        sent, had = self.now(), self.promises.get(holder.name)
+        promise = await self._in_time(node.claim(claim, self.lease_s, self.owner_name))
         self.promises[holder.name] = promise
-        if promise.claim == self.claim and not promise.released:
+        if promise.claim == claim and not promise.released:
+            if had is None or had.claim != claim:
+                self._was_granted()
             holder.granted = True
             self._granted_by[holder.name] = promise.fence
             self._heard[holder.name] = sent
             self._hold()
+            self._settle()
         return promise
+
+    def _was_granted(self) -> None:
+        """
+        A node has granted what it had not before. While the lease runs nobody else can have had a quorum until then;
+        afterwards that is not known, and what the node said of it before is gone.
+        """
+        if self.lease_over():
+            self.doubtful = True
 
     async def claim_again(self, above: int) -> None:
         """
-        Raise the claim without giving up anything: the same owner is granted at once. Where it cannot be raised
-        now the older one goes on.
+        Raise the claim without giving up anything: the same owner is granted at once. Who has not granted the higher
+        one is asked again with each renewal; until a quorum has, the older one goes on.
         """
         await self._claiming.acquire()
         try:
@@ -278,10 +317,26 @@ class Ownership:
             for holder in kept:
                 promise = self.promises.get(holder.name)
                 if promise is not None and self.is_ours(promise):
+                    if promise.claim == claim:
+                        self._was_granted()
                     self._heard[holder.name] = sent
         finally:
             self._claiming.release()
-        self.reclaimed()
+        self._settle()
+
+    def _settle(self) -> None:
+        """Go on under the raised claim when a quorum has granted it."""
+        if self.owned == self.claim:
+            return
+        own = self.own_vote
+        cast = {(own.node_id, own.fence)} if own is not None else set()
+        for holder in self._holders():
+            promise, vote = self.promises.get(holder.name), self.vote_of(holder)
+            if vote is not None and promise is not None and promise.claim == self.claim:
+                cast.add(vote)
+        if self.has_quorum(self.votes(), cast):
+            self.owned = self.claim
+            self.reclaimed()
 
     async def let_go(self, holder: Holder) -> None:
         """
@@ -294,14 +349,18 @@ class Ownership:
 
     async def give_back(self) -> None:
         """Release every node that was granted: whoever claims next need not wait."""
-        self.stop()
+        self._end_renewals()
         granted = [holder for holder in self._holders() if holder.granted]
         for holder in granted:
             holder.granted = False
         await self._each(granted, lambda node: node.release())
 
     def stop(self) -> None:
-        """Renew no more."""
+        """Renew no more, whatever may still be granted: the storage is closed."""
+        self._closed = True
+        self._end_renewals()
+
+    def _end_renewals(self) -> None:
         self.held = False
         if self._timer is not None:
             self._timer.cancel()
@@ -310,6 +369,8 @@ class Ownership:
     # -- the lease
 
     def _hold(self) -> None:
+        if self._closed:
+            return
         self.held = True
         if self._timer is None and any(fenced(holder.node) is not None for holder in self._holders()):
             self._timer = self._clock.callLater(self.lease_s / _RENEWALS_PER_LEASE, self._renew)
@@ -325,9 +386,14 @@ class Ownership:
         for holder in self._holders():
             node = fenced(holder.node)
             if node is not None and holder.granted and holder.node.link in (LinkState.READY, LinkState.INTERRUPTED):
-                self._in_time(node.renew()).addCallbacks(
-                    self._renewed, _silent, (holder, sent), {}, (), {}
-                ).addErrback(_report)
+                had = self.promises.get(holder.name)
+                if had is None or had.claim == self.claim or self.lease_over():
+                    asked = node.renew()
+                else:
+                    asked = node.claim(self.claim, self.lease_s, self.owner_name)  # it has not heard of that yet
+                self._in_time(asked).addCallbacks(self._renewed, _silent, (holder, sent), {}, (), {}).addErrback(
+                    _report
+                )
             elif node is not None and not holder.granted and holder.node.link is LinkState.READY:
                 # Whoever has it may have a quorum by now.
                 self._in_time(node.ask()).addCallbacks(self._seen, _silent, (holder,), {}, (), {}).addErrback(_report)
@@ -341,8 +407,11 @@ class Ownership:
     def _renewed(self, promise: Promise, holder: Holder, sent: float) -> None:
         if not self.held:
             return
-        self.promises[holder.name] = promise
-        if self.is_ours(promise):
+        had, self.promises[holder.name] = self.promises.get(holder.name), promise
+        if self.is_ours(promise) and promise.claim <= self.claim:
+            if had is not None and had.claim != promise.claim:
+                self._was_granted()
+            self._settle()
             self._heard[holder.name] = max(sent, self._heard.get(holder.name, sent))
         else:
             holder.granted = False
