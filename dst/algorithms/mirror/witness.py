@@ -193,6 +193,7 @@ class Witnesses:
         finally:
             witness.busy = False
         if not self._stopped:
+            self.consider(witness)  # it may have gone and come while it was being admitted
             self._votes_changed()
 
     def lost(self, holder: object) -> None:
