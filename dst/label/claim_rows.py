@@ -12,7 +12,7 @@ from collections.abc import Callable
 from attrs import frozen
 
 from dst.label.assembly_rows import AssemblyStep, judge_assembly
-from dst.label.evidence import AssemblyInputs, seconds_in_words, words
+from dst.label.evidence import AssemblyInputs, words
 from dst.label.votes import needed, words_of
 from dst.ownership import NO_CLAIM
 
@@ -40,11 +40,13 @@ class ClaimVerdict:
 
 
 def _elsewhere(inputs: AssemblyInputs) -> str:
-    """Who owns the storage, and how much longer at most, for people."""
+    """
+    Who owns the storage, for people.  Not for how much longer its lease runs: that would be another sentence each
+    second, and everybody who follows the status would be told.
+    """
     holds = [promise for name in inputs.data.holders if (promise := inputs.promised_elsewhere(name)) is not None]
     newest = max(holds, key=lambda promise: promise.claim)
-    held_s = max(promise.held_s for promise in holds if promise.claim.owner == newest.claim.owner)
-    return f"{newest.owner_name or 'another daemon'}, whose lease runs for {seconds_in_words(held_s)} more"
+    return f"{newest.owner_name or 'another daemon'}, which keeps its lease"
 
 
 def _sources_are_elsewhere(inputs: AssemblyInputs) -> bool:
@@ -87,7 +89,7 @@ CLAIM_ROWS: tuple[_ClaimRow, ...] = (
     (
         "owned-elsewhere",
         lambda i: (
-            (i.data.enough(i.data.reachable, i.quorum) and not i.data.enough(i.data.free, i.quorum))
+            (i.data.enough(i.data.reachable, i.quorum) and not i.data.enough(i.data.free, i.quorum, i.data.kept_back))
             or _sources_are_elsewhere(i)
         ),
         ClaimStep.STAND_BY,
