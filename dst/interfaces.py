@@ -334,6 +334,16 @@ class IAlgorithm(INode):
     def remove_node(name: str) -> Deferred[None]:
         """Narrow a mirror.  If the node returns it is foreign.  Others: C{NotSupported}."""
 
+    def grow() -> Deferred[None]:
+        """
+        Be as large as the members have room for now, because the media of all of them has grown; while it is served.
+
+        @return: fires when C{geometry} says so, and the new part reads as zeroes.
+        @raise InvalidRequest: somebody's media has no room for more; nothing was done.
+        @raise Unavailable: it was not done, at least not to its end; it can be asked again.
+        @raise NotSupported: the algorithm cannot.
+        """
+
     def mark_clean(name: str) -> Deferred[None]:
         """
         "I know that this member has the data": take it as in sync without copying.
@@ -534,6 +544,9 @@ class IClusterAdmin(Interface):
 
     def resolve(storage: str, keep: str) -> Deferred[None]:
         """L{IAlgorithm.resolve}."""
+
+    def grow(storage: str) -> Deferred[None]:
+        """L{IAlgorithm.grow}."""
 
     def pause_resync(storage: str, node: str | None = None) -> Deferred[None]:
         """L{IAlgorithm.pause_resync}."""

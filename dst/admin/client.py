@@ -189,6 +189,10 @@ class HTTPAdmin:
         """See L{IClusterAdmin.resolve}."""
         return self._operate(storage, "resolve", {"keep": keep})
 
+    def grow(self, storage: str) -> Deferred[None]:
+        """See L{IClusterAdmin.grow}."""
+        return self._operate(storage, "grow", {})
+
     def pause_resync(self, storage: str, node: str | None = None) -> Deferred[None]:
         """See L{IClusterAdmin.pause_resync}."""
         return self._operate(storage, "pause-resync", {} if node is None else {"node": node})

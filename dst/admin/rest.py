@@ -13,7 +13,7 @@ The routes::
     GET  /v1/explain/NAME                    why one storage or node is
     GET  /v1/storages/NAME/resyncs           the resyncs that have ended
     POST /v1/storages/NAME/OPERATION         initialise suspend resume replace mark-clean mark-dirty
-                                             take-over resolve pause-resync resume-resync
+                                             take-over resolve grow pause-resync resume-resync
 """
 
 from __future__ import annotations

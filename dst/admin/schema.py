@@ -196,6 +196,7 @@ OPERATIONS: dict[str, dict[str, _Argument]] = {
     "mark-dirty": {"node": _NODE},
     "take-over": {},
     "resolve": {"keep": _NODE},
+    "grow": {},
     "pause-resync": {"node": _Argument(str, False)},
     "resume-resync": {"node": _Argument(str, False)},
 }

@@ -14,9 +14,9 @@ from twisted.python.failure import Failure
 
 from dst.admin.schema_explained import explanations_to_envelope, resyncs_to_envelope
 from dst.admin.tools import Tools, console, operate, sure
-from dst.errors import DeadlinePassed, DSTError
+from dst.errors import DeadlinePassed, DSTError, InvalidRequest
 from dst.explaining import Explanation
-from dst.words import printable
+from dst.words import printable, size_in_words
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -81,6 +81,7 @@ def storage() -> None:
     Examples:
       dst storage take-over vol            own it here, for planned work on the other daemon
       dst storage resolve vol --keep a     choose between two histories
+      dst storage grow vol                 be larger: the media has grown
       dst storage pause-resync vol         copy nothing for now
       dst storage history vol              the resyncs that have ended
     """
@@ -182,6 +183,42 @@ def resolve(tools: Tools, name: str, keep: str, yes: bool) -> None:
         lambda admin: admin.resolve(name, keep),
         f"{name} goes on with the history of {keep}; `dst watch {name}` shows the resync",
     )
+
+
+@storage.command(short_help="Make it larger: its media has grown.")
+@click.argument("name")
+@click.pass_obj
+def grow(tools: Tools, name: str) -> None:
+    """
+    Make the storage NAME as large as all its members have room for.
+
+    Make the media of every member larger first. The storage goes on serving meanwhile, and nothing that it holds is
+    touched; the new part reads as zeroes. Clients of the NBD protocol see the new size when they connect again.
+
+    \b
+    Example:
+      dst storage grow vol
+    """
+
+    size = tools.ask(lambda admin, clock: _grow(admin, name))
+    click.echo(f"{name} has {size_in_words(size)} now ({size} bytes)")
+
+
+async def _grow(admin: IClusterAdmin, name: str) -> int:
+    before = await _size(admin, name)
+    while True:
+        try:
+            await admin.grow(name)
+        except DeadlinePassed:
+            continue  # the daemon goes on, and only its answer had a limit
+        except InvalidRequest:
+            if await _size(admin, name) == before:
+                raise  # otherwise it was done between two answers
+        return await _size(admin, name)
+
+
+async def _size(admin: IClusterAdmin, name: str) -> int:
+    return next((tree.size for tree in await admin.status() if tree.name == name), 0)
 
 
 @storage.command("pause-resync", short_help="Copy nothing more, for now.")

@@ -234,6 +234,10 @@ class JoinedStorage(PlacedStorage):
             NotSupported(f"a {self.kind} has one configured owner, this daemon: there is nobody to take it from")
         )
 
+    def grow(self) -> Deferred[None]:
+        """See L{IAlgorithm.grow}."""
+        return fail(NotSupported(f"a {self.kind} cannot be made larger"))
+
     def resolve(self, keep: str) -> Deferred[None]:
         """See L{IAlgorithm.resolve}."""
         return self._no_copies(keep, "choose between copies of")

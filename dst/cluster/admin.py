@@ -135,6 +135,13 @@ class ClusterAdmin:
         except DSTError as error:
             return fail(error)
 
+    def grow(self, storage: str) -> Deferred[None]:
+        """See L{IClusterAdmin.grow}."""
+        try:
+            return self._storage(storage).grow()
+        except DSTError as error:
+            return fail(error)
+
     def pause_resync(self, storage: str, node: str | None = None) -> Deferred[None]:
         """See L{IClusterAdmin.pause_resync}."""
         try:

@@ -57,8 +57,8 @@ VOTES_MAX = 32
 
 _HEADER = struct.Struct("<8sHHIIIQI28x")
 _BODY = struct.Struct("<16s16s16sIB3xQQQQQQI4x")
-_RECORD = struct.Struct("<QQ16sQ16sIBBH")
-_ENTRY = struct.Struct("<16s16sIHB")
+_RECORD = struct.Struct("<QQ16sQ16sQIBBH")
+_ENTRY = struct.Struct("<16s16sQIHB")
 _ANCESTOR = struct.Struct("<QQ16sQQ")
 _VOTE = struct.Struct("<16s16sB")
 _COUNT = struct.Struct("<H")
@@ -90,6 +90,7 @@ class MemberEntry:
     @ivar place: its position, which means something in a linear or a stripe.
     @ivar name: in the topology when the record was written; a help for people and for
         telling whose place unlabelled media stands at.
+    @ivar media_size: bytes, when its label was written: where that stands if the media has grown since. 0: not known.
     """
 
     node_id: bytes
@@ -98,6 +99,7 @@ class MemberEntry:
     name: str
     in_sync: bool = True
     suspended: bool = False
+    media_size: int = 0
 
 
 @frozen
@@ -143,6 +145,7 @@ class Record:
     @ivar released: the owner stopped cleanly; no region is hot.
     @ivar ancestry: where a person forced it to go on from an older copy, the oldest first.
     @ivar votes: whose majority makes a record stable and grants a claim; with none, every member is needed.
+    @ivar data_size: bytes of the storage, if every member has all of it; 0 where each label's own says what it has.
     """
 
     claim: Claim
@@ -152,6 +155,7 @@ class Record:
     released: bool = False
     ancestry: tuple[Fork, ...] = ()
     votes: tuple[Vote, ...] = ()
+    data_size: int = 0
 
     @property
     def order(self) -> tuple[Claim, int]:
@@ -181,7 +185,7 @@ class Label:
     @ivar storage_id: 16 random bytes, given at initialisation (the "age" of 2007).
     @ivar node_id: 16 random bytes, this member's.
     @ivar consistent: as of C{since}; otherwise it is a resync target since then and must never be a source.
-    @ivar data_size: bytes of this member's data area that are in use.
+    @ivar data_size: bytes of this member's data area that were in use when it was last one in sync or on its way.
     @ivar region_size: bytes; 0 where no table is kept.
     @ivar unit: bytes; the stripe's chunk size, else 0.
     """
@@ -231,6 +235,7 @@ def encode_slot(label: Label) -> bytes:
             record.claim.owner,
             record.sequence,
             record.incarnation,
+            record.data_size,
             _RELEASED if record.released else 0,
             0,
             len(record.ancestry),
@@ -245,7 +250,8 @@ def encode_slot(label: Label) -> bytes:
         name = entry.name.encode("utf-8")
         assert len(name) <= NAME_BYTES_MAX, entry.name
         flags = _IN_SYNC * entry.in_sync | _SUSPENDED * entry.suspended
-        parts.append(_ENTRY.pack(entry.node_id, entry.incarnation, entry.place, flags, len(name)) + name)
+        fixed = _ENTRY.pack(entry.node_id, entry.incarnation, entry.media_size, entry.place, flags, len(name))
+        parts.append(fixed + name)
     assert len(record.votes) <= VOTES_MAX, len(record.votes)
     parts.append(_COUNT.pack(len(record.votes)))
     for vote in record.votes:
@@ -306,7 +312,9 @@ def decode_slot(slot: bytes) -> Label | None:
 
 def _decode_body(sequence: int, body: _Body) -> Label:
     storage_id, node_id, algorithm, place, consistent, media, zone, data, region, unit, tag, number = body.take(_BODY)
-    claim_number, claim_tag, owner, record_sequence, incarnation, flags, _, ancestors, count = body.take(_RECORD)
+    claim_number, claim_tag, owner, record_sequence, incarnation, size, flags, _, ancestors, count = body.take(
+        _RECORD
+    )
     assert isinstance(ancestors, int) and isinstance(count, int) and isinstance(flags, int)
     assert isinstance(algorithm, bytes)
     if count > MEMBERS_MAX or ancestors > ANCESTRY_MAX:
@@ -317,7 +325,7 @@ def _decode_body(sequence: int, body: _Body) -> Label:
         ancestry.append(Fork(Claim(a_number, a_tag, a_owner), a_sequence, forced))  # type: ignore[arg-type]
     members = []
     for _ in range(count):
-        entry_id, entry_incarnation, entry_place, entry_flags, name_length = body.take(_ENTRY)
+        entry_id, entry_incarnation, entry_media, entry_place, entry_flags, name_length = body.take(_ENTRY)
         assert isinstance(entry_flags, int) and isinstance(name_length, int)
         members.append(
             MemberEntry(
@@ -327,6 +335,7 @@ def _decode_body(sequence: int, body: _Body) -> Label:
                 body.take_bytes(name_length).decode("utf-8"),
                 bool(entry_flags & _IN_SYNC),
                 bool(entry_flags & _SUSPENDED),
+                entry_media,  # type: ignore[arg-type]
             )
         )
     votes = []
@@ -346,6 +355,7 @@ def _decode_body(sequence: int, body: _Body) -> Label:
         bool(flags & _RELEASED),
         tuple(ancestry),
         tuple(votes),
+        size,  # type: ignore[arg-type]
     )
     return Label(
         sequence,

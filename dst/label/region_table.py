@@ -114,14 +114,14 @@ class RegionTable:
 
     def differences(self, other: RegionTable) -> bytearray:
         """
-        1 for every region that is not L{same} in both tables.
+        1 for every region that is not L{same} in both tables; a region that only one of them has is not.
 
         Whole pages that are equal are compared as memory: a table of a million entries takes milliseconds.
         """
-        assert self.regions == other.regions, (self.regions, other.regions)
-        differ = bytearray(self.regions)
-        for first in range(0, self.regions, ENTRIES_PER_PAGE):
-            last = min(first + ENTRIES_PER_PAGE, self.regions)
+        regions = min(self.regions, other.regions)
+        differ = bytearray(regions) + b"\1" * (max(self.regions, other.regions) - regions)
+        for first in range(0, regions, ENTRIES_PER_PAGE):
+            last = min(first + ENTRIES_PER_PAGE, regions)
             tags = self._tags[first:last]
             if (
                 tags == other._tags[first:last]
@@ -149,6 +149,27 @@ class RegionTable:
         self._tags = array("Q", [age.tag]) * self.regions
         self._numbers = array("I", [age.number]) * self.regions
         self._hot = bytearray(self.regions)
+
+    def resize(self, regions: int) -> None:
+        """
+        Have so many regions: new ones are hot with age I{none}, and those that are too many are forgotten.
+
+        The media says so when the pages from the last one of before on have been written.
+        """
+        more = regions - self.regions
+        pages = -(-regions // ENTRIES_PER_PAGE)
+        more_pages = pages - self.pages
+        if more > 0:
+            self._tags.extend(bytes(more))
+            self._numbers.extend(bytes(more))
+            self._hot.extend(b"\1" * more)
+            self._sequence.extend(bytes(more_pages))
+            self._stable_slot.extend(bytes([_SLOT_NONE]) * more_pages)
+        else:
+            del self._tags[regions:], self._numbers[regions:], self._hot[regions:]
+            del self._sequence[pages:], self._stable_slot[pages:]
+            self._unstable = {page: written for page, written in self._unstable.items() if page < pages}
+        self.regions, self.pages = regions, pages
 
     def take_over(self, other: RegionTable) -> None:
         """Have the entries of C{other}; what stands on this member's media is not changed yet."""
@@ -178,6 +199,8 @@ class RegionTable:
     def written(self, image: PageImage) -> None:
         """The device completed the write of C{image}; it is not stable before the next flush."""
         page, slot, sequence, _ = image
+        if page >= self.pages:
+            return  # it was to become one
         self._unstable[page] = (slot, sequence)
 
     def flush_begins(self) -> dict[int, tuple[int, int]]:
@@ -191,6 +214,17 @@ class RegionTable:
                 del self._unstable[page]
                 self._stable_slot[page] = written[0]
 
+    def images_elsewhere(self) -> list[bytes]:
+        """What slot 0 of every page is to say at another place, where nothing has stood; nothing is changed here."""
+        return [self._encode(page, self._sequence[page] + 1) for page in range(self.pages)]
+
+    def stands_elsewhere(self) -> None:
+        """All that L{images_elsewhere} returned has become stable there, and nothing was written here meanwhile."""
+        for page in range(self.pages):
+            self._sequence[page] += 1
+        self._stable_slot = bytearray(self.pages)
+        self._unstable = {}
+
     def _encode(self, page: int, sequence: int) -> bytes:
         first = page * ENTRIES_PER_PAGE
         last = min(first + ENTRIES_PER_PAGE, self.regions)
@@ -203,7 +237,8 @@ class RegionTable:
 
     def load_page(self, page: int, images: Iterable[bytes]) -> bool:
         """
-        Take over what the media says: the newest whole image of the two.
+        Take over what the media says: the newest whole image of the two.  Regions that it does not know are hot with
+        age I{none}: it was written when the storage was smaller; what it knows beyond the last region does not count.
 
         @param images: the 4 KiB of slot 0 and of slot 1.
         @return: C{False} when neither is whole; the page is then hot with age I{none}.
@@ -221,7 +256,11 @@ class RegionTable:
         self._sequence[page] = best_sequence
         self._stable_slot[page] = best_slot
         count = min(ENTRIES_PER_PAGE, self.regions - first)
+        known = min(count, int(_HEADER.unpack_from(best)[3]))
         at = _HEADER.size
+        for region in range(first + known, first + count):
+            self.set(region, Epoch(), hot=True)
+        count = known
         for region, (tag, number, flags) in enumerate(_ENTRY.iter_unpack(best[at : at + 16 * count]), first):
             self._tags[region] = tag
             self._numbers[region] = number
@@ -231,8 +270,7 @@ class RegionTable:
     def _check(self, page: int, image: bytes) -> int:
         """The sequence of a whole image of this page of this storage, else -1."""
         magic, checksum, at, count, sequence, storage_tag = _HEADER.unpack_from(image)
-        expected = min(ENTRIES_PER_PAGE, self.regions - page * ENTRIES_PER_PAGE)
-        if magic != _MAGIC or at != page or count != expected or storage_tag != self._storage_tag:
+        if magic != _MAGIC or at != page or count > ENTRIES_PER_PAGE or storage_tag != self._storage_tag:
             return -1
         head = _HEADER.pack(magic, 0, at, count, sequence, storage_tag)
         whole = crc32c(bytes(image[_HEADER.size :]), crc32c(head)) == checksum

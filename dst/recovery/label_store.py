@@ -29,6 +29,7 @@ class LabelStore:
         self._slot = 1
         self._writing = DeferredLock()
         self.label: Label | None = None
+        self._moving = False
 
     async def read(self, old_sizes: Iterable[int] = ()) -> FoundLabel:
         """
@@ -57,13 +58,16 @@ class LabelStore:
     async def write(self, label: Label) -> None:
         """
         Make C{label} the media's.  When this returns it is stable in both slots, and at every moment before one
-        slot was whole.
+        slot was whole.  Where there is a label of this member it stays at its place, whatever C{label} says of that.
         """
         await self._writing.acquire()
         try:
+            self._check_place()
             own = self.label
             if own is not None and own.storage_id == label.storage_id and _is_newer(own.record, label.record):
                 label = label.evolve(record=own.record)  # one that came while this waited for its turn
+            if own is not None and (own.storage_id, own.node_id) == (label.storage_id, label.node_id):
+                label = label.evolve(media_size=own.media_size, zone_offset=own.zone_offset)
             await self._write(label)
         finally:
             self._writing.release()
@@ -73,11 +77,12 @@ class LabelStore:
         As L{write}, with the label that is there and another record; nothing is done if it has a newer one.
 
         @param resolved: a person has said that another history than that of C{record} is to be lost.
-        @raise Unavailable: there is no label.
+        @raise Unavailable: there is no label, or it is not known where it stands.
         @raise BadMedia: it tells of another history, which nobody has given up.
         """
         await self._writing.acquire()
         try:
+            self._check_place()
             if self.label is None:
                 raise Unavailable("there is no label to keep a record in")
             known = lineage(self.label.record, record)
@@ -87,6 +92,34 @@ class LabelStore:
                 await self._write(self.label.evolve(record=record))
         finally:
             self._writing.release()
+
+    async def move(self, zone: Zone, data_size: int) -> None:
+        """
+        Put the label at the end of media that has grown, where C{zone} is; the table must stand there already.
+
+        When this fails the label may be at either place, or at both: nothing can be written through this object any
+        more, and nobody may go on with the table at either place before the media was read again.
+
+        @param data_size: what the member is to have room for.
+        """
+        await self._writing.acquire()
+        try:
+            self._check_place()
+            assert self.label is not None and zone.media_size > self.label.media_size
+            old = label_offset(self.label.media_size)
+            self._slot, self._moving = 1, True
+            await self._write(
+                self.label.evolve(media_size=zone.media_size, zone_offset=zone.offset, data_size=data_size)
+            )
+            # The media may grow again, and then it must not be found before the one that counts.
+            await self._device.write_zeroes(old, LABELS_BYTES, fua=True)
+            self._moving = False
+        finally:
+            self._writing.release()
+
+    def _check_place(self) -> None:
+        if self._moving:
+            raise Unavailable("its label was being moved when it failed; where it stands has to be read again")
 
     async def _write(self, label: Label) -> None:
         zone = Zone.at_end_of(label.media_size, label.region_size)

@@ -4,7 +4,7 @@ Keeping one member's region table on its media, many marks with one flush.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -13,6 +13,7 @@ from dst.errors import IncarnationChanged, Unavailable
 from dst.interfaces import IBlockDevice
 from dst.label.region_table import PageImage, RegionTable
 from dst.label.zone import PAGE_BYTES, Zone
+from dst.recovery.label_store import LabelStore
 
 __all__ = ["TableStore"]
 
@@ -29,6 +30,7 @@ class TableStore:
     under way, and the cost of a mark is shared by everybody who waits for one.
 
     @ivar table: what it says; may be read and changed at any time.
+    @ivar lost: it is not known where the table stands; nothing is written any more.
     """
 
     def __init__(self, device: IBlockDevice, zone: Zone, table: RegionTable) -> None:
@@ -41,6 +43,8 @@ class TableStore:
         self._busy = False
         self._incarnation = b""
         self._abandoned = False
+        self.lost = False
+        self._exclusive: list[Deferred[None]] = []
 
     # -- the whole table
 
@@ -49,11 +53,7 @@ class TableStore:
         self._incarnation = self._device.incarnation
         pages = self.table.pages
         images = [self.table.next_image(page) for page in range(pages)]
-        per_write = self._pages_at_once()
-        await self._device.write_zeroes(self._zone.page_offset(0, 1), pages * PAGE_BYTES)
-        for first in range(0, pages, per_write):
-            run = images[first : first + per_write]
-            await self._device.write(self._zone.page_offset(first, 0), b"".join(image[3] for image in run))
+        await self._write_all([image[3] for image in images])
         for image in images:
             self.table.written(image)
         await self.flush()
@@ -121,19 +121,106 @@ class TableStore:
             self._next_batch()
         return done
 
+    # -- all of it, while parts of it may be asked for
+
+    async def move(self, zone: Zone, regions: int, labels: LabelStore, data_size: int) -> None:
+        """
+        Have C{regions} entries, in C{zone} at the end of media that has grown.  Requests wait until that is so.
+
+        Whenever this is interrupted the label leads to a table that is what it was: nothing is written to either
+        but this.  When it fails in C{labels.move} that may be either of them: nothing is ever written here again,
+        the member must leave and be read again.
+        """
+        assert zone.offset >= self._zone.media_size, (zone, self._zone)
+        await self._alone()
+        table, size = self.table, self.table.regions
+        moved = False
+        try:
+            self._check_still_there()
+            table.resize(regions)
+            images = table.images_elsewhere()
+            moving = TableStore(self._device, zone, table)
+            await moving._write_all(images)
+            await self.flush()
+            self._check_still_there()
+            moved = True
+            await labels.move(zone, data_size)
+            self._check_incarnation()
+            table.stands_elsewhere()
+            self._zone = zone
+        except BaseException:
+            if moved:
+                self._abandoned = self.lost = True
+            else:
+                self.resize(size)
+            raise
+        finally:
+            self._next_batch()
+
+    async def extend(self, regions: int) -> None:
+        """Have C{regions} entries, in the zone where they are; stable when this returns.  Requests wait."""
+        await self._alone()
+        table, size = self.table, self.table.regions
+        pages: set[int] = set()
+        try:
+            self._check_still_there()
+            table.resize(regions)
+            pages = set(range(table.page_of(max(0, size - 1)), table.pages))
+            await self._write(pages, True)
+        except BaseException:
+            self._pages |= pages
+            self.resize(size)
+            raise
+        finally:
+            self._next_batch()
+
+    def resize(self, regions: int) -> None:
+        """Have so many entries, in memory."""
+        self.table.resize(regions)
+        self._pages = {page for page in self._pages if page < self.table.pages}
+
+    def _check_still_there(self) -> None:
+        if self._abandoned:
+            raise Unavailable("the member has left")
+
+    def _alone(self) -> Deferred[None]:
+        """Fires when no batch is under way; none begins before L{_next_batch} is called."""
+        ready: Deferred[None] = Deferred()
+        if self._busy:
+            self._exclusive.append(ready)
+        else:
+            self._busy = True
+            ready.callback(None)
+        return ready
+
+    async def _write_all(self, images: Sequence[bytes]) -> None:
+        """All pages into slot 0, and nothing in the other one."""
+        per_write = self._pages_at_once()
+        await self._device.write_zeroes(self._zone.page_offset(0, 1), len(images) * PAGE_BYTES)
+        for first in range(0, len(images), per_write):
+            run = images[first : first + per_write]
+            await self._device.write(self._zone.page_offset(first, 0), b"".join(run))
+
+    # -- the member goes
+
     def abandon(self) -> None:
         """The member has left: nothing is written any more, when it is back its table is read again."""
         self._abandoned = True
 
     def go_on(self) -> None:
         """The member was leaving and stays after all, with what it had: pages that failed are written again."""
-        self._abandoned = False
+        self._abandoned = self.lost
 
     def _next_batch(self) -> None:
         if self._abandoned and self._waiting:
             waiting, self._waiting = self._waiting, []
             for done in waiting:
                 done.errback(Unavailable("the member has left"))
+        while self._exclusive:
+            alone = self._exclusive.pop(0)
+            if not alone.called:
+                alone.callback(None)
+                return
         if not self._waiting:
             self._busy = False
             return
@@ -176,6 +263,7 @@ class TableStore:
             done.callback(None)
 
     def _batch_failed(self, failure: Failure, waiting: list[Deferred[None]], pages: set[int]) -> None:
+        pages = {page for page in pages if page < self.table.pages}
         self._pages |= pages  # what the media says of them is unknown: the next batch writes them again
         self._next_batch()
         for done in waiting:

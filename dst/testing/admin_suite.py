@@ -245,6 +245,7 @@ class AdminSuite(TestCase):
             admin.mark_dirty("nothing", "a"),
             admin.take_over("nothing"),
             admin.resolve("nothing", "a"),
+            admin.grow("nothing"),
             admin.pause_resync("nothing"),
             admin.resume_resync("nothing", "a"),
             admin.resyncs("nothing"),
@@ -353,6 +354,14 @@ class AdminSuite(TestCase):
         admin = await self.build()
         await self.assert_fails(InvalidRequest, admin.resolve("vol", "a"))
         self.assertIs(Health.HEALTHY, (await self.tree("vol")).health)
+
+    async def test_grow_without_room(self) -> None:
+        """Where nobody's media has grown it stays as it is, and the answer says where there is no room."""
+        admin = await self.build()
+        size = (await self.tree("vol")).size
+        error = await self.assert_fails(InvalidRequest, admin.grow("vol"))
+        self.assertIn("no room for more on a", str(error))
+        self.assertEqual((size, Health.HEALTHY), ((await self.tree("vol")).size, (await self.tree("vol")).health))
 
     async def test_resyncs(self) -> None:
         """A resync that has ended is remembered: to whom, why, and how it ended."""

@@ -122,6 +122,14 @@ class AlgorithmSuite(NodeSuite):
         self.assertIsInstance(error, InvalidRequest | NotSupported)
         self.assertIs(LinkState.READY, self.storage.link)
 
+    async def test_grow_without_room(self) -> None:
+        """Where nobody's media has grown it stays as it is, and says so."""
+        await self.build_open()
+        geometry = self.storage.geometry
+        error = await self.assert_fails(DSTError, self.storage.grow)
+        self.assertIsInstance(error, InvalidRequest | NotSupported)
+        self.assertEqual((geometry, LinkState.READY), (self.storage.geometry, self.storage.link))
+
     async def test_smaller_than_members(self) -> None:
         """The size and block size are those that the members can carry."""
         await self.build_open()

@@ -85,6 +85,7 @@ class FakeAdmin:
     @ivar history: what C{resyncs} says; a resync that C{settle} ends is added.
     @ivar owned_elsewhere: the storages that another daemon owns; C{take_over} makes them this one's.
     @ivar diverged: the storages that have two histories; C{resolve} chooses one.
+    @ivar room: bytes that the members of a storage have room for, where that is more than it has.
     """
 
     trees: list[StatusTree] = Factory(example_trees)
@@ -95,6 +96,7 @@ class FakeAdmin:
     history: list[ResyncRecord] = Factory(list)
     owned_elsewhere: set[str] = Factory(set)
     diverged: set[str] = Factory(set)
+    room: dict[str, int] = Factory(dict)
     _paused: set[str] = Factory(set)
     _held: list[Callable[[], None]] = Factory(list)
 
@@ -196,6 +198,19 @@ class FakeAdmin:
             if storage not in self.diverged:
                 raise InvalidRequest(f"{storage!r} has one history: there is nothing to choose")
             self.diverged.discard(storage)
+
+        return self._answer(act)
+
+    def grow(self, storage: str) -> Deferred[None]:
+        """See L{IClusterAdmin.grow}."""
+        self.calls.append(("grow", storage))
+
+        def act() -> None:
+            tree = self._storage(storage)
+            size = self.room.get(storage, 0)
+            if size <= tree.size:
+                raise InvalidRequest(f"{storage!r} has no room for more on {tree.children[0].name}")
+            self.trees = [evolve(each, size=size) if each is tree else each for each in self.trees]
 
         return self._answer(act)
 

@@ -48,20 +48,21 @@ LABEL = Label(
         sequence=5,
         incarnation=numbered(0x40),
         members=(
-            MemberEntry(numbered(0x50), numbered(0x60), 0, "a"),
-            MemberEntry(numbered(0x20), numbered(0x70), 1, "b", in_sync=False, suspended=True),
+            MemberEntry(numbered(0x50), numbered(0x60), 0, "a", media_size=0x110000),
+            MemberEntry(numbered(0x20), numbered(0x70), 1, "b", in_sync=False, suspended=True, media_size=0x110000),
         ),
         released=True,
         ancestry=(Fork(Claim(1, 0x99, numbered(0x80)), 4, 0x77),),
         votes=(Vote(numbered(0x50), numbered(0xA0), "a"), Vote(numbered(0x90), bytes(16), "own")),
+        data_size=0x80000,
     ),
 )
 
 LABEL_BYTES = bytes.fromhex(
     # header
     "44 53 54 4c 41 42 45 4c  02 00 00 00  00 00 00 00"
-    "00 00 00 00  78 01 00 00  06 00 00 00 00 00 00 00"
-    "4d e4 f7 95  00 00 00 00 00 00 00 00 00 00 00 00"
+    "00 00 00 00  90 01 00 00  06 00 00 00 00 00 00 00"
+    "90 17 11 74  00 00 00 00 00 00 00 00 00 00 00 00"
     "00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00"
     # the member's own part
     "10 11 12 13 14 15 16 17 18 19 1a 1b 1c 1d 1e 1f"
@@ -76,7 +77,7 @@ LABEL_BYTES = bytes.fromhex(
     "30 31 32 33 34 35 36 37 38 39 3a 3b 3c 3d 3e 3f"
     "05 00 00 00 00 00 00 00"
     "40 41 42 43 44 45 46 47 48 49 4a 4b 4c 4d 4e 4f"
-    "01 00 00 00  00  01  02 00"
+    "00 00 08 00 00 00 00 00  01 00 00 00  00  01  02 00"
     # its ancestry
     "01 00 00 00 00 00 00 00  99 00 00 00 00 00 00 00"
     "80 81 82 83 84 85 86 87 88 89 8a 8b 8c 8d 8e 8f"
@@ -84,10 +85,10 @@ LABEL_BYTES = bytes.fromhex(
     # its members
     "50 51 52 53 54 55 56 57 58 59 5a 5b 5c 5d 5e 5f"
     "60 61 62 63 64 65 66 67 68 69 6a 6b 6c 6d 6e 6f"
-    "00 00 00 00  01 00  01  61"
+    "00 00 11 00 00 00 00 00  00 00 00 00  01 00  01  61"
     "20 21 22 23 24 25 26 27 28 29 2a 2b 2c 2d 2e 2f"
     "70 71 72 73 74 75 76 77 78 79 7a 7b 7c 7d 7e 7f"
-    "01 00 00 00  04 00  01  62"
+    "00 00 11 00 00 00 00 00  01 00 00 00  04 00  01  62"
     # its votes
     "02 00"
     "50 51 52 53 54 55 56 57 58 59 5a 5b 5c 5d 5e 5f"

@@ -41,7 +41,7 @@ names = st.text(max_size=NAME_BYTES_MAX, alphabet=st.characters(exclude_categori
     lambda name: len(name.encode()) <= NAME_BYTES_MAX
 )
 claims = st.builds(Claim, uint64, uint64, identities)
-entries = st.builds(MemberEntry, identities, identities, uint32, names, st.booleans(), st.booleans())
+entries = st.builds(MemberEntry, identities, identities, uint32, names, st.booleans(), st.booleans(), uint64)
 forks = st.builds(Fork, claims, uint64, uint64)
 votes = st.builds(Vote, identities, identities, names)
 records = st.builds(
@@ -53,6 +53,7 @@ records = st.builds(
     st.booleans(),
     st.lists(forks, max_size=16).map(tuple),
     st.lists(votes, max_size=8).map(tuple),
+    uint64,
 )
 labels = st.builds(
     Label,
@@ -223,7 +224,7 @@ class DamagedSlotTests(SynchronousTestCase):
 
     def test_too_many_members(self) -> None:
         """A count above the limit is refused even where the checksum fits."""
-        at = HEADER_BYTES + 112 + 62
+        at = HEADER_BYTES + 112 + 70
         self.assertIn("more than there can be", self.refused(sealed(LABEL_BYTES, at, struct.pack("<H", 257))))
 
     def test_body_too_short(self) -> None:

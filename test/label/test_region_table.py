@@ -169,13 +169,12 @@ class PageTests(SynchronousTestCase):
             self.unusable((PAGE_BYTES_SHOWN[:32] + one).ljust(PAGE_BYTES, b"\0")[:PAGE_BYTES], bytes(PAGE_BYTES))
 
     def test_another_place(self) -> None:
-        """A page that was written for another place, another storage or another size is unusable here."""
+        """A page that was written for another place, or another storage, is unusable here."""
         full = ENTRIES_PER_PAGE
         table = table_of([(NEW, False)] * (2 * full))
         first, second = table.next_image(0)[3], table.next_image(1)[3]
         self.unusable(second, second, regions=2 * full)
         self.unusable(first, first, page=1, regions=2 * full)
-        self.unusable(second, second, page=1, regions=2 * full - 1)
         stranger = RegionTable(3, STORAGE_ID[::-1])
         self.unusable(stranger.next_image(0)[3], bytes(PAGE_BYTES))
 
@@ -195,6 +194,69 @@ class PageTests(SynchronousTestCase):
             read = RegionTable(1, STORAGE_ID)
             self.assertTrue(read.load_page(0, images))
             self.assertEqual([(age, False)], entries_of(read))
+
+
+class ResizeTests(SynchronousTestCase):
+    """A table that gets more regions, or was to get them."""
+
+    def test_more(self) -> None:
+        """New regions are hot with age none, and nothing else has changed."""
+        shown = [(NEW, False), (OLD, True)]
+        for regions in (3, ENTRIES_PER_PAGE, ENTRIES_PER_PAGE + 1, 600):
+            table = table_of(shown)
+            table.resize(regions)
+            self.assertEqual([*shown, *[(NONE, True)] * (regions - 2)], entries_of(table))
+            self.assertEqual(-(-regions // ENTRIES_PER_PAGE), table.pages)
+            read = RegionTable(regions, STORAGE_ID)
+            for page in range(table.pages):
+                self.assertTrue(read.load_page(page, [table.next_image(page)[3], bytes(PAGE_BYTES)]))
+            self.assertEqual(entries_of(table), entries_of(read))
+
+    def test_fewer(self) -> None:
+        """What was too much is gone, also when it comes again."""
+        table = table_of([(NEW, False)] * 600)
+        table.written(table.next_image(2))
+        table.resize(3)
+        self.assertEqual([(NEW, False)] * 3, entries_of(table))
+        self.assertEqual({}, table.flush_begins())
+        table.resize(600)
+        self.assertEqual([(NEW, False)] * 3 + [(NONE, True)] * 597, entries_of(table))
+        self.assertEqual((2, 0, 1), table.next_image(2)[:3])
+
+    def test_written_when_smaller(self) -> None:
+        """Regions that a page does not know are hot with age none."""
+        image = table_of([(NEW, False)] * 2).next_image(0)[3]
+        read = RegionTable(5, STORAGE_ID)
+        read.fill(OLD)
+        self.assertTrue(read.load_page(0, [image, bytes(PAGE_BYTES)]))
+        self.assertEqual([(NEW, False)] * 2 + [(NONE, True)] * 3, entries_of(read))
+
+    def test_written_for_more(self) -> None:
+        """What a page knows beyond the last region does not count, and comes not back."""
+        image = table_of([(NEW, False)] * 5).next_image(0)[3]
+        read = RegionTable(2, STORAGE_ID)
+        self.assertTrue(read.load_page(0, [image, bytes(PAGE_BYTES)]))
+        self.assertEqual([(NEW, False)] * 2, entries_of(read))
+        read.resize(5)
+        self.assertEqual([(NEW, False)] * 2 + [(NONE, True)] * 3, entries_of(read))
+
+    def test_elsewhere(self) -> None:
+        """At another place every page stands in slot 0, newer than here; until it is stable there nothing changes."""
+        table = table_of([(NEW, False)] * 300)
+        for _ in range(3):
+            table.written(table.next_image(0))
+            table.flushed(table.flush_begins())
+        images = table.images_elsewhere()
+        self.assertEqual((0, 1, 4), table.next_image(0)[:3])
+        images = table.images_elsewhere()
+        table.stands_elsewhere()
+        read = RegionTable(300, STORAGE_ID)
+        for page, image in enumerate(images):
+            self.assertTrue(read.load_page(page, [image, bytes(PAGE_BYTES)]))
+        self.assertEqual(entries_of(table), entries_of(read))
+        for each in (table, read):
+            self.assertEqual((0, 1, 6), each.next_image(0)[:3])
+            self.assertEqual((1, 1, 2), each.next_image(1)[:3])
 
 
 class SlotTests(SynchronousTestCase):

@@ -101,6 +101,7 @@ class Configuration:
         self.trouble = ""
         self.stopped = False
         self._released = False
+        self._growth: tuple[int, int] | None = None
         self._adding = 0
         self._epoch_number = 1
         self.epoch = Epoch(self.record.claim.tag, self._epoch_number)
@@ -277,8 +278,31 @@ class Configuration:
             since=self.epoch,
             media_size=own.media_size if own is not None else member.node.geometry.size,
             zone_offset=own.zone_offset if own is not None else 0,
+            data_size=record.data_size,
             record=record,
         )
+
+    def grow(self, data_size: int, ready: int) -> Deferred[None]:
+        """
+        The storage has so many bytes from the next record on, if that names none but C{ready}, the members that have
+        room for them, and zeroes there. Fires when it is stable.
+        """
+        assert data_size >= self.record.data_size, (data_size, self.record.data_size)
+        self._growth = (data_size, ready)
+        return self.make_stable()
+
+    def grow_no_more(self) -> None:
+        """No later record has a new size."""
+        self._growth = None
+
+    def _next_size(self, in_sync: int) -> int:
+        if self._growth is not None and not in_sync & ~self._growth[1]:
+            return self._growth[0]
+        return self.record.data_size
+
+    def new_epoch(self) -> None:
+        """What is cleared from now on is told from whatever was before."""
+        self._new_epoch()
 
     def remove(self, member: Member) -> Deferred[None]:
         """Names C{member}, which has left, no more; fires when that is stable. If it returns it is foreign."""
@@ -315,6 +339,7 @@ class Configuration:
                 member.name,
                 in_sync=bool(in_sync & member.bit),
                 suspended=member.suspended,
+                media_size=self._media_size(member),
             )
             for member in self._members
             if member.node_id
@@ -334,7 +359,16 @@ class Configuration:
             members=tuple(entries),
             released=self._released,
             votes=self._next_votes(),
+            data_size=self._next_size(in_sync),
         )
+
+    def _media_size(self, member: Member) -> int:
+        """Where its label stands, as far as is known."""
+        own = member.labels.label if member.labels is not None else None
+        if own is not None and (own.storage_id, own.node_id) == (self._label.storage_id, member.node_id):
+            return own.media_size
+        before = self.record.entry(member.node_id)
+        return before.media_size if before is not None else 0
 
     # -- votes
 
@@ -483,8 +517,9 @@ class Configuration:
         labels = holder.labels
         assert labels is not None
         if isinstance(holder, Member) and self.leaving & holder.bit:
+            known = labels.label
             labels = LabelStore(holder.device)
-            found = (await labels.read()).label
+            found = (await labels.read([known.media_size] if known is not None else [])).label
             if found is None or (found.storage_id, found.node_id) != (self._label.storage_id, holder.node_id):
                 raise BadMedia(f"{holder.name} holds something else now")
         await labels.set_record(record)
@@ -492,7 +527,8 @@ class Configuration:
     def _write_own(self, record: Record) -> Deferred[bool]:
         async def write() -> bool:
             try:
-                await self._store.store(self._label.evolve(node_id=record.claim.owner, record=record))
+                label = self._label.evolve(node_id=record.claim.owner, data_size=record.data_size, record=record)
+                await self._store.store(label)
             except (DSTError, OSError) as error:
                 self._store_trouble = f"the state directory cannot be written: {error}"
                 return False
@@ -527,6 +563,8 @@ class Configuration:
     def _commit(self, record: Record, want: int) -> None:
         gone = (self.in_sync | self.sent | self.leaving) & ~want
         self.record = record
+        if self._growth is not None and record.data_size == self._growth[0]:
+            self._growth = None
         if self.epoch.tag != record.claim.tag:
             self._new_epoch()
         self.in_sync = self.sent = want

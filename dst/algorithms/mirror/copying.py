@@ -73,7 +73,6 @@ class Copier:
         order: ExtentOrder,
         hot: HotSet,
         data_path: DataPath,
-        data_size: int,
         pacer: Pacer,
         pauses: Pauses,
         ended: Callable[[ResyncRecord], None],
@@ -90,7 +89,6 @@ class Copier:
         self._order = order
         self._hot = hot
         self._data_path = data_path
-        self._data_size = data_size
         self._region_size = 1 << data_path.shift
         self.pacer = pacer
         self._pauses = pauses
@@ -282,7 +280,7 @@ class Copier:
 
     def _chunks(self, region: int) -> list[tuple[int, int]]:
         first = region * self._region_size
-        end = min(first + self._region_size, self._data_size)
+        end = min(first + self._region_size, self._configuration.record.data_size)
         step = min(self._transfer_bytes(), self.pacer.pace.chunk_bytes)
         return [(at, min(at + step, end)) for at in range(first, end, step)]
 
@@ -402,7 +400,7 @@ class Copier:
 
     async def _skip_zero_run(self, member: Member, run: list[int]) -> None:
         first = run[0] * self._region_size
-        end = min((run[-1] + 1) * self._region_size, self._data_size)
+        end = min((run[-1] + 1) * self._region_size, self._configuration.record.data_size)
         extent = Extent(first, end, self._data_path.shift)
         await self._sources.hold(extent)
         try:
@@ -417,7 +415,7 @@ class Copier:
                 return  # it may have lost what was there before it spoke of zeroes
             zero = []
             for region in run:
-                length = min(self._region_size, self._data_size - region * self._region_size)
+                length = min(self._region_size, self._configuration.record.data_size - region * self._region_size)
                 idle = region not in self._hot.regions and region not in self._hot.unreconciled
                 if idle and here.get(region) == length == there.get(region):
                     zero.append(region)

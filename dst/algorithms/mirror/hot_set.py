@@ -69,6 +69,8 @@ class HotSet:
     @ivar unreconciled: regions whose copies may differ; they are not served before they were made equal (R6).
     @ivar reserved: regions that a copy comes to next. They are not cleared before: a few regions that are written
         and cleared all the time would never be found at rest otherwise.
+    @ivar kept: a region that stays hot while the storage is made larger; or -1.
+    @ivar count: how many regions the storage has.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class HotSet:
         configuration: Configuration,
         order: ExtentOrder,
         regions_max: int,
+        count: int,
         enter: Callable[[Extent], None],
         go: Callable[[Extent], None],
     ) -> None:
@@ -90,6 +93,8 @@ class HotSet:
         self._configuration = configuration
         self._order = order
         self._regions_max = regions_max
+        self.count = count
+        self.kept = -1
         self._enter = enter
         self._go = go
         self.regions: OrderedDict[int, HotRegion] = OrderedDict()
@@ -236,7 +241,7 @@ class HotSet:
     def _ahead(self, first: int, members: int) -> list[tuple[int, HotRegion]]:
         """Regions that a sequential writer comes to next."""
         ahead = []
-        last = min(first + _RUN_AHEAD, self._members[0].table.regions if self._members[0].tables else 0)
+        last = min(first + _RUN_AHEAD, self.count)
         for region in range(first, last):
             hot = self.regions.get(region)
             if hot is None and len(self.regions) < self._regions_max // 2:
@@ -270,6 +275,18 @@ class HotSet:
         for region, hot in self.regions.items():
             hot.marked &= ~members | self._marked_by_copy(region)
 
+    def keep(self, region: int) -> HotRegion:
+        """
+        C{region} is hot, whether or not anything is written, and is not cleared, until C{kept} is something else.
+        It gets another age then.
+        """
+        self.kept = region
+        hot = self.regions.get(region)
+        if hot is None:
+            hot = self.regions[region] = HotRegion(self._marked_by_copy(region), self._tick)
+        hot.written = True
+        return hot
+
     # -- regions leave
 
     def left(self) -> None:
@@ -280,7 +297,7 @@ class HotSet:
     def _clearable(self, region: int, hot: HotRegion) -> bool:
         if hot.held or hot.marking or hot.waiters or region in self.unreconciled or self._order.busy(region):
             return False
-        return region not in self.reserved and not self._marked_by_copy(region)
+        return region not in self.reserved and region != self.kept and not self._marked_by_copy(region)
 
     def _evict(self) -> None:
         """Make room for what waits, if that is possible now; one at a time, and never by recursion."""

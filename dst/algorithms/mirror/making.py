@@ -50,14 +50,16 @@ class Maker:
         for member in self._ground.members:
             member.node_id = self._ground.entropy(16) if member is first else b""
         first.incarnation = first.node.incarnation
-        entry = MemberEntry(first.node_id, first.incarnation, first.index, first.name)
+        entry = MemberEntry(
+            first.node_id, first.incarnation, first.index, first.name, media_size=first.node.geometry.size
+        )
         first_fence = fenced(first.node)
         votes: tuple[Vote, ...] = ()
         if first_fence is not None and (self._ground.votes_of_members or ownership.own_vote is None):
             votes = (Vote(first.node_id, first_fence.fence, first.name),)
         elif ownership.own_vote is not None:
             votes = (ownership.own_vote,)
-        record = Record(claim, 1, self._ground.entropy(16), (entry,), votes=votes)
+        record = Record(claim, 1, self._ground.entropy(16), (entry,), votes=votes, data_size=data_size)
         storage_id = self._ground.entropy(16)
         label = Label(
             0, storage_id, b"", self._ground.algorithm, 0, True, Epoch(), 0, 0, data_size, region_size, 0, record

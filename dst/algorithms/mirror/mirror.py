@@ -18,6 +18,7 @@ from dst.algorithms.mirror.by_hand import SUSPENDED, ByHand
 from dst.algorithms.mirror.diverged import Diverged
 from dst.algorithms.mirror.explaining import Explaining
 from dst.algorithms.mirror.ground import Started
+from dst.algorithms.mirror.growing import Growing
 from dst.algorithms.mirror.member import Member, members_in
 from dst.algorithms.mirror.operation import Change, Operation
 from dst.algorithms.mirror.owning import Ownership, fenced
@@ -108,6 +109,7 @@ class Mirror(ObservableNode):
         self.ended_resyncs: deque[ResyncRecord] = deque(maxlen=HISTORY_MAX)
         self._by_hand = ByHand(self)
         self._diverged = Diverged(self)
+        self._growing = Growing(self)
         self._teller = Telling(self)
         self._explainer = Explaining(self)
         self.witnesses = [Witness(node) for node in witnesses]
@@ -240,7 +242,7 @@ class Mirror(ObservableNode):
         self.changed(
             LinkState.READY,
             "",
-            geometry=self._geometry(started.label.data_size),
+            geometry=self._geometry(started.label.record.data_size),
             incarnation=started.label.record.incarnation,
         )
         serving.data_path.choose_readers()
@@ -327,6 +329,7 @@ class Mirror(ObservableNode):
         @return: whether that is done.
         """
         serving.returning.stopped = True
+        self._growing.stop()
         serving.configuration.drop_targets("the storage stops")
         end = self.clock.seconds() + _CLOSE_S_MAX
         while serving.data_path.busy and self.clock.seconds() < end:
@@ -404,9 +407,11 @@ class Mirror(ObservableNode):
             return
         other = member.node.incarnation != member.incarnation
         node = member.node.geometry
-        shrunk = node.size < serving.label.data_size or node.read_only or bool(trouble_with(node, self.geometry))
+        shrunk = (
+            node.size < configuration.record.data_size or node.read_only or bool(trouble_with(node, self.geometry))
+        )
         if configuration.frozen and configuration.in_sync & member.bit:
-            if other or shrunk:
+            if other or shrunk or (member.tables is not None and member.tables.lost):
                 self.start_again(f"{member.name} came back and may have lost what it had not flushed")
             elif configuration.returned(member):
                 serving.data_path.send_again(member)
@@ -608,6 +613,10 @@ class Mirror(ObservableNode):
     def add_node(self, node: INode, options: MemberOptions | None = None) -> Deferred[None]:
         """See L{IAlgorithm.add_node}."""
         return Deferred.fromCoroutine(self._by_hand.add_node(node, options or MemberOptions()))
+
+    def grow(self) -> Deferred[None]:
+        """See L{IAlgorithm.grow}."""
+        return self._growing.grow()
 
     def remove_node(self, name: str) -> Deferred[None]:
         """See L{IAlgorithm.remove_node}."""

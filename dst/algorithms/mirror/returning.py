@@ -27,7 +27,7 @@ from dst.geometry import Geometry
 from dst.label.format import Epoch, FoundLabel, Label
 from dst.label.region_table import RegionTable
 from dst.label.verdict import MemberInputs, MemberStep, MemberVerdict, judge_member
-from dst.label.zone import Zone
+from dst.label.zone import ENTRIES_PER_PAGE, Zone
 from dst.recovery.label_store import LabelStore
 from dst.recovery.table_store import TableStore
 from dst.status import MemberState
@@ -35,7 +35,7 @@ from dst.status import MemberState
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
-__all__ = ["Returning", "new_member_label", "trouble_with"]
+__all__ = ["Returning", "new_member_label", "room_on", "trouble_with"]
 
 _log = Logger()
 
@@ -81,6 +81,8 @@ class Returning:
         """
         @param geometry: of the storage, as its users know it.
         @param flap_hold_s: see L{Flaps}.
+
+        @ivar held: one sentence why nobody may return now; or C{""}.
         """
         self._entropy = entropy
         self._ownership = ownership
@@ -94,6 +96,7 @@ class Returning:
         self._flap_hold_s = flap_hold_s
         self._departures = {member.index: member.departures for member in members}
         self._slow: set[int] = set()
+        self.held = ""
         self._running: dict[Deferred[None], None] = {}
         self.stopped = False
 
@@ -103,6 +106,7 @@ class Returning:
         self._note_departures(member)
         if (
             self.stopped
+            or self.held
             or member.returning
             or member.retry is not None
             or member.suspended
@@ -159,6 +163,8 @@ class Returning:
             member.reason = _and_before(f"it returns when {what} have ended", member.reason)
         elif member.retry is not None and member.flaps.held_s(self._clock.seconds()):
             member.reason = member.flaps.sentence
+        elif self.held and not member.suspended and not member.removed:
+            member.reason = _and_before(self.held, member.reason)
 
     def _ended(self, member: Member, run: Deferred[None]) -> None:
         self._running.pop(run, None)
@@ -238,23 +244,22 @@ class Returning:
         """It may have gone, or been suspended, while its media was read."""
         configuration = self._configuration
         source = configuration.in_sync & ~configuration.leaving
-        return (
-            bool(source) and member.ready and not member.suspended and not configuration.frozen and not self.stopped
-        )
+        here = member.ready and not member.suspended and not self.held
+        return bool(source) and here and not configuration.frozen and not self.stopped
 
     async def _judge(self, member: Member) -> tuple[MemberVerdict, FoundLabel]:
         member.labels = labels = LabelStore(member.device)
         found = await labels.read(self._old_sizes())
         member.found = found
-        size = found.label.media_size if found.label is not None else member.node.geometry.size
+        data_size = self._configuration.record.data_size
         inputs = MemberInputs(
             self._storage.storage_id,
             self._storage.algorithm,
             self._configuration.record,
             found,
             member.node.geometry.size,
-            Zone.at_end_of(size, self._storage.region_size).capacity,
-            self._storage.data_size,
+            room_on(member, found.label, self._storage.region_size),
+            data_size,
             twin=self._twin(member, found.label),
             resolved=member.given_up,
         )
@@ -263,7 +268,8 @@ class Returning:
     def _old_sizes(self) -> list[int]:
         """What the media of a member may have had, if it has grown."""
         known = [other.labels.label for other in self._members if other.labels is not None]
-        return [label.media_size for label in known if label is not None]
+        entries = self._configuration.record.members
+        return [label.media_size for label in known if label is not None] + [entry.media_size for entry in entries]
 
     def _unless_trouble(self, member: Member, verdict: MemberVerdict) -> MemberVerdict:
         trouble = trouble_with(member.node.geometry, self._geometry())
@@ -288,7 +294,7 @@ class Returning:
         if await member.labels.read(self._old_sizes()) != found:
             raise BadMedia("the media was exchanged while it was being labelled")  # and is judged again
         zone = Zone.at_end_of(member.node.geometry.size, self._storage.region_size)
-        regions = zone.regions_of(self._storage.data_size)
+        regions = zone.regions_of(self._configuration.record.data_size)
         member.tables = TableStore(member.device, zone, RegionTable(regions, self._storage.storage_id))
         await member.tables.create()
         member.labels.label = None
@@ -299,10 +305,15 @@ class Returning:
         label = found.label
         assert label is not None and member.labels is not None
         member.node_id = label.node_id
-        zone = member.zone_of(label)
-        table = RegionTable(zone.regions_of(self._storage.data_size), self._storage.storage_id)
+        zone, data_size = member.zone_of(label), self._configuration.record.data_size
+        regions = zone.regions_of(data_size)
+        table = RegionTable(min(regions, zone.pages * ENTRIES_PER_PAGE), self._storage.storage_id)
         member.tables = TableStore(member.device, zone, table)
         bad = await member.tables.load()
+        if zone.capacity < data_size:
+            # The storage has grown while it was away: its zone is in the way of data, and its media has grown, too.
+            zone = Zone.at_end_of(member.node.geometry.size, label.region_size)
+            await member.tables.move(zone, regions, member.labels, data_size)
         if bad:
             _log.warn("{member}: {bad} pages of the region table were unusable", member=member.name, bad=bad)
         if member.distrusted:
@@ -339,6 +350,20 @@ class Returning:
         for run in running:
             run.cancel()
         return running
+
+
+def room_on(member: Member, label: Label | None, region_size: int) -> int:
+    """
+    How many bytes of data the media of C{member} has room for, if its zone is moved to the end where that helps.
+
+    @param label: what stands on it, C{None} where there is none.
+    """
+    size = member.node.geometry.size
+    if label is None:
+        return Zone.at_end_of(size, region_size).capacity
+    here, there = member.zone_of(label), Zone.at_end_of(size, label.region_size)
+    # The old zone is what counts until the new one is complete.
+    return max(here.capacity, there.capacity if there.offset >= here.media_size else 0)
 
 
 def trouble_with(node: Geometry, storage: Geometry) -> str:

@@ -109,6 +109,7 @@ class Serving:
             self.configuration,
             self.order,
             options.hot_regions,
+            -(-self.label.record.data_size // self.label.region_size),
             self.data_path.enter,
             self.data_path.go,
         )
@@ -122,7 +123,6 @@ class Serving:
             self.order,
             self.hot,
             self.data_path,
-            self.label.data_size,
             Pacer(clock, mirror.name, limits, mirror.scheduler),
             mirror.pauses,
             mirror.ended_resyncs.append,

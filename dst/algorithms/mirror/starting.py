@@ -351,6 +351,10 @@ class Starter:
                 member.become(MemberState.ABSENT, reason)
             elif member.found is None or member.incarnation != member.node.incarnation or _is_open(member):
                 await self._look_at(member, kept)
+        if any(member.found is not None and member.found.label is not None for member in self._members):
+            for member in self._members:
+                if member.found is not None and member.found.unlabelled:
+                    await self._look_at(member, kept)  # one that was read later may know where its media ended
 
         for witness in self._witnesses:
             if not witness.ready:
@@ -380,6 +384,7 @@ class Starter:
         member.labels = LabelStore(member.device)
         others = [other.labels.label for other in self._members if other.labels is not None]
         sizes = [label.media_size for label in [kept, *others] if label is not None]
+        sizes += [entry.media_size for label in [kept, *others] if label for entry in label.record.members]
         try:
             size = member.node.geometry.size
             region_size = self._region_size or default_region_size(size)

@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 from dst.algorithms.mirror.ballot import Ballot, not_written
 from dst.algorithms.mirror.ground import Ground, Started
 from dst.algorithms.mirror.member import Member
-from dst.errors import DSTError, Unavailable
+from dst.errors import BadMedia, DSTError, Unavailable
 from dst.label.format import Epoch, Label, Record, Vote
 from dst.label.lineage import forced_ancestry
 from dst.label.region_table import RegionTable
@@ -42,9 +42,14 @@ class TakeOver:
         self._name_members(record, verdict.storage_id)
         facts = sources[0].found
         assert facts is not None and facts.label is not None
+        # The size is that of the record, wherever it was seen: whoever is in sync in it has room for that. A copy
+        # that a person says is the one may be of a time when the storage was smaller.
+        data_size = record.data_size
+        if verdict.row == "forced":
+            data_size = min(facts.label.record.data_size, facts.label.data_size)
         hot: set[int] = set()
         for member in sources:
-            hot.update(await self._load(member))
+            hot.update(await self._load(member, data_size))
         ownership = self._ground.ownership
         claim = ownership.claim
         ancestry, votes = record.ancestry, record.votes
@@ -70,10 +75,13 @@ class TakeOver:
                     place=member.index,
                     incarnation=known,
                     suspended=member.suspended,
+                    media_size=self._media_size(member, entry.media_size),
                 )
             )
-        new = Record(claim, 1, incarnation, tuple(entries), False, ancestry, votes)
-        label = facts.label.evolve(record=new, sequence=0, node_id=b"", consistent=True, since=Epoch(), place=0)
+        new = Record(claim, 1, incarnation, tuple(entries), False, ancestry, votes, data_size)
+        label = facts.label.evolve(
+            record=new, sequence=0, node_id=b"", consistent=True, since=Epoch(), place=0, data_size=data_size
+        )
         await self._make_stable(label, new, sources)
         return Started(label, frozenset(hot), sources)
 
@@ -104,7 +112,8 @@ class TakeOver:
         for member in sources:
             mine = member.labels.label if member.labels else None
             assert mine is not None and member.labels is not None
-            consistent = mine.evolve(record=record, consistent=True, since=Epoch(record.claim.tag, 1))
+            since, data_size = Epoch(record.claim.tag, 1), record.data_size
+            consistent = mine.evolve(record=record, consistent=True, since=since, data_size=data_size)
             writing = Deferred.fromCoroutine(member.labels.write(consistent))
             ballot.add(writing.addCallbacks(lambda _: True, failed), member, wanted=True)
         voting = {vote.node_id for vote in record.votes}
@@ -145,11 +154,21 @@ class TakeOver:
                 member.node_id = entry.node_id
                 taken.add(entry.node_id)
 
-    async def _load(self, member: Member) -> list[int]:
+    def _media_size(self, member: Member, known: int) -> int:
+        """Where its label stands."""
+        label = member.found.label if member.found is not None else None
+        return label.media_size if label is not None and label.node_id == member.node_id else known
+
+    async def _load(self, member: Member, data_size: int) -> list[int]:
         label = member.found.label if member.found is not None else None
         assert label is not None
-        table = RegionTable(member.zone_of(label).regions_of(label.data_size), label.storage_id)
-        member.tables = TableStore(member.device, member.zone_of(label), table)
+        zone = member.zone_of(label)
+        if zone.capacity < data_size:
+            raise BadMedia(
+                f"{member.name} is in sync and has room for {zone.capacity} bytes, and the storage has {data_size}"
+            )
+        table = RegionTable(zone.regions_of(data_size), label.storage_id)
+        member.tables = TableStore(member.device, zone, table)
         bad = await member.tables.load()
         if bad:
             _log.warn("{member}: {bad} pages of the region table were unusable", member=member.name, bad=bad)

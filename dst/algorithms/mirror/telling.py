@@ -124,7 +124,7 @@ class Telling:
         if configuration.targets & member.bit:
             return member.dirty_count
         if member.tables is None:
-            return -(-serving.label.data_size // serving.label.region_size)
+            return serving.hot.count
         source = next(members_in(self._mirror.members, configuration.in_sync), None)
         if source is None or source.tables is None:
             return 0
