@@ -428,6 +428,13 @@ ASSEMBLY_CASES = (
         "2 of the 3 votes needed were granted; not granted: b, c, w",
     ),
     AssemblyCase(
+        "lost-quorum",
+        CLAIM_AGAIN,
+        "some-sources-retained",
+        claimed(seen("abc", voting("o")), "bc", promises=free("bc") | held("a"), waited=True, owner=THIRD),
+        "the owner's store is not here, and not every member is free: a is promised to host-b",
+    ),
+    AssemblyCase(
         "sources-promised",
         CLAIM_AGAIN,
         "latest-data-away",
@@ -563,7 +570,7 @@ CLAIM_CASES = (
         STAND_BY,
         "claim",
         before(HERE, held("abcw"), witnesses=witness(ABW)),
-        "host-b, whose lease",
+        "host-b, which keeps its lease",
     ),
     ClaimCase(
         "owned-elsewhere",
@@ -585,6 +592,13 @@ CLAIM_CASES = (
         "claim",
         before(HERE, held("bw") | free("ac"), witnesses=witness(ABW), forced="a"),
         "host-b",
+    ),
+    ClaimCase(
+        "owned-elsewhere",
+        STAND_BY,
+        "claim",
+        before(seen("abc", voting("o")), free("bc") | held("a"), owner=THIRD),
+        "host-b, which keeps its lease",
     ),
     ClaimCase("no-quorum", STAND_BY, "nothing-to-serve", before(seen("a", ABW)), "2 of 3 votes are needed"),
     ClaimCase(
