@@ -31,6 +31,8 @@ REGION_BYTES = 64 * 1024
 MEDIA_BYTES = 6 * REGION_BYTES + LABELS_BYTES + 2 * PAGE_BYTES
 LEASE_S = 1.5
 
+_TRIES = 5
+
 _TURNS_AT_ONCE = 50_000
 """So many turns of every process at one moment are a loop without an end."""
 
@@ -408,13 +410,16 @@ class Cluster:
         owner = self.whole()
         assert owner is not None
         for sector in range(0, self.data_sectors, 64):
-            self.until("at rest again", at_rest, 900)
-            owner = self.whole()
-            assert owner is not None
-            done = owner.read(sector, min(64, self.data_sectors - sector))
-            assert done is not None
-            if not self.wait_for(done):
-                raise Wrong(f"a read fails in a healthy storage: {self.describe()}")
+            for _ in range(_TRIES):
+                self.until("at rest again", at_rest, 900)
+                owner = self.whole()
+                assert owner is not None
+                done = owner.read(sector, min(64, self.data_sectors - sector))
+                assert done is not None
+                if self.wait_for(done):
+                    break  # else somebody who had been asked to take over did so just now
+            else:
+                raise Wrong(f"reads fail in a healthy storage: {self.describe()}")
         self.until("at rest after all", at_rest, 900)
         size = self.data_sectors * SECTOR_BYTES
         contents = {server.media.read(0, size) for server in self.servers[: self.members]}
