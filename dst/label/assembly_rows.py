@@ -116,6 +116,9 @@ def _histories(inputs: AssemblyInputs) -> str:
 
 def _lost_quorum(inputs: AssemblyInputs) -> str:
     assert inputs.data.record is not None
+    if inputs.data.one_store:
+        away = inputs.data.kept_back
+        return f"the owner's store is not here, and not every member is free: {_holders_in_words(inputs, away)}"
     votes = inputs.data.record.votes
     had, missing = inputs.data.votes_by(inputs.data.granted)
     owners = {
@@ -239,7 +242,7 @@ ASSEMBLY_ROWS: tuple[_AssemblyRow, ...] = (
     ),
     _row(
         "lost-quorum",
-        lambda i: i.granted is not None and not i.data.enough(i.data.granted, i.quorum),
+        lambda i: i.granted is not None and not i.data.enough(i.data.granted, i.quorum, i.data.kept_back),
         AssemblyStep.CLAIM_AGAIN,
         lambda i: _lost_quorum(i),
     ),

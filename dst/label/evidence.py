@@ -112,6 +112,7 @@ class Evidence:
     @ivar one_store: the record has no votes, or only an owner's own store: whoever has not that store has to
         see every member instead.
     @ivar unseen: names of those it has not seen then.
+    @ivar kept_back: names of members of the record that are promised to somebody else, or have not granted the claim.
     """
 
     storage_ids: frozenset[bytes]
@@ -134,6 +135,7 @@ class Evidence:
     granted: frozenset[VoteId]
     one_store: bool
     unseen: tuple[str, ...]
+    kept_back: tuple[str, ...]
 
     @classmethod
     def of(cls, inputs: AssemblyInputs) -> Evidence:
@@ -190,6 +192,17 @@ class Evidence:
             free=frozenset(vote for name, vote in votes.items() if not inputs.promised_elsewhere(name)) | own,
             granted=(inputs.granted or frozenset()) - silent,
             one_store=one_store,
+            kept_back=tuple(
+                name
+                for name, label in ours.items()
+                if record is not None
+                and record.entry(label.node_id) is not None
+                and (
+                    inputs.promised_elsewhere(name) is not None
+                    if inputs.granted is None
+                    else name not in inputs.claimed
+                )
+            ),
             unseen=_unseen(inputs, record, ours.values(), own) if one_store else (),
         )
 
@@ -205,11 +218,16 @@ class Evidence:
         had = [vote for vote in votes if (vote.node_id, vote.fence) in cast]
         return had, [vote for vote in votes if vote not in had]
 
-    def enough(self, cast: frozenset[VoteId], quorum: Quorum) -> bool:
-        """C{cast} are a quorum of the record's votes, or all that could vote have been seen by themselves."""
+    def enough(self, cast: frozenset[VoteId], quorum: Quorum, kept_back: tuple[str, ...] = ()) -> bool:
+        """
+        C{cast} are a quorum of the record's votes. Where the only vote is a store that is not here, every member
+        stands for it.
+
+        @param kept_back: members that cannot do that.
+        """
         if self.record is None or has_quorum(self.record.votes, cast, quorum):
             return True
-        return self.one_store
+        return self.one_store and not kept_back
 
 
 def _labels(found: Mapping[str, FoundLabel]) -> dict[str, Label]:

@@ -577,7 +577,7 @@ CLAIM_CASES = (
         STAND_BY,
         "claim",
         before(HERE, held("abcw"), witnesses=witness(ABW), wanted=True, standby=True, standby_ready=True),
-        "runs for 2.0 s more",
+        "keeps its lease",
     ),
     ClaimCase(
         "owned-elsewhere",
