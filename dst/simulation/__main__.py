@@ -13,7 +13,7 @@ from twisted.logger import globalLogBeginner
 from dst.cluster.config import load, load_script
 from dst.errors import DSTError
 from dst.simulation.faults import catalogue, catalogue_names
-from dst.simulation.rehearsal import live
+from dst.simulation.rehearsal import Outcome, live
 from dst.simulation.topologies import BUILT_IN, Layout, adapted, built_in
 
 __all__ = ["layout_of", "main"]
@@ -53,11 +53,13 @@ def main(seed: int, seeds: int, topology: str, faults: str, hours: float | None,
     except DSTError as error:
         raise click.ClickException(error.message) from None
     worst = 0
+    outcomes: list[Outcome] = []
     totals: dict[str, int] = {}
     operations = events = 0
     begun = time.process_time()
     for each in range(seed, seed + seeds):
         outcome = live(layout, of, each, hours=hours, trace=click.echo if trace else None)
+        outcomes.append(outcome)
         for kind, count in outcome.counts.items():
             totals[kind] = totals.get(kind, 0) + count
         operations += sum(outcome.operations.values())
@@ -70,10 +72,14 @@ def main(seed: int, seeds: int, topology: str, faults: str, hours: float | None,
             click.echo(f"seed {each}: {outcome.failure.word}: {outcome.failure.message}", err=True)
     took = time.process_time() - begun
     if not trace:
+        missed, gone_through = (
+            sum(getattr(each, name) for each in outcomes) for name in ("missed_bytes", "recopied_bytes")
+        )
         said = ", ".join(f"{count} {kind}" for kind, count in sorted(totals.items()))
         click.echo(
             f"{seeds} seeds of {topology} in {took:.1f} s of processor time ({seeds / took:.2f} a second, "
-            f"{events / took:.0f} events a second, {operations / seeds:.0f} operations each); faults: {said}"
+            f"{events / took:.0f} events a second, {operations / seeds:.0f} operations each); faults: {said}; "
+            f"partial resyncs: {gone_through / 1e6:.1f} MB for {missed / 1e6:.1f} MB that were missed"
         )
     sys.exit(worst)
 

@@ -23,6 +23,7 @@ from dst.errors import DSTError
 from dst.interfaces import INode
 from dst.simulation.checks import check_ages, check_equal
 from dst.simulation.daemons import Daemon
+from dst.simulation.excess import different_bytes, drives_of_members
 from dst.simulation.faults import Catalogue, Fault, Targets, schedule
 from dst.simulation.history import History
 from dst.simulation.injector import Injector
@@ -98,6 +99,8 @@ class Outcome:
     @ivar skipped_s: how much of that was skipped.
     @ivar served_s: for how long clients were there, by the calendar: availability is a share of this.
     @ivar storages: how many they used.
+    @ivar missed_bytes: in regions that members had missed when a partial resync of them began.
+    @ivar recopied_bytes: in regions that these resyncs looked at.
     @ivar heal_s: from the end of the last fault until all was well.
     """
 
@@ -118,6 +121,8 @@ class Outcome:
     outages: list[Outage] = field(factory=list)
     resyncs: list[Resync] = field(factory=list)
     slowest_s: float = 0.0
+    missed_bytes: int = 0
+    recopied_bytes: int = 0
     timeline: list[Moment] = field(factory=list)
 
 
@@ -230,6 +235,7 @@ class _Life:
         self._well_since: float | None = None
         self._down_since: dict[str, float | None] = {}
         self._begun_s: float | None = None
+        self._bottoms = drives_of_members(layout)
         self._states: dict[str, str] = {}
         self._copying: dict[tuple[str, ...], tuple[float, str, int]] = {}
         self._next_check = 0.0
@@ -453,6 +459,15 @@ class _Life:
                         self._watch_storage(daemon.name, name, storage.status())
             self.outcome.regions_compared += check_ages(self.injector.drives().values())
 
+    def _price(self, daemon: str, member: str, bytes_total: int) -> None:
+        """A partial resync begins: what it costs, and what it would have to."""
+        drives = self.injector.drives()
+        target = drives.get(self._bottoms.get((daemon, member), ""))
+        different = None if target is None else different_bytes(target, drives)
+        if different is not None:
+            self.outcome.missed_bytes += different
+            self.outcome.recopied_bytes += bytes_total
+
     def _watch_storage(self, daemon: str, storage: str, tree: StatusTree) -> None:
         state = f"{tree.health.value}{f': {tree.reason}' if tree.reason else ''}"
         shape = re.sub(r"\d+", "#", state)  # numbers that run down are no news
@@ -536,6 +551,8 @@ class _Life:
     def logged(self, event: dict[str, Any]) -> None:
         """What the code logs: a line of the trace; what it does not expect is a failure."""
         world = self.world
+        if event.get("kind") == "partial" and "member" in event and world.current is not None:
+            self._price(world.current.name, str(event["member"]), int(event.get("n", 0)))
         failure = event.get("log_failure")
         if world.trace is not None:
             who = world.current.name if world.current is not None else "-"

@@ -22,6 +22,8 @@ class Summary:
     @ivar simulated_s: of all lives together, by their calendars.
     @ivar availability: the share of the time in which every storage served.
     @ivar outages: how many there were.
+    @ivar missed_bytes: what returning members had missed, in whole regions.
+    @ivar recopied_bytes: what their partial resyncs went through.
     @ivar resync_s: how long resyncs took: the middle one and the longest, 0 when there were none.
     @ivar heal_s: the longest time from the end of the last fault until all was well.
     @ivar told_losses: how often clients were told that unflushed writes may be lost (power was lost on all copies).
@@ -39,6 +41,8 @@ class Summary:
     resyncs: int
     resync_s: tuple[float, float]
     resync_bytes: int
+    missed_bytes: int
+    recopied_bytes: int
     heal_s: float
     slowest_s: float
     told_losses: int
@@ -68,6 +72,8 @@ def summary_of(outcomes: Sequence[Outcome]) -> Summary:
         resyncs=len(lasted),
         resync_s=(median(lasted), lasted[-1]) if lasted else (0.0, 0.0),
         resync_bytes=sum(resync.bytes_copied for outcome in outcomes for resync in outcome.resyncs),
+        missed_bytes=sum(outcome.missed_bytes for outcome in outcomes),
+        recopied_bytes=sum(outcome.recopied_bytes for outcome in outcomes),
         heal_s=max(outcome.heal_s for outcome in outcomes),
         slowest_s=max(outcome.slowest_s for outcome in outcomes),
         told_losses=sum(outcome.told_losses for outcome in outcomes),
@@ -108,6 +114,12 @@ def in_words(summary: Summary) -> list[str]:
         lines.append(
             f"Resyncs: {summary.resyncs}, half of them within {_span(summary.resync_s[0])}, the longest "
             f"{_span(summary.resync_s[1])}; {summary.resync_bytes / 1e6:.1f} MB copied."
+        )
+    if summary.missed_bytes:
+        lines.append(
+            f"Members that came back had missed {summary.missed_bytes / 1e6:.1f} MB; "
+            f"{summary.recopied_bytes / 1e6:.1f} MB were looked at, "
+            f"{summary.recopied_bytes / summary.missed_bytes:.2f} times that."
         )
     lines.append(f"Healed: {_span(summary.heal_s)} after the last fault at the latest.")
     if summary.told_losses:

@@ -39,6 +39,9 @@ class LifeTests(SynchronousTestCase):
         self.assertGreater(sum(outcome.regions_compared for outcome in outcomes), 500)
         self.assertGreater(sum(len(outcome.resyncs) for outcome in outcomes), 2)
         self.assertTrue(all(outcome.simulated_s > 60 for outcome in outcomes))
+        missed = sum(outcome.missed_bytes for outcome in outcomes)
+        self.assertGreater(missed, 0)
+        self.assertLess(sum(outcome.recopied_bytes for outcome in outcomes), 4 * missed)
 
     def test_others(self) -> None:
         """A disk here and one there; a tree of storages; a stripe of mirrors."""
