@@ -42,7 +42,7 @@ class Report:
         self.scenarios: Counter[str] = Counter()
         self.shapes: Counter[str] = Counter()
         self.sums: Counter[str] = Counter()
-        self.recoveries_s: list[float] = []
+        self.recoveries_s: dict[str, list[float]] = {}
         self.gaps_s: dict[str, list[float]] = {}
         self.errors: Counter[str] = Counter()
         self._began_s = time.monotonic()
@@ -56,10 +56,10 @@ class Report:
         self.faults.update(result["faults"])
         self.scenarios[result["scenario"]] += 1
         self.shapes[result["shape"]] += 1
-        self.errors.update(result["errors"])
+        self.errors.update({f"{result['scenario']}: {what}": count for what, count in result["errors"].items()})
         for key in ("blocks", "answered", "writes", "flushes", "lost_sectors", "loss_possible", "ages_compared"):
             self.sums[key] += result[key]
-        self.recoveries_s.append(result["recovery_s"])
+        self.recoveries_s.setdefault(result["scenario"], []).append(result["recovery_s"])
         self.gaps_s.setdefault(result["scenario"], []).append(result["gap_s"])
 
     def line(self, wanted: int) -> str:
@@ -88,15 +88,21 @@ class Report:
             "were, each to a state since the last flush, and equally on all copies"
         )
         if self.recoveries_s:
+            recoveries_s = [each for some in self.recoveries_s.values() for each in some]
             lines.append(
-                f"from the last repair to full redundancy: median {median(self.recoveries_s):.2f} s, "
-                f"longest {max(self.recoveries_s):.2f} s"
+                f"from the last repair to full redundancy: median {median(recoveries_s):.2f} s, "
+                f"longest {max(recoveries_s):.2f} s"
             )
-            lines.append("longest time without an answer, by scenario (median, longest):")
-            for name, gaps in sorted(self.gaps_s.items()):
-                lines.append(f"  {median(gaps):6.2f} s {max(gaps):6.2f} s  {name} ({len(gaps)})")
+            lines.append("by scenario: repair (median, longest), longest time without an answer (median, longest)")
+            for name, gaps_s in sorted(self.gaps_s.items()):
+                some = self.recoveries_s[name]
+                lines.append(
+                    f"  {median(some):6.2f} s {max(some):6.2f} s   {median(gaps_s):6.2f} s {max(gaps_s):6.2f} s"
+                    f"   {name} ({len(gaps_s)})"
+                )
         if self.errors:
-            lines.append(f"errors that the client was told: {dict(self.errors)}")
+            lines.append("errors that the client was told:")
+            lines += [f"  {count:6} x {what}" for what, count in sorted(self.errors.items())]
         for failed in self.failures:
             lines.append(
                 f"FAILED: seed {failed['seed']} round {failed['round']} "
@@ -104,7 +110,7 @@ class Report:
                 f"  everything is in {failed['directory']}; again: "
                 f"python -m test.campaign --seed {failed['seed']} --jobs 1"
             )
-        if not self.failures:
+        if self.rounds and not self.failures:
             lines.append("nothing flushed was lost, nothing stale was read, every copy was equal")
         return "\n".join(lines)
 

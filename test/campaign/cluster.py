@@ -30,7 +30,7 @@ __all__ = ["SHAPES", "CampaignCluster", "Daemon", "Shape"]
 ROOT = Path(__file__).resolve().parents[2]
 PLUGINS = Path(__file__).resolve().parent / "plugins"
 
-START_S_MAX = 30.0
+START_S_MAX = 60.0
 REGION_BYTES = 64 << 10
 MEDIA_MIB = 8
 
