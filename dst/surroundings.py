@@ -15,7 +15,6 @@ from __future__ import annotations
 import os
 import time
 from random import Random
-from typing import cast
 
 from zope.interface import Attribute, Interface, implementer
 
@@ -73,4 +72,4 @@ REAL = _Real()
 
 def surroundings_of(reactor: object) -> ISurroundings:
     """What is around the process that C{reactor} runs."""
-    return cast(ISurroundings, ISurroundings(reactor, REAL))
+    return ISurroundings(reactor, REAL)

@@ -270,12 +270,18 @@ def storage(
 
     @param witnesses: nodes that vote and have no data.
     """
+    return _storage(algorithm, name, members, tuple(witnesses), options)
+
+
+def _storage(
+    algorithm: str, name: str, members: tuple[Device, ...], witnesses: tuple[Device, ...], options: Options
+) -> StorageExpression:
     for member in (*members, *witnesses):
         if not isinstance(member, NodeExpression | SliceExpression | StorageExpression):
             raise ConfigurationError(
                 f"storage {name!r} has the member {member!r}; expected a device, as file('a.img')"
             )
-    return StorageExpression(name, algorithm, members, options, tuple(witnesses))
+    return StorageExpression(name, algorithm, members, options, witnesses)
 
 
 def mirror(name: str, /, *members: Device, witnesses: Sequence[Device] = (), **options: object) -> StorageExpression:
@@ -285,12 +291,12 @@ def mirror(name: str, /, *members: Device, witnesses: Sequence[Device] = (), **o
 
 def linear(name: str, /, *members: Device, **options: object) -> StorageExpression:
     """One member after the other."""
-    return storage("linear", name, *members, **options)
+    return _storage("linear", name, members, (), options)
 
 
 def stripe(name: str, /, *members: Device, **options: object) -> StorageExpression:
     """Chunks in turn over the members."""
-    return storage("stripe", name, *members, **options)
+    return _storage("stripe", name, members, (), options)
 
 
 def export(device: Device, *, name: str | None = None, read_only: bool = False) -> Export:

@@ -107,9 +107,7 @@ class ByHand:
             return
         if mirror.serving is not None and mirror.serving.configuration.no_quorum:
             # The votes are gone: a person says that they are gone for good, and with whom to go on.
-            mirror.start_again(f"a person said that {name} has the data, without a quorum")
-            if mirror.starter is not None:
-                mirror.starter.force(name)
+            mirror.force(name)
             return
         serving, member = self._asked(name)
         configuration = serving.configuration

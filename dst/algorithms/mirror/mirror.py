@@ -283,6 +283,12 @@ class Mirror(ObservableNode):
         self.changed(LinkState.AWAY, reason)
         self._start()
 
+    def force(self, name: str) -> None:
+        """A person says, while there is no quorum, that this member has the data and the votes are gone for good."""
+        self.start_again(f"a person said that {name} has the data, without a quorum")
+        if self.starter is not None:
+            self.starter.force(name)
+
     def _halt(self, serving: Serving, error: DSTError) -> None:
         serving.configuration.targets = 0
         serving.configuration.stop()
