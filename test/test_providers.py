@@ -12,6 +12,8 @@ import test.examples.test_twin  # noqa: F401 - it imports the example, which is 
 from dst.algorithms.linear import LinearProvider
 from dst.algorithms.mirror import MirrorProvider
 from dst.algorithms.stripe import StripeProvider
+from dst.cluster.building import Devices
+from dst.cluster.fences import Fences
 from dst.cluster.named_exports import NamedExports
 from dst.cluster.topology import ExportSpec
 from dst.exports.dst_server import DSTServerFactory
@@ -121,7 +123,8 @@ class NBDExportProviderTests(export_provider_suite(NBDExportProvider, NBDServerF
 
 def make_exports() -> tuple[NamedExports, None]:
     """Two exports of one device."""
-    devices = {"m": MemoryDevice(Clock(), "m", 1 << 20)}
+    clock = Clock()
+    devices = Devices(by_name={"m": MemoryDevice(clock, "m", 1 << 20)}, fences=Fences(clock, None))
     return NamedExports([ExportSpec("b", "m", False), ExportSpec("a", "m", True)], devices), None
 
 

@@ -11,7 +11,7 @@ from attrs import evolve
 from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
-from dst.errors import DSTError, ReadOnly
+from dst.errors import DSTError
 from dst.geometry import StatusExtent
 from dst.interfaces import Buffer, INode
 from dst.observing import ObservableNode
@@ -71,38 +71,40 @@ class HistoryNode(ObservableNode):
         self.changed(LinkState.CLOSED, "it was closed")
         return succeed(None)
 
-    def _unreadable(self, offset: int, length: int, *, transfer: bool) -> DSTError | None:
+    def _why_not(self, offset: int, length: int, *, transfer: bool = False, change: bool = False) -> DSTError | None:
         if self.usable and not self._still():
             self.look()
-        return self._refusal(offset, length, transfer=transfer)
+        return self._refusal(offset, length, transfer=transfer, change=change)
 
     def read(self, offset: int, length: int) -> Deferred[Buffer]:
         """See L{dst.interfaces.IBlockDevice.read}."""
-        refusal = self._unreadable(offset, length, transfer=True)
+        refusal = self._why_not(offset, length, transfer=True)
         return fail(refusal) if refusal else self._node.read(offset, length)
 
     def block_status(self, offset: int, length: int) -> Deferred[list[StatusExtent]]:
         """See L{dst.interfaces.IBlockDevice.block_status}."""
-        refusal = self._unreadable(offset, length, transfer=False)
+        refusal = self._why_not(offset, length)
         return fail(refusal) if refusal else self._node.block_status(offset, length)
 
     def flush(self) -> Deferred[None]:
         """See L{dst.interfaces.IBlockDevice.flush}. Nothing was ever written."""
         return succeed(None) if self.usable else fail(self.unavailable())
 
-    def _read_only(self) -> ReadOnly:
-        return ReadOnly(f"{self.name} is one of the histories of a storage, to be read until one of them is chosen")
+    def _refused(self, offset: int, length: int, *, transfer: bool = False) -> Deferred[None]:
+        refusal = self._why_not(offset, length, transfer=transfer, change=True)
+        assert refusal is not None, "its geometry says that it is read-only"
+        return fail(refusal)
 
     def write(self, offset: int, data: Buffer, *, fua: bool = False) -> Deferred[None]:
         """See L{dst.interfaces.IBlockDevice.write}."""
-        return fail(self._read_only())
+        return self._refused(offset, len(data), transfer=True)
 
     def trim(self, offset: int, length: int) -> Deferred[None]:
         """See L{dst.interfaces.IBlockDevice.trim}."""
-        return fail(self._read_only())
+        return self._refused(offset, length)
 
     def write_zeroes(
         self, offset: int, length: int, *, fua: bool = False, no_hole: bool = False, fast_only: bool = False
     ) -> Deferred[None]:
         """See L{dst.interfaces.IBlockDevice.write_zeroes}."""
-        return fail(self._read_only())
+        return self._refused(offset, length)
