@@ -48,9 +48,10 @@ class LabelStore:
             here = find_label(bytes(both))
             if media_size != size and (here.label is None or here.label.media_size != media_size):
                 continue  # inside what is data now, only a label that says it belongs here is one
-            if not here.unlabelled:
+            if here.label is not None:
                 found = here
                 break
+            found = here  # where it is damaged, it may be one that was on its way here from an old end
         self._slot = found.slot
         self.label = found.label
         return found

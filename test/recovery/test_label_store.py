@@ -171,6 +171,93 @@ class GrownMediaTests(LabelStoreCase):
         self.assertEqual((6, size), (label and label.record.sequence, label and label.media_size))
 
 
+class MoveTests(LabelStoreCase):
+    """The label moves to the new end of media that has grown."""
+
+    GREW = 8 * REGION_BYTES
+
+    def setUp(self) -> None:
+        super().setUp()
+        members = tuple(evolve(LABEL.record.members[0], name=f"node-{n}" * 8, place=n) for n in range(30))
+        self.old = OLD.evolve(record=evolve(OLD.record, members=members))
+        self.write(self.old)
+        self.media.write(MEDIA_BYTES, b"?" * self.GREW, fua=True)
+        self.media.size += self.GREW
+        self.device.inner.refresh()  # type: ignore[attr-defined]
+        self.zone = Zone.at_end_of(self.media.size, REGION_BYTES)
+
+    def moved(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self.store.move(self.zone, 999_424))
+
+    def where(self) -> int:
+        """Where the next owner finds it, who knows where the media ended."""
+        label = self.found(MEDIA_BYTES).label
+        assert label is not None
+        self.assertEqual(self.old.record, label.record)
+        return label.media_size
+
+    def test_move(self) -> None:
+        """It stands at the new end then, and nowhere else; later writes go there, whatever they say."""
+        self.successResultOf(self.moved())
+        label = self.found().label
+        assert label is not None
+        self.assertEqual(
+            (self.media.size, self.zone.offset, 999_424), (label.media_size, label.zone_offset, label.data_size)
+        )
+        self.assertEqual(bytes(LABELS_BYTES), self.media.read_stable(label_offset(MEDIA_BYTES), LABELS_BYTES))
+        self.write(NEW)
+        label = self.found().label
+        assert label is not None
+        self.assertEqual((self.media.size, NEW.record), (label.media_size, label.record))
+
+    def test_every_await(self) -> None:
+        """At each step, and with any part of it done, it is found, at one end or the other; in the end at the new."""
+        seen = []
+        for step in range(4):
+            for seed in range(20):
+                self.setUp()
+                self.device.hold("write write_zeroes")
+                done = self.moved()
+                for _ in range(step):
+                    self.device.release(1)
+                if step < 3:
+                    held = self.device.held[0]
+                    self.tear(held.offset, held.length if held.kind == "write" else 0, seed)
+                    self.device.drop_held(Unavailable("gone"))
+                    self.failureResultOf(done, Unavailable)
+                else:
+                    self.successResultOf(done)
+                seen.append((step, self.where() > MEDIA_BYTES))
+        self.assertEqual({(0, False), (1, True), (2, True), (3, True)}, set(seen))
+
+    def tear(self, offset: int, length: int, seed: int) -> None:
+        """Some sectors of the label's write arrive, and not the first one alone."""
+        self.media.randomness.seed(seed)
+        image = encode_slot(self.old.evolve(media_size=self.media.size, zone_offset=self.zone.offset, sequence=3))
+        for at in range(0, length, SECTOR_BYTES):
+            if at == 0 or (at > SECTOR_BYTES and self.media.randomness.random() < 0.5):
+                self.media.write(offset + at, image[at : at + SECTOR_BYTES], fua=True)
+
+    def test_damaged_at_both(self) -> None:
+        """Where none is whole it is damaged, and not new media."""
+        self.media.write(label_offset(self.media.size), b"DSTLABEL" + b"?" * 500)
+        self.media.write(label_offset(MEDIA_BYTES), bytes(LABELS_BYTES))
+        found = self.found(MEDIA_BYTES)
+        self.assertEqual((None, False), (found.label, found.unlabelled))
+
+    def test_failed(self) -> None:
+        """After a failure nothing more is written by whoever does not know where it stands."""
+        for skip in (0, 1):
+            self.setUp()
+            self.device.fail_next("write", Unavailable("blip"), skip=skip, executed=True)
+            self.failureResultOf(self.moved(), Unavailable)
+            self.device.history.clear()
+            self.failureResultOf(self.begin(NEW), Unavailable)
+            self.failureResultOf(Deferred.fromCoroutine(self.store.set_record(NEW.record)), Unavailable)
+            self.assertEqual([], list(self.device.history))
+            self.assertGreater(self.where(), MEDIA_BYTES)
+
+
 class PowerCutTests(LabelStoreCase):
     """The power goes while a label is being written."""
 

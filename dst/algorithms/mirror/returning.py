@@ -207,7 +207,8 @@ class Returning:
                 "give the daemon that exports it a state_dir",
             )
             return
-        verdict, found = await self._judge(member)
+        size = self._configuration.record.data_size
+        verdict, found = await self._judge(member, size)
         _log.info("{member}: {row}: {reason}", member=member.name, row=verdict.row, reason=verdict.reason)
         member.row = verdict.row
         member.history = [*member.history[-15:], f"{verdict.row}: {verdict.reason}"]
@@ -217,16 +218,16 @@ class Returning:
                 await self._say_what_is_lost(member, found, verdict.reason)
             return
         if verdict.step is MemberStep.NEW_MEDIA:
-            await self._label_new_media(member, found)
+            await self._label_new_media(member, found, size)
         else:
-            await self._load_old_media(member, found)
+            await self._load_old_media(member, found, size)
         member.resolved = None
         never = found.label is None or found.label.since == Epoch()
         expect_equal = not never and verdict.step is not MemberStep.NEW_MEDIA
         full = not expect_equal or member.distrusted
         member.distrusted = False
-        if not self._still_wanted(member):
-            return
+        if not self._still_wanted(member) or size != self._configuration.record.data_size:
+            return  # and it is considered again
         self._register(member)
         await self._copier.run(member, full, verdict.reason, verdict.row, expect_equal=expect_equal)
 
@@ -247,11 +248,10 @@ class Returning:
         here = member.ready and not member.suspended and not self.held
         return bool(source) and here and not configuration.frozen and not self.stopped
 
-    async def _judge(self, member: Member) -> tuple[MemberVerdict, FoundLabel]:
+    async def _judge(self, member: Member, data_size: int) -> tuple[MemberVerdict, FoundLabel]:
         member.labels = labels = LabelStore(member.device)
         found = await labels.read(self._old_sizes())
         member.found = found
-        data_size = self._configuration.record.data_size
         inputs = MemberInputs(
             self._storage.storage_id,
             self._storage.algorithm,
@@ -286,7 +286,7 @@ class Returning:
                 return other.name
         return ""
 
-    async def _label_new_media(self, member: Member, found: FoundLabel) -> None:
+    async def _label_new_media(self, member: Member, found: FoundLabel, data_size: int) -> None:
         assert member.labels is not None
         member.node_id = self._entropy(16)
         # The record names it before its own label does: a label that no record names would be refused.
@@ -294,18 +294,18 @@ class Returning:
         if await member.labels.read(self._old_sizes()) != found:
             raise BadMedia("the media was exchanged while it was being labelled")  # and is judged again
         zone = Zone.at_end_of(member.node.geometry.size, self._storage.region_size)
-        regions = zone.regions_of(self._configuration.record.data_size)
+        regions = zone.regions_of(data_size)
         member.tables = TableStore(member.device, zone, RegionTable(regions, self._storage.storage_id))
         await member.tables.create()
         member.labels.label = None
         label = new_member_label(self._storage, member)
         await member.labels.write(label.evolve(record=self._configuration.record, since=Epoch()))
 
-    async def _load_old_media(self, member: Member, found: FoundLabel) -> None:
+    async def _load_old_media(self, member: Member, found: FoundLabel, data_size: int) -> None:
         label = found.label
         assert label is not None and member.labels is not None
         member.node_id = label.node_id
-        zone, data_size = member.zone_of(label), self._configuration.record.data_size
+        zone = member.zone_of(label)
         regions = zone.regions_of(data_size)
         table = RegionTable(min(regions, zone.pages * ENTRIES_PER_PAGE), self._storage.storage_id)
         member.tables = TableStore(member.device, zone, table)

@@ -253,6 +253,9 @@ class Starter:
             if claim.step is ClaimStep.STAND_BY:
                 await self._stand_by(claim)
                 return None
+            if claim.step is ClaimStep.LOOK and self._claimed:
+                self._claimed = False
+                await self._ownership.give_back()  # it could not be served from here, perhaps from elsewhere
             if claim.step is ClaimStep.CLAIM:
                 await self._claim(inputs.data.number_max, inputs.data.storage_id, kept)
                 inputs = self._inputs(kept, claimed=True)
@@ -353,7 +356,7 @@ class Starter:
                 await self._look_at(member, kept)
         if any(member.found is not None and member.found.label is not None for member in self._members):
             for member in self._members:
-                if member.found is not None and member.found.unlabelled:
+                if member.found is not None and member.found.label is None:
                     await self._look_at(member, kept)  # one that was read later may know where its media ended
 
         for witness in self._witnesses:
