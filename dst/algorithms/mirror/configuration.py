@@ -350,7 +350,7 @@ class Configuration:
             for entry in self.record.members
             if entry.node_id not in ours and entry.name not in names
         ]
-        claim = self._ownership.claim
+        claim = self._ownership.owned
         sequence = self.record.sequence + 1 if claim == self.record.claim else 1
         return evolve(
             self.record,
@@ -439,7 +439,7 @@ class Configuration:
         try:
             while not self.stopped and not self.frozen:
                 want = (self.in_sync | self._adding) & ~self.leaving
-                same_owner = self.record.claim == self._ownership.claim
+                same_owner = self.record.claim == self._ownership.owned
                 if want == self.in_sync and not self._rewrite and same_owner and not self._votes_change():
                     return
                 if not await self._write_one(want):

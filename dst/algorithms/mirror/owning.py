@@ -74,7 +74,8 @@ class Ownership:
         that only a few have granted would be taken for newer than what another owner, who never saw that claim,
         has made of the others.
     @ivar votes: whose promises count now; none while nothing is served.
-    @ivar doubtful: something was claimed again too late: another daemon may have owned the storage before that.
+    @ivar doubt: one sentence why another daemon may have owned the storage meanwhile, though nobody says so; or
+        C{""}.
     @ivar held: the nodes are being kept by renewals.
     @ivar promises: what each node, by name, said last.
     """
@@ -110,7 +111,7 @@ class Ownership:
         self.own_vote: Vote | None = None
         self.claim = self.owned = NO_CLAIM
         self.votes: Callable[[], Collection[Vote]] = tuple
-        self.doubtful = False
+        self.doubt = ""
         self._first = 1
         self.held = False
         self.promises: dict[str, Promise] = {}
@@ -144,7 +145,7 @@ class Ownership:
 
     def _is_anothers(self, promise: Promise) -> bool:
         """Somebody else was granted it, after this daemon had a quorum."""
-        return promise.claim.owner != self.owner and promise.claim > self.owned
+        return promise.claim > (self.claim if promise.claim.owner == self.owner else self.owned)
 
     def _has_stayed_ours(self, promise: Promise) -> bool:
         """It was promised to this daemon in its present time as the owner, and to nobody since."""
@@ -229,7 +230,7 @@ class Ownership:
             holder.granted = False
         number = max([above, self.claim.number, *(p.claim.number for p in self.promises.values())]) + 1
         self.claim = Claim(number, int.from_bytes(self._entropy(8), "little") | 1, self.owner)
-        self.owned, self._first, self.doubtful = self.claim, number, False  # the start sees who has granted it
+        self.owned, self._first, self.doubt = self.claim, number, ""  # the start sees who has granted it
         self.votes = tuple
         chosen = []
         for holder in holders:
@@ -284,7 +285,7 @@ class Ownership:
         self.promises[holder.name] = promise
         if promise.claim == claim and not promise.released:
             if had is None or had.claim != claim:
-                self._was_granted()
+                self._was_granted(holder, self.lease_over())
             holder.granted = True
             self._granted_by[holder.name] = promise.fence
             self._heard[holder.name] = sent
@@ -292,13 +293,13 @@ class Ownership:
             self._settle()
         return promise
 
-    def _was_granted(self) -> None:
+    def _was_granted(self, holder: Holder, too_late: bool) -> None:
         """
         A node has granted what it had not before. While the lease runs nobody else can have had a quorum until then;
-        afterwards that is not known, and what the node said of it before is gone.
+        when it is over that is not known, and what the node would have said of it is gone.
         """
-        if self.lease_over():
-            self.doubtful = True
+        if too_late and any(vote.node_id == holder.node_id for vote in self.votes()):
+            self.doubt = f"the lease was over before {holder.name} granted a higher claim"
 
     async def claim_again(self, above: int) -> None:
         """
@@ -314,11 +315,12 @@ class Ownership:
             claim, sent = self.claim, self.now()
             kept = [holder for holder in self._holders() if holder.granted and fenced(holder.node) is not None]
             await self._each(kept, lambda node: node.claim(claim, self.lease_s, self.owner_name))
+            too_late = self.lease_over()
             for holder in kept:
                 promise = self.promises.get(holder.name)
-                if promise is not None and self.is_ours(promise):
+                if promise is not None and self.is_ours(promise) and promise.claim <= claim:
                     if promise.claim == claim:
-                        self._was_granted()
+                        self._was_granted(holder, too_late)
                     self._heard[holder.name] = sent
         finally:
             self._claiming.release()
@@ -402,6 +404,9 @@ class Ownership:
     def _seen(self, promise: Promise, holder: Holder) -> None:
         if self.held and not holder.granted:
             self.promises[holder.name] = promise
+            same = promise.claim == self.claim and self._granted_by.get(holder.name) == promise.fence
+            if same and self._has_stayed_ours(promise):
+                holder.granted = True  # it did not answer for a while, and has promised nothing to anybody else
             self.told()
 
     def _renewed(self, promise: Promise, holder: Holder, sent: float) -> None:
@@ -410,10 +415,12 @@ class Ownership:
         had, self.promises[holder.name] = self.promises.get(holder.name), promise
         if self.is_ours(promise) and promise.claim <= self.claim:
             if had is not None and had.claim != promise.claim:
-                self._was_granted()
+                self._was_granted(holder, self.lease_over())
             self._settle()
             self._heard[holder.name] = max(sent, self._heard.get(holder.name, sent))
         else:
+            if self.is_ours(promise):
+                self.doubt = f"a daemon that has a copy of this one's state directory has claimed {holder.name}"
             holder.granted = False
             self._heard.pop(holder.name, None)
             self.refused(holder, promise)

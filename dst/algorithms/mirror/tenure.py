@@ -73,6 +73,10 @@ class Tenure:
     def begun(self) -> None:
         """The storage is served here."""
         self._handed_to = ""
+        serving = self._mirror.serving
+        if serving is not None:
+            configuration = serving.configuration
+            self._mirror.ownership.votes = lambda: configuration.record.votes
         waiting, self._waiting = self._waiting, []
         for done in waiting:
             done.callback(None)
@@ -113,6 +117,10 @@ class Tenure:
         if other:
             reason = f"{other} owns {mirror.name} now"
             mirror.start_again(reason, Fenced(f"{reason}; this daemon does not serve it any more"))
+            return
+        if ownership.doubt:
+            reason = f"another daemon may have owned {mirror.name} meanwhile: {ownership.doubt}"
+            mirror.start_again(reason, Fenced(f"{reason}; what it has left is read first"))
             return
         configuration.lease_until = ownership.lease_end(votes)
         if configuration.lease_over():

@@ -1,0 +1,85 @@
+"""Orders of events in which an owner must not take its own ownership for granted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import fail
+
+from dst.errors import DSTError, Unavailable
+from dst.ownership import Claim
+from dst.status import LinkState
+from test.algorithms.test_ownership import OwnersCase, outcome
+
+
+class SomebodyElseMeanwhileTests(OwnersCase):
+    """Another daemon owned the storage, and is gone when the first one looks again."""
+
+    def test_votes_come_back_one_by_one(self) -> None:
+        """
+        An owner that was cut off claims nothing again of what another one has had: it may have served with it, and
+        what it has left is read first.
+        """
+        world, left = self.begin()
+        right = world.start(1)
+        world.cut(0, 1, 2)
+        world.cut(1, 0)
+        self.until(world, self.serves(right))
+        self.assertIsNone(world.result(right.write(0, b"b" * 4096)))
+        world.kill(1)
+        world.advance(10.0)
+        world.links[0][2].plug_in()  # the witness, and not the member with the latest data
+        read = outcome(left.read(0, 4096))
+        world.advance(20.0)
+        self.assertFalse([each for each in read if not isinstance(each, DSTError)])
+        self.assertNotEqual(LinkState.READY, left.link)
+        world.mend(0)
+        self.until(world, self.serves(left))
+        self.assertEqual(b"b" * 4096, bytes(world.result(left.read(0, 4096))))
+
+    def test_raised_claim_on_few(self) -> None:
+        """
+        A claim that was raised because of one node is not written into records before a quorum has granted it:
+        another owner, who never hears of it, could not make a higher one.
+        """
+        world, left = self.begin(3, 0)
+        right = world.start(1)
+        keeper, links = world.keepers[0], world.links[0]
+        keeper.claim, keeper.released = Claim(50, 1, b"x" * 16), True
+
+        def lost(*_: object) -> Any:
+            for link in links[1:]:
+                link.hold("write")  # and so is all that is told them later
+            return fail(Unavailable("lost on its way"))
+
+        for link in links[1:]:
+            link.claim = lost  # type: ignore[method-assign]
+        self.until(world, lambda: keeper.claim.number > 50)
+        world.advance(1.0)
+        world.cut(0, 1, 2)
+        world.cut(1, 0)
+        self.until(world, self.serves(right))
+        self.assertIsNone(world.result(right.write(0, b"b" * 4096)))
+        world.kill(0)
+        world.kill(1)
+        world.advance(10.0)
+        left = world.start(0)
+        self.until(world, self.serves(left))
+        self.assertEqual(b"b" * 4096, bytes(world.result(left.read(0, 4096))))
+
+    def test_raised_claim_reaches_everybody(self) -> None:
+        """Who has not heard of the higher claim is told with the next renewal, and records are made under it then."""
+        world, left = self.begin(3, 0)
+        keeper, links = world.keepers[0], world.links[0]
+        keeper.claim, keeper.released = Claim(50, 1, b"x" * 16), True
+        for link in links[1:]:
+            link.claim = lambda *_: fail(Unavailable("lost on its way"))  # type: ignore[method-assign]
+        self.assertIsNone(world.result(left.write(0, b"a" * 4096)))
+        self.until(world, lambda: keeper.claim.number > 50)
+        assert left.serving is not None
+        self.assertLess(left.serving.configuration.record.claim.number, 50)
+        for link in links[1:]:
+            del link.claim  # type: ignore[method-assign]
+        self.until(world, lambda: left.serving and left.serving.configuration.record.claim.number > 50)
+        self.assertEqual({keeper.claim.number}, {each.claim.number for each in world.keepers})
+        self.assertEqual(LinkState.READY, left.link)
