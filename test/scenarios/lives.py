@@ -226,6 +226,8 @@ class Life:
             return False
         if any(link.link is not LinkState.READY for link in owner.links) or not all(p.good for p in owner.paths):
             return False
+        if any(link.session is None or link.session.closed for link in owner.links):
+            return False  # something has happened that it will hear of
         configuration = owner.mirror.serving.configuration
         record, available = configuration.record, configuration.available_votes()
         return (

@@ -16,11 +16,13 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from dst.algorithms.mirror import (
+    ballot,
     configuration,
     copying,
     data_path,
     hot_set,
     member,
+    owning,
     returning,
     serving,
     sources,
@@ -38,7 +40,7 @@ Edit = tuple[object, str, tuple[tuple[str, str], ...]]
 
 def _edited(function: Any, edits: tuple[tuple[str, str], ...]) -> object:
     """C{function} with another text, in the module that it stands in."""
-    plain = getattr(function, "__func__", function)
+    plain = getattr(function, "fget", None) or getattr(function, "__func__", function)
     source: str = getattr(plain, "edited_source", None) or inspect.getsource(plain)
     for old, new in edits:
         assert source.count(old) == 1, f"{plain.__qualname__} has {source.count(old)} times: {old}"
@@ -51,7 +53,8 @@ def _edited(function: Any, edits: tuple[tuple[str, str], ...]) -> object:
         found,
     )  # noqa: S102
     edited: Any = found[plain.__name__]
-    getattr(edited, "__func__", edited).edited_source = source  # another rule may edit it once more
+    # Another rule may edit it once more.
+    (getattr(edited, "fget", None) or getattr(edited, "__func__", edited)).edited_source = source
     return edited
 
 
@@ -311,6 +314,18 @@ RULES: dict[str, Rule] = {
         "a node grants nobody else a claim while the owner's lease runs",
         _edit(fence, "judge_fence", ("if kept.held and silent_s < kept.lease_s:", "if False:")),
     ),
+    "lease_at_claimant": Rule(
+        "nobody claims while the owner's lease runs",
+        _edit(
+            evidence.AssemblyInputs,
+            "promised_elsewhere",
+            (
+                "        promise = self.promises.get(name)\n",
+                "        return None\n        promise = self.promises.get(name)\n",
+            ),
+        ),
+        _edit(owning.Ownership, "other_owner", ("return ", "return False and ")),
+    ),
     "lease_after_start": Rule(
         "a node that has just started waits a full lease before it counts silence",
         _edit(fence.Fence, "_open", ("self._heard = self._boottime()", "self._heard = -1e9")),
@@ -322,13 +337,55 @@ RULES: dict[str, Rule] = {
     "blank_mute": Rule(
         "a vote that lost its memory is not that vote any more",
         _edit(
-            votes,
-            "has_quorum",
+            evidence.Evidence,
+            "of",
             (
-                "(vote.node_id, vote.fence) in given",
-                "vote.node_id in dict(given)",
+                "        silent = {\n",
+                "        named = frozenset((v.node_id, v.fence) for v in record_votes if v.name in inputs.promises)\n"
+                "        silent = {\n",
+            ),
+            ("reachable=frozenset(votes.values()) | own", "reachable=named | own"),
+            (
+                "free=frozenset(vote for name, vote in votes.items() if not inputs.promised_elsewhere(name)) | own",
+                "free=named | own",
+            ),
+            ("granted=(inputs.granted or frozenset()) - silent", "granted=named | own"),
+        ),
+    ),
+    "record_quorum": Rule(
+        "a record is stable when a quorum has it",
+        _edit(
+            ballot.Ballot,
+            "short",
+            (
+                "return not all(",
+                "return False and not all(",
             ),
         ),
+    ),
+    "claim_again": Rule(
+        "an owner claims above what somebody left behind",
+        _edit(
+            owning.Ownership,
+            "admit",
+            (
+                "if promise.claim > self.claim and not self.other_owner(promise) and not self.lease_over():",
+                "if False:",
+            ),
+        ),
+    ),
+    "lease_at_end": Rule(
+        "the lease is tested when a read has been done",
+        _edit(
+            _DataPath,
+            "_read_done",
+            ("if configuration.lease_until is not FOREVER and configuration.lease_over():", "if False:"),
+        ),
+    ),
+    "claims_differ": Rule(
+        "no two owners are granted claims that look the same",
+        _edit(promise, "judge_fence", ("if claim.epoch == kept.claim.epoch:", "if False:")),
+        _edit(fence, "judge_fence", ("if claim.epoch == kept.claim.epoch:", "if False:")),
     ),
     "look_again": Rule(
         "labels are read again after the claim was granted",

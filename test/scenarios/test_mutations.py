@@ -8,9 +8,10 @@ import unittest
 
 from twisted.trial.unittest import FailTest, SynchronousTestCase
 
-from test.scenarios import test_named_traces
+from test.scenarios import test_named_traces, test_owner_traces
 from test.scenarios.mutations import RULES, without
 from test.scenarios.test_named_traces import PROOFS, TraceCase
+from test.scenarios.test_owner_traces import OwnerCase
 from test.scenarios.world import Wrong
 
 UNPROVED = {
@@ -36,13 +37,19 @@ class _Outcome(unittest.TestResult):
     addFailure = addError  # type: ignore[assignment]
 
 
-def outcome_of(name: str, *rules_off: str) -> _Outcome:
-    """Play one trace without some rules."""
-    (case,) = [
+def cases() -> set[type[SynchronousTestCase]]:
+    """Everybody who plays traces."""
+    return {
         each
-        for each in vars(test_named_traces).values()
-        if isinstance(each, type) and issubclass(each, TraceCase) and name in vars(each)
-    ]
+        for module in (test_named_traces, test_owner_traces)
+        for each in vars(module).values()
+        if isinstance(each, type) and issubclass(each, TraceCase | OwnerCase)
+    }
+
+
+def outcome_of(name: str, rule_of: str, *rules_off: str) -> _Outcome:
+    """Play one trace, of the class of that name, without some rules."""
+    (case,) = [each for each in cases() if each.__qualname__ == rule_of]
     outcome = _Outcome()
     with without(*rules_off):
         case(name).run(outcome)
@@ -54,22 +61,17 @@ class RulesAreNeededTests(SynchronousTestCase):
 
     def test_every_trace_has_a_rule(self) -> None:
         """No trace was forgotten here."""
-        names = {
-            name
-            for case in vars(test_named_traces).values()
-            if isinstance(case, type) and issubclass(case, TraceCase)
-            for name in vars(case)
-            if name.startswith("test_")
-        }
-        self.assertEqual(names, {name for name, _, _ in PROOFS} | set(UNPROVED))
+        names = {(case.__name__, name) for case in cases() for name in vars(case) if name.startswith("test_")}
+        proved = {(case, name) for case, name, _, _ in PROOFS}
+        self.assertEqual(set(), {(case, name) for case, name in names - proved if name not in UNPROVED})
 
     def test_each_trace_fails_without_its_rule(self) -> None:
         """And passes when only those guards are off that would have hidden it."""
-        for name, rule, hidden_by in PROOFS:
+        for case, name, rule, hidden_by in PROOFS:
             if hidden_by:
-                passed = outcome_of(name, *hidden_by)
+                passed = outcome_of(name, case, *hidden_by)
                 self.assertEqual(([], []), (passed.broken, passed.mistakes), f"{name} needs {hidden_by}, not {rule}")
-            failed = outcome_of(name, rule, *hidden_by)
+            failed = outcome_of(name, case, rule, *hidden_by)
             self.assertTrue(
                 failed.broken, f"{name} passes though this is off: {RULES[rule].says} ({failed.mistakes})"
             )

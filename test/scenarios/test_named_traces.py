@@ -37,8 +37,8 @@ def not_data(write: CachedWrite) -> bool:
 
 _Test = TypeVar("_Test", bound=Callable[..., None])
 
-PROOFS: list[tuple[str, str, tuple[str, ...]]] = []
-"""Name of a test, the rule that it fails without, and other rules that have to be off for that."""
+PROOFS: list[tuple[str, str, str, tuple[str, ...]]] = []
+"""Name of a class and of its test, the rule that it fails without, and other rules that have to be off for that."""
 
 
 def proves(rule: str, hidden_by: tuple[str, ...] = ()) -> Callable[[_Test], _Test]:
@@ -49,7 +49,8 @@ def proves(rule: str, hidden_by: tuple[str, ...] = ()) -> Callable[[_Test], _Tes
     """
 
     def noted(test: _Test) -> _Test:
-        PROOFS.append((test.__name__, rule, hidden_by))
+        case, _, name = test.__qualname__.partition(".")
+        PROOFS.append((case, name, rule, hidden_by))
         return test
 
     return noted
