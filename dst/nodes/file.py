@@ -11,6 +11,8 @@ When something has not come back within the deadline, the disk counts as
 hanging: everything in flight fails with C{DeadlinePassed}, what no thread has begun is never done, and
 the node is C{AWAY}, keeping the file and its lock, until every thread has come back; so no late write can
 land on a newer one.  Nothing was lost then, and the node is ready again in the same incarnation.
+
+A file or a device that is made larger while it is open is seen to be at the next flush.
 """
 
 from __future__ import annotations
@@ -258,7 +260,12 @@ class FileNode(ObservableNode):
         media = self._media
         if media is None or self.link is not LinkState.READY:
             return fail(self.unavailable())
-        return self._crew.do(self._syncs, media.sync).addErrback(self._not_synced)
+        return self._crew.do(self._syncs, media.sync).addCallbacks(self._synced, self._not_synced)
+
+    def _synced(self, _: None) -> None:
+        media = self._media
+        if media is not None and media.size > self.geometry.size and self.link is LinkState.READY:
+            self.changed(geometry=self.geometry.evolve(size=media.size))
 
     def trim(self, offset: int, length: int) -> Deferred[None]:
         return self.write_zeroes(offset, length)

@@ -171,6 +171,7 @@ class FileMedia:
     """
     Open and locked until C{close}.
 
+    @ivar size: bytes; C{sync} sees when it has grown.
     @ivar remembers: the media can keep its incarnation over a restart of the process.
     """
 
@@ -292,6 +293,17 @@ class FileMedia:
         except OSError as error:
             self._lost()
             raise error_of(error, "flushing", self.path) from None
+        self._see_growth()
+
+    def _see_growth(self) -> None:
+        """It may have been made larger; what is smaller shows where it is missed."""
+        try:
+            length = (
+                self.calls.seek(self.fd, 0, os.SEEK_END) if self.block_device else self.calls.fstat(self.fd).st_size
+            )
+        except OSError:
+            return
+        self.size = max(self.size, min(length, SIZE_BYTES_MAX))
 
     def extents(self, offset: int, length: int) -> list[StatusExtent]:
         """What is known of an extent from its start, in a bounded number of parts."""

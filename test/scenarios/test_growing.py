@@ -314,6 +314,42 @@ class MemberTests(GrowingCase):
             self.use_new_part(world)
             world.end()
 
+    def test_garbage_after_a_crash(self) -> None:
+        """The same when the owner dies as soon as it has grown: that the region got longer stands on the media."""
+        world = self.served(3)
+        world.until("cold", lambda: not self.hot(world))
+        world.nodes[2].pull()
+        world.until("gone", lambda: world.in_sync == [0, 1])
+        world.media_grows()
+        world.grow()
+        world.crash_owner()
+        world.start_owner()
+        world.check_convergence()
+        self.check_size(world, NEW_BYTES)
+        world.end()
+
+    def test_leaves_after_a_long_time(self) -> None:
+        """The same of one that was slow: the region is not cleared before it is known who has grown."""
+        world = self.served(3, slow_s=0.0)
+        world.until("cold", lambda: not self.hot(world))
+        world.media_grows()
+        world.nodes[2].hold("write_zeroes")
+        assert world.mirror is not None
+        growing = world.mirror.grow()
+        for _ in range(3):
+            world.until("zeroes", lambda: world.nodes[2].held)
+            if world.nodes[2].held[0].offset == OLD_BYTES:
+                break
+            world.nodes[2].release(1)
+        world.advance(20)
+        world.nodes[2].drop_held(MediaError("bad"))
+        world.wait_for(growing)
+        self.check_size(world, NEW_BYTES)
+        world.nodes[2].release()
+        world.check_convergence()
+        self.use_new_part(world)
+        world.end()
+
     def test_every_failure(self) -> None:
         """Whatever one member fails at, done or not, the storage grows without it, and it comes back."""
         for error in (MediaError("bad"), Unavailable("blip")):

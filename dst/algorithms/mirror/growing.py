@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -48,6 +48,11 @@ _HELD = "the storage is being made larger; it returns after that"
 
 ZERO_BYTES = 16 * 1024 * 1024
 """So much is made zeroes at once: short against the time after which a member is too slow."""
+
+LOOK_S_MAX = 1.0
+"""How long a node behind a network may take to say that it is larger now."""
+
+_LOOK_S = 0.05
 
 _ENTRIES_AT_ONCE = 64 * ENTRIES_PER_PAGE
 """So many new entries are written with one turn of the reactor."""
@@ -87,6 +92,9 @@ class Growing:
         configuration = serving.configuration
         if configuration.frozen:
             raise Unavailable(f"{mirror.name} cannot be made larger while nobody can be written to")
+        await self._look_again(serving)
+        if mirror.serving is not serving or configuration.frozen:
+            raise Unavailable(f"{mirror.name} cannot be made larger now; ask again")
         growth = self._growth = _Growth(mirror, serving, self._new_size(serving))
         try:
             await growth.run()
@@ -97,6 +105,22 @@ class Growing:
                 for member in mirror.members:
                     serving.returning.consider(member)
                 mirror.tell_observers()
+
+    async def _look_again(self, serving: Serving) -> None:
+        """Nodes see when they are flushed that their media has grown; of one behind a network it is told later."""
+        mirror = self._mirror
+        members = [member for member in mirror.members if member.ready and not member.removed]
+        flushes = [member.unless_left(member.device.flush()) for member in members]
+        await DeferredList(flushes, consumeErrors=True)  # those that fail are found out where it matters
+        end = mirror.clock.seconds() + LOOK_S_MAX
+        while self._too_small(serving) and mirror.clock.seconds() < end:
+            await deferLater(mirror.clock, _LOOK_S)
+
+    def _too_small(self, serving: Serving) -> bool:
+        try:
+            return not self._new_size(serving)
+        except InvalidRequest:
+            return True
 
     def stop(self) -> None:
         """The storage stops: it is as large as its last record says."""
@@ -124,8 +148,8 @@ class Growing:
         zone = old - Zone.at_end_of(old, label.region_size).offset
         raise InvalidRequest(
             f"{mirror.name} has {size_in_words(old)}, and there is no room for more on {', '.join(small)}: make that "
-            f"media larger first, by at least {size_in_words(zone + PAGE_BYTES)}. A node knows of it when it has "
-            "been opened, or connected, again"
+            f"media larger first, by at least {size_in_words(zone + PAGE_BYTES)}. Files and disks see that while "
+            "they are open; other nodes when they are connected again"
         )
 
     def _counts(self, serving: Serving, member: Member) -> bool:
