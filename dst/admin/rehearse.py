@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from dst.simulation.faults import Catalogue, Fault
-    from dst.simulation.rehearsal import Outcome
+    from dst.simulation.outcome import Outcome
     from dst.simulation.topologies import Layout
     from dst.simulation.verdict import Summary
 

@@ -13,7 +13,8 @@ from twisted.logger import globalLogBeginner
 from dst.cluster.config import load, load_script
 from dst.errors import DSTError
 from dst.simulation.faults import catalogue, catalogue_names
-from dst.simulation.rehearsal import Outcome, live
+from dst.simulation.outcome import Outcome
+from dst.simulation.rehearsal import live
 from dst.simulation.topologies import BUILT_IN, Layout, adapted, built_in
 
 __all__ = ["layout_of", "main"]

@@ -8,12 +8,10 @@ under way, every storage was well for L{SETTLED_S}, and the next fault is far aw
 from __future__ import annotations
 
 import gc
-import re
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
-from attrs import define, field, frozen
 from twisted.internet.defer import CancelledError
 from twisted.internet.error import ConnectError, ConnectionClosed
 from twisted.logger import ILogObserver, LogLevel, formatEvent, globalLogPublisher
@@ -23,17 +21,18 @@ from dst.errors import DSTError
 from dst.interfaces import INode
 from dst.simulation.checks import check_ages, check_equal
 from dst.simulation.daemons import Daemon
-from dst.simulation.excess import different_bytes, drives_of_members
 from dst.simulation.faults import Catalogue, Fault, Targets, schedule
 from dst.simulation.history import History
 from dst.simulation.injector import Injector
 from dst.simulation.network import Network
+from dst.simulation.outcome import Outcome
 from dst.simulation.topologies import Layout
+from dst.simulation.watching import CHECK_S, Watcher
 from dst.simulation.workload import Client, read_everything
 from dst.simulation.world import BrokenCode, NoConvergence, Process, SimulationFailed, World
-from dst.status import Health, LinkState, MemberState, StatusTree
+from dst.status import LinkState
 
-__all__ = ["HEAL_S_MAX", "SETTLED_S", "Moment", "Outage", "Outcome", "Resync", "live", "schedule_for"]
+__all__ = ["HEAL_S_MAX", "SETTLED_S", "live", "schedule_for"]
 
 START_S_MAX = 60.0
 HEAL_S_MAX = 400.0
@@ -46,10 +45,6 @@ LEAD_S = 3.0
 """So long before a fault time runs again, and clients are at work."""
 
 SLICE_S = 0.1
-CHECK_S = 1.0
-WAITING_S_MAX = 1.0
-"""A client that waits for longer than this is not being served."""
-
 MIDST_SHARE = 0.6
 MIDST_S = 0.008
 """What clients have asked for takes about as long, on every way that it goes."""
@@ -59,71 +54,6 @@ _BURST = sum(_BURSTS) / len(_BURSTS)
 """How many operations come at a time."""
 
 EVENTS_PER_COLLECTION = 400_000
-
-
-@frozen
-class Moment:
-    """A line of the timeline."""
-
-    at_s: float
-    text: str
-
-
-@frozen
-class Outage:
-    """A time in which a storage did not serve."""
-
-    storage: str
-    at_s: float
-    lasts_s: float
-
-
-@frozen
-class Resync:
-    """A copying that has ended."""
-
-    member: str
-    kind: str
-    at_s: float
-    lasts_s: float
-    bytes_copied: int
-
-
-@define
-class Outcome:
-    """
-    What became of one life.
-
-    @ivar failure: what went wrong; C{None} when every promise was kept.
-    @ivar simulated_s: by the calendar.
-    @ivar skipped_s: how much of that was skipped.
-    @ivar served_s: for how long clients were there, by the calendar: availability is a share of this.
-    @ivar storages: how many they used.
-    @ivar missed_bytes: in regions that members had missed when a partial resync of them began.
-    @ivar recopied_bytes: in regions that these resyncs looked at.
-    @ivar heal_s: from the end of the last fault until all was well.
-    """
-
-    seed: int
-    faults: list[Fault]
-    failure: SimulationFailed | None = None
-    simulated_s: float = 0.0
-    skipped_s: float = 0.0
-    served_s: float = 0.0
-    storages: int = 1
-    heal_s: float = 0.0
-    events: int = 0
-    counts: dict[str, int] = field(factory=dict)
-    refused: dict[str, int] = field(factory=dict)
-    operations: dict[str, int] = field(factory=dict)
-    told_losses: int = 0
-    regions_compared: int = 0
-    outages: list[Outage] = field(factory=list)
-    resyncs: list[Resync] = field(factory=list)
-    slowest_s: float = 0.0
-    missed_bytes: int = 0
-    recopied_bytes: int = 0
-    timeline: list[Moment] = field(factory=list)
 
 
 def schedule_for(layout: Layout, of: Catalogue, seed: int, hours: float) -> list[Fault]:
@@ -179,7 +109,7 @@ def live(
         life.run()
     except SimulationFailed as error:
         life.outcome.failure = error
-        life.moment(f"{error.word}: {error.message}")
+        life.watcher.moment(f"{error.word}: {error.message}")
     finally:
         globalLogPublisher.removeObserver(observer)
         outcome = life.end()
@@ -224,7 +154,6 @@ class _Life:
             name: Daemon(world, self.network, name, there, layout.size_of) for name, there in layout.daemons.items()
         }
         self.injector = Injector(world, self.network, self.daemons)
-        self.injector.said = self.moment
         self.histories: dict[str, History] = {}
         self.clients: list[Client] = []
         self.loading = False
@@ -232,22 +161,18 @@ class _Life:
         self._progress = progress
         self._due = list(faults)
         self._random = world.generator("load")
-        self._well_since: float | None = None
-        self._down_since: dict[str, float | None] = {}
-        self._begun_s: float | None = None
-        self._bottoms = drives_of_members(layout)
-        self._states: dict[str, str] = {}
-        self._copying: dict[tuple[str, ...], tuple[float, str, int]] = {}
         self._next_check = 0.0
+        self._in_order_at = 0.0
         self._next_collection = EVENTS_PER_COLLECTION
         for storage, places in layout.storages.items():
             served = [self.daemons[name] for name in places]
-            history = History(storage, lambda storage=storage: self.describe(storage))  # type: ignore[misc]
+            history = History(storage, lambda storage=storage: self._describe(storage))  # type: ignore[misc]
             self.histories[storage] = history
-            self._down_since[storage] = None
             self.clients += [
                 Client(world, number, storage, served, history, of.load) for number in range(of.load.clients)
             ]
+        self.watcher = Watcher(world, layout, self.daemons, self.clients, self.injector, self.outcome)
+        self.injector.said = self.watcher.moment
         for daemon in self.daemons.values():
             daemon.started = self._started
             daemon.ended = self._ended
@@ -259,17 +184,17 @@ class _Life:
         world = self.world
         for daemon in self.daemons.values():
             daemon.start()
-        self._until("well", self.well, START_S_MAX)
+        self._until("well", self.watcher.well, START_S_MAX)
         begin_s = world.calendar_s
-        self.moment("everything is well; clients begin")
-        self._begun_s = begin_s
+        self.watcher.moment("everything is well; clients begin")
+        self.watcher.begun_s = begin_s
         self._due = sorted((fault.at_s + begin_s, fault) for fault in self._due)  # type: ignore[misc]
         self._step_clients()
         end_s = begin_s + self.span_s
         while world.calendar_s < end_s:
             self._slice(begin_s, end_s)
         self.injector.heal()
-        self.moment("no more faults")
+        self.watcher.moment("no more faults")
         healing = world.now
         for target in _targets(self.layout).members:
             self.injector.resume(target)
@@ -277,7 +202,7 @@ class _Life:
         self._until("well again", self._healed, HEAL_S_MAX)
         self.outcome.heal_s = world.now - healing
         self.outcome.served_s = world.calendar_s - begin_s
-        self._begun_s = None
+        self.watcher.begun_s = None
         self._judge()
         self._stop()
 
@@ -288,24 +213,38 @@ class _Life:
         next_s = min(end_s, upcoming[0]) if upcoming is not None else end_s
         if upcoming is not None and upcoming[0] <= world.calendar_s:
             self._due.pop(0)
-            self._well_since = None
+            self.watcher.well_since = None
             self._strike(upcoming[1])
             return
+        self._look_for_the_stuck()
         quiet = self._quiet()
         left_s = next_s - world.calendar_s
         if quiet and left_s > LEAD_S + 1.0:
             if self._unanswered():
                 self.loading = False
-            elif self._well_since is not None and world.now - self._well_since > SETTLED_S:
-                self._account()
+            elif self.watcher.well_since is not None and world.now - self.watcher.well_since > SETTLED_S:
+                self.watcher.account()
                 world.skip(left_s - LEAD_S)
                 self.loading = True
-                self._well_since = world.now - SETTLED_S  # still well: it may be skipped again at once
+                self.watcher.well_since = world.now - SETTLED_S  # still well: it may be skipped again at once
                 return
         self.loading = not quiet or left_s <= LEAD_S or self.span_s <= 600
         self._advance(min(SLICE_S, max(0.001, left_s)))
         if self._progress is not None:
             self._progress((world.calendar_s - begin_s) / self.span_s)
+
+    def _look_for_the_stuck(self) -> None:
+        """Without a fault all must become well, and every operation end, not only when life is over."""
+        now, watcher = self.world.now, self.watcher
+        waits = [client.waits_since for client in self.clients if client.waits_since is not None]
+        if self.injector.active or (watcher.well_since is not None and min(waits, default=now) > now - HEAL_S_MAX):
+            self._in_order_at = now
+        elif now - self._in_order_at > HEAL_S_MAX:
+            self._never("well")
+
+    def _never(self, what: str) -> NoReturn:
+        state = "; ".join(self.watcher.describe(storage) for storage in self.layout.storages)
+        raise NoConvergence(f"not {what} after {HEAL_S_MAX:.0f} s without a fault: {state}")
 
     def _strike(self, fault: Fault) -> None:
         """A fault happens; more often than not in the middle of what clients do."""
@@ -318,16 +257,16 @@ class _Life:
         """All is well, and has been for a while; then clients pause as well."""
         if self.injector.active or self.span_s <= 600:
             return False
-        return self._well_since is not None and self.world.now - self._well_since > SETTLED_S / 2
+        return self.watcher.well_since is not None and self.world.now - self.watcher.well_since > SETTLED_S / 2
 
     def _advance(self, seconds: float) -> None:
         """Let time pass, and look."""
         world = self.world
         world.advance(seconds)
-        self._account()
+        self.watcher.account()
         if world.now >= self._next_check:
             self._next_check = world.now + CHECK_S
-            self._watch()
+            self.watcher.watch()
         if world.events >= self._next_collection:
             self._next_collection = world.events + EVENTS_PER_COLLECTION
             world.graves.clear()
@@ -337,7 +276,7 @@ class _Life:
         end = self.world.now + seconds
         while not condition():
             if self.world.now >= end:
-                state = "; ".join(self.describe(storage) for storage in self.layout.storages)
+                state = "; ".join(self.watcher.describe(storage) for storage in self.layout.storages)
                 raise NoConvergence(f"not {what} after {seconds:.0f} s: {state}")
             self._advance(SLICE_S)
 
@@ -378,113 +317,13 @@ class _Life:
             if client.daemon is not None and client.daemon.process is not process:
                 client.look()
 
-    # -- looking
-
-    def well(self) -> bool:
-        """Every storage is served, with everything in sync, wherever it is."""
-        return all(self._storage_well(storage) for storage in self.layout.storages) and self._inner_well()
-
-    def _storage_well(self, storage: str) -> bool:
-        for name in self.layout.storages[storage]:
-            device = self.daemons[name].ready(storage)
-            if device is not None and _well(device.status()):
-                return True
-        return False
-
-    def _inner_well(self) -> bool:
-        for daemon in self.daemons.values():
-            if daemon.cluster is None or not daemon.running:
-                return False
-            for name, storage in daemon.cluster.devices.storages.items():
-                if name not in self.layout.storages and not _well(storage.status()):
-                    return False
-        return True
-
     def _healed(self) -> bool:
         for client in self.clients:
             client.look()
-        return self.well() and not self._unanswered()
+        return self.watcher.well() and not self._unanswered()
 
-    def describe(self, storage: str) -> str:
-        """How it is everywhere, for the message of a failure."""
-        words = []
-        for name in self.layout.storages[storage]:
-            device = self.daemons[name].device(storage)
-            if device is None:
-                words.append(f"{storage} at {name}: its daemon is down")
-            else:
-                tree = device.status()
-                members = ", ".join(
-                    f"{child.name} {child.state}" + (f" ({child.reason})" if child.reason else "")
-                    for child in tree.children
-                )
-                words.append(f"{storage} at {name}: {tree.health.value}, {tree.reason or tree.state} [{members}]")
-        waiting = self._unanswered()
-        return "; ".join(words) + (f"; {waiting} operations wait" if waiting else "")
-
-    def _account(self) -> None:
-        """Who is served now."""
-        now_s = self.world.calendar_s
-        if self._begun_s is None:
-            return
-        for storage, places in self.layout.storages.items():
-            served = any(self.daemons[name].ready(storage) is not None for name in places)
-            if served:
-                waits = [
-                    client.waits_since
-                    for client in self.clients
-                    if client.storage == storage and client.waits_since is not None and not client.stubborn
-                ]
-                served = not waits or self.world.now - min(waits) <= WAITING_S_MAX
-            since = self._down_since[storage]
-            if not served and since is None:
-                self._down_since[storage] = now_s
-                self.moment(f"{storage} does not serve")
-            elif served and since is not None:
-                self._down_since[storage] = None
-                self.outcome.outages.append(Outage(storage, since, now_s - since))
-                self.moment(f"{storage} serves again after {now_s - since:.1f} s")
-
-    def _watch(self) -> None:
-        """Once a second: the state of everything, and the ages on the media."""
-        now = self.world.now
-        if self.well():
-            self._well_since = now if self._well_since is None else self._well_since
-        else:
-            self._well_since = None
-        if self._well_since is None or now - self._well_since < 2 * CHECK_S:
-            for daemon in self.daemons.values():
-                if daemon.cluster is not None and daemon.running:
-                    for name, storage in daemon.cluster.devices.storages.items():
-                        self._watch_storage(daemon.name, name, storage.status())
-            self.outcome.regions_compared += check_ages(self.injector.drives().values())
-
-    def _price(self, daemon: str, member: str, bytes_total: int) -> None:
-        """A partial resync begins: what it costs, and what it would have to."""
-        drives = self.injector.drives()
-        target = drives.get(self._bottoms.get((daemon, member), ""))
-        different = None if target is None else different_bytes(target, drives)
-        if different is not None:
-            self.outcome.missed_bytes += different
-            self.outcome.recopied_bytes += bytes_total
-
-    def _watch_storage(self, daemon: str, storage: str, tree: StatusTree) -> None:
-        state = f"{tree.health.value}{f': {tree.reason}' if tree.reason else ''}"
-        shape = re.sub(r"\d+", "#", state)  # numbers that run down are no news
-        if self._states.get(f"{storage} at {daemon}") != shape:
-            self._states[f"{storage} at {daemon}"] = shape
-            self.moment(f"{storage} at {daemon} is {state}")
-        for child in tree.children:
-            key = (daemon, storage, child.name)
-            progress = child.resync
-            if progress is not None:
-                begun = self._copying.get(key, (self.world.now, "", 0))[0]
-                self._copying[key] = (begun, progress.kind, progress.bytes_copied)
-            elif key in self._copying:
-                begun, kind, copied = self._copying.pop(key)
-                lasted = self.world.now - begun
-                member = f"{storage}/{child.name}"
-                self.outcome.resyncs.append(Resync(member, kind, self.world.calendar_s - lasted, lasted, copied))
+    def _describe(self, storage: str) -> str:
+        return self.watcher.describe(storage)
 
     # -- the judgement
 
@@ -499,13 +338,13 @@ class _Life:
             read_everything(client, device)
             self._until("read", lambda client=client: not client.unanswered, 60.0)  # type: ignore[misc]
             if client.history.counts.get("failed", 0) != failed:
-                raise NoConvergence(f"{storage} is well and a read of it fails: {self.describe(storage)}")
+                raise NoConvergence(f"{storage} is well and a read of it fails: {self.watcher.describe(storage)}")
             client.flush()
             self._until("flushed", lambda client=client: not client.unanswered, 60.0)  # type: ignore[misc]
-        self._until("well in the end", self.well, HEAL_S_MAX)
+        self._until("well in the end", self.watcher.well, HEAL_S_MAX)
         self.outcome.regions_compared += check_ages(self.injector.drives().values())
         check_equal(self.injector.drives().values())
-        self.moment("everything was read, and all copies are equal")
+        self.watcher.moment("everything was read, and all copies are equal")
 
     def _stop(self) -> None:
         """An orderly stop of everything leaves nothing."""
@@ -520,14 +359,9 @@ class _Life:
         """Put together what is known, and let go of everything."""
         outcome, world = self.outcome, self.world
         now_s = world.calendar_s
-        for storage, since in self._down_since.items():
-            if since is not None and outcome.failure is not None:
-                outcome.outages.append(Outage(storage, since, now_s - since))
+        self.watcher.end()
         outcome.simulated_s = now_s
         outcome.storages = len(self.histories)
-        if self._begun_s is not None:
-            outcome.served_s = now_s - self._begun_s
-        outcome.skipped_s = world.skipped_s
         outcome.events = world.events
         outcome.counts = dict(self.injector.counts)
         outcome.refused = dict(self.injector.refused)
@@ -544,15 +378,11 @@ class _Life:
 
     # -- what is said
 
-    def moment(self, text: str) -> None:
-        """A line of the timeline."""
-        self.outcome.timeline.append(Moment(self.world.calendar_s, text))
-
     def logged(self, event: dict[str, Any]) -> None:
         """What the code logs: a line of the trace; what it does not expect is a failure."""
         world = self.world
         if event.get("kind") == "partial" and "member" in event and world.current is not None:
-            self._price(world.current.name, str(event["member"]), int(event.get("n", 0)))
+            self.watcher.price(world.current.name, str(event["member"]), int(event.get("n", 0)))
         failure = event.get("log_failure")
         if world.trace is not None:
             who = world.current.name if world.current is not None else "-"
@@ -571,12 +401,3 @@ def _kind(failure: Failure) -> str:
 
 def _nothing(_: object) -> None:
     """Nobody is told."""
-
-
-def _well(tree: StatusTree) -> bool:
-    """It is healthy, and so is every member of a mirror."""
-    if tree.health is not Health.HEALTHY:
-        return False
-    if tree.kind == "mirror":
-        return all(child.state == MemberState.IN_SYNC.value for child in tree.children)
-    return True

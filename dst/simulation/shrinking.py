@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from attrs import evolve
 
 from dst.simulation.faults import Fault
-from dst.simulation.rehearsal import Outcome
+from dst.simulation.outcome import Outcome
 
 __all__ = ["RUNS_MAX", "shrunk"]
 

@@ -10,7 +10,7 @@ from statistics import median
 
 from attrs import field, frozen
 
-from dst.simulation.rehearsal import Outcome
+from dst.simulation.outcome import Outcome
 
 __all__ = ["Summary", "in_words", "summary_of", "timeline_lines"]
 

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from twisted.logger import Logger
 from twisted.trial.unittest import SynchronousTestCase
 
-from dst.simulation import rehearsal
 from dst.simulation.faults import Catalogue, Fault, Rule, catalogue
-from dst.simulation.rehearsal import Outcome, live, schedule_for
+from dst.simulation.outcome import Outcome
+from dst.simulation.rehearsal import live, schedule_for
 from dst.simulation.topologies import built_in
 from dst.simulation.verdict import in_words, summary_of, timeline_lines
+from dst.simulation.watching import Watcher
 from dst.simulation.world import BrokenCode, NoConvergence, WrongData
 from test.scenarios.mutations import without
 
@@ -145,7 +146,7 @@ class JudgementTests(SynchronousTestCase):
             except ValueError:
                 Logger().failure("something nobody expected")
 
-        self.patch(rehearsal._Life, "_watch", watch)
+        self.patch(Watcher, "watch", watch)
         outcome = live(built_in("mirror-2"), CALM, 1)
         self.flushLoggedErrors(ValueError)
         self.assertIsInstance(outcome.failure, BrokenCode)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from twisted.trial.unittest import SynchronousTestCase
 
 from dst.simulation.faults import Fault
-from dst.simulation.rehearsal import Outcome
+from dst.simulation.outcome import Outcome
 from dst.simulation.shrinking import shrunk
 from dst.simulation.world import NoConvergence, WrongData
 
