@@ -200,6 +200,14 @@ ASSEMBLY_ROWS: tuple[_AssemblyRow, ...] = (
         ),
     ),
     _row(
+        "choice-away",
+        lambda i: bool(i.keep) and i.keep not in i.data.labels,
+        AssemblyStep.WAIT,
+        lambda i: (
+            f"a person has chosen the history of {i.keep}, which cannot be read; bring it back, or choose again"
+        ),
+    ),
+    _row(
         "diverged",
         lambda i: i.data.undecided,
         AssemblyStep.ASK,

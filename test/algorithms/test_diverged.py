@@ -233,6 +233,20 @@ class StartTests(SplitCase):
                 self.on_media(world, 1, *has)
                 self.assertIsInstance(world.result(history.read(0, 512)), DSTError)
 
+    def test_chosen_one_goes_away(self) -> None:
+        """What was chosen and cannot be read now is waited for, not passed over, until another is chosen."""
+        world, mirror = self.asked(2)
+        world.cut(2, 1)
+        assert mirror.starter is not None
+        mirror.starter.choose("n1")  # it went away in this moment
+        world.advance(10.0)
+        self.assertEqual(LinkState.AWAY, mirror.link)
+        self.assertIn("a person has chosen the history of n1", mirror.reason)
+        self.on_media(world, 0, *LEFT_HAS)
+        self.assertIsNone(world.result(mirror.resolve("n0")))
+        self.until(world, self.serves(mirror))
+        self.holds(world, mirror, *LEFT_HAS)
+
     def test_unknown(self) -> None:
         """Only a member can be kept, and only one that was seen."""
         world, mirror = self.asked(2)

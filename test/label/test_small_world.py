@@ -121,6 +121,15 @@ def check_start(inputs: AssemblyInputs) -> None:
         raise Broken("a claim is followed by service", (), judged)
 
 
+def check_choice(inputs: AssemblyInputs) -> None:
+    """@raise Broken: a person has chosen the history of b, and another one is used, or it is waited for in vain."""
+    judged = judge_assembly(evolve(inputs, keep="b"))
+    label = inputs.found["b"].label if "b" in inputs.found else None
+    here = label is not None and label.storage_id == inputs.data.storage_id
+    if (judged.step is AssemblyStep.SERVE and not here) or (here and judged.row == "choice-away"):
+        raise Broken("a person's word counts", (), judged)
+
+
 def _check_new(inputs: AssemblyInputs, judged: AssemblyVerdict) -> None:
     everybody = set(inputs.found) == set(inputs.names)
     blank = everybody and all(each.unlabelled for each in inputs.found.values()) and inputs.kept is None
@@ -187,6 +196,7 @@ def look_at_all_media() -> None:
     """@raise Broken: a promise."""
     for start in starts():
         check_start(start)
+        check_choice(start)
     for member in members():
         check_member(member)
 

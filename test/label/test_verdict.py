@@ -384,6 +384,13 @@ ASSEMBLY_CASES = (
         True,
     ),
     AssemblyCase(
+        "choice-away",
+        WAIT,
+        "all-sources-retained",
+        assembly(seen("a", WENT_ON), keep="b", kept=label_of("a", WENT_ON)),
+        "a person has chosen the history of b",
+    ),
+    AssemblyCase(
         "same-media-twice",
         ASK,
         "owner-record-lost",

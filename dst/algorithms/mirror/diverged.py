@@ -249,7 +249,8 @@ class Diverged:
         if label is None or (kept is not None and kept.storage_id != label.storage_id):
             raise InvalidRequest(f"{member.name} has no history of {self._mirror.name} that could be read yet")
         others = self._of_other_lines(label.record, label.storage_id, _found)
-        if not others and (kept is None or lineage(kept.record, label.record) is not Lineage.DIVERGED):
+        one_line = not others and (kept is None or lineage(kept.record, label.record) is not Lineage.DIVERGED)
+        if one_line and not starter.chosen:
             raise InvalidRequest(f"{self._mirror.name} has one history only; nothing was changed")
         self._give_up(others, _found)
         starter.choose(member.name)

@@ -114,6 +114,14 @@ STARTS: dict[str, StartWords] = {
             "`dst init {storage} --discard` adopts nothing; what all of them hold is lost",
         ),
     ),
+    "choice-away": StartWords(
+        "it is served with the history that was chosen",
+        "the member that has it can be read",
+        (
+            "bring that member back: nothing has been overwritten",
+            "`dst storage resolve {storage} --keep NODE` chooses another history",
+        ),
+    ),
     "forced": StartWords(_SERVES),
     "owner-record-lost": StartWords(
         _GOES_ON,

@@ -173,6 +173,11 @@ class Starter:
         self._forced = name
         self.wake()
 
+    @property
+    def chosen(self) -> str:
+        """The member whose history a person has chosen; or C{""}."""
+        return self._keep
+
     def choose(self, name: str) -> None:
         """A person's word that of several histories the one of this member goes on."""
         self._keep = name
