@@ -187,6 +187,7 @@ class _Life:
         self._until("well", self.watcher.well, START_S_MAX)
         begin_s = world.calendar_s
         self.watcher.moment("everything is well; clients begin")
+        self.watcher.watch()  # what made the storage is no news
         self.watcher.begun_s = begin_s
         self._due = sorted((fault.at_s + begin_s, fault) for fault in self._due)  # type: ignore[misc]
         self._step_clients()
@@ -362,6 +363,7 @@ class _Life:
         self.watcher.end()
         outcome.simulated_s = now_s
         outcome.storages = len(self.histories)
+        outcome.skipped_s = world.skipped_s
         outcome.events = world.events
         outcome.counts = dict(self.injector.counts)
         outcome.refused = dict(self.injector.refused)
