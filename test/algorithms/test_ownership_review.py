@@ -8,7 +8,8 @@ from twisted.internet.defer import fail
 
 from dst.errors import DSTError, Unavailable
 from dst.ownership import Claim
-from dst.status import LinkState
+from dst.status import LinkState, MemberState
+from test.algorithms.owners import REGION
 from test.algorithms.test_ownership import OwnersCase, outcome
 
 
@@ -83,3 +84,43 @@ class SomebodyElseMeanwhileTests(OwnersCase):
         self.until(world, lambda: left.serving and left.serving.configuration.record.claim.number > 50)
         self.assertEqual({keeper.claim.number}, {each.claim.number for each in world.keepers})
         self.assertEqual(LinkState.READY, left.link)
+
+    def test_last_copy_was_forced_elsewhere(self) -> None:
+        """
+        The last copy comes back after another daemon went on from it because a person said so: what it holds by then
+        is read before it is used.
+        """
+        world, left = self.begin()
+        right = world.start(1)
+        world.cut(1, 1, 2)
+        world.cut(0, 1)
+        self.assertIsNone(world.result(left.write(0, b"a" * 4096)))
+        world.cut(0, 0)
+        world.links[0][1].plug_in()  # it has missed that, and votes
+        world.advance(8.0)
+        right.mark_clean("n0")
+        self.until(world, self.serves(right))
+        self.assertIsNone(world.result(right.write(3 * REGION, b"b" * 4096)))
+        self.assertIsNone(world.result(right.close()))
+        world.mend(0)
+        self.until(world, self.serves(left))
+        self.until(world, lambda: all(member.state is MemberState.IN_SYNC for member in left.members))
+        for _ in range(4):  # of any copy
+            self.assertEqual(b"b" * 4096, bytes(world.result(left.read(3 * REGION, 4096))))
+
+    def test_copied_state_directory(self) -> None:
+        """Two daemons that are one owner to the nodes do not go on side by side, and say why."""
+        world, left = self.begin()
+        world.stores[1].id, world.stores[1].kept = world.stores[0].id, world.stores[0].kept
+        begun_again: list[str] = []
+        start_again = left.start_again
+
+        def listen(reason: str, *args: Any) -> None:
+            begun_again.append(reason)
+            start_again(reason, *args)
+
+        left.start_again = listen  # type: ignore[method-assign]
+        right = world.start(1)
+        self.until(world, self.serves(right))
+        self.until(world, lambda: begun_again)
+        self.assertIn("copy of this one's state directory", begun_again[0])

@@ -419,6 +419,8 @@ class Mirror(ObservableNode):
         if configuration.frozen and configuration.in_sync & member.bit:
             if other or shrunk or (member.tables is not None and member.tables.lost):
                 self.start_again(f"{member.name} came back and may have lost what it had not flushed")
+            elif not member.granted and fenced(member.node) is not None:
+                self.tenure.claim_last(serving, member)
             elif configuration.returned(member):
                 serving.data_path.send_again(member)
                 for each in self.members:

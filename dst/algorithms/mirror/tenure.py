@@ -15,8 +15,10 @@ from dst.algorithms.mirror.member import Member
 from dst.algorithms.mirror.owning import Holder
 from dst.errors import DSTError, Fenced, InvalidRequest, Unavailable
 from dst.label.format import Vote
+from dst.label.lineage import Lineage, lineage
 from dst.label.votes import needed, words_of
 from dst.ownership import Promise
+from dst.recovery.label_store import LabelStore
 from dst.status import LinkState
 
 if TYPE_CHECKING:
@@ -46,6 +48,7 @@ class Tenure:
         self._handed_until = 0.0
         self._not_again_until = 0.0
         self._waiting: list[Deferred[None]] = []
+        self._claiming_last: set[Member] = set()
         ownership = mirror.ownership
         ownership.told = self._told
         ownership.refused = self._refused
@@ -182,22 +185,52 @@ class Tenure:
         who = promise.owner_name or "another daemon"
         reason = f"it was claimed by {who}" if promise.claim.number else "it has forgotten its promise"
         serving.configuration.fail(holder, reason)
-        if mirror.serving is serving and serving.configuration.stalled & holder.bit:
-            Deferred.fromCoroutine(self._claim_last(serving, holder)).addErrback(
-                lambda failure: _log.failure("claiming the last copy failed", failure)
-            )
+        if mirror.serving is serving:
+            self.claim_last(serving, holder)
+
+    def claim_last(self, serving: Serving, member: Member) -> None:
+        """If everything waits for C{member}, and it is promised to somebody else, or was: claim it again."""
+        if member not in self._claiming_last and self._waits_for(serving, member):
+            self._claiming_last.add(member)
+            claiming = Deferred.fromCoroutine(self._claim_last(serving, member))
+            claiming.addErrback(lambda failure: _log.failure("claiming the last copy failed", failure))
+            claiming.addBoth(lambda _: self._claiming_last.discard(member))
+
+    def _waits_for(self, serving: Serving, member: Member) -> bool:
+        configuration = serving.configuration
+        frozen = self._mirror.serving is serving and configuration.frozen
+        return frozen and bool(configuration.in_sync & member.bit) and not member.granted
 
     async def _claim_last(self, serving: Serving, member: Member) -> None:
         """The last copy was claimed by somebody who got no quorum: it is ours again when that is over."""
         mirror = self._mirror
-        while mirror.serving is serving and serving.configuration.stalled & member.bit and not member.granted:
+        while self._waits_for(serving, member):
             await deferLater(mirror.clock, _CLAIM_LAST_S)
             if not member.ready or mirror.serving is not serving:
                 continue
             try:
                 await mirror.ownership.admit(member)
+                member.granted = False  # until it is known what it has become
+                as_it_was = await self._is_as_it_was(serving, member)
             except DSTError as error:
                 member.reason = str(error)
+                continue
+            if mirror.serving is not serving:
+                return
+            if not as_it_was:
+                reason = f"another daemon has gone on with {member.name}, the last copy"
+                mirror.start_again(reason, Fenced(f"{reason}; what it has left is read first"))
+                return
+            member.granted = True
+
+    async def _is_as_it_was(self, serving: Serving, member: Member) -> bool:
+        """Nobody has served with that copy: without a quorum only a person can have made that happen."""
+        assert member.labels is not None
+        known, record = member.labels.label, serving.configuration.record
+        found = (await LabelStore(member.device).read([known.media_size] if known is not None else [])).label
+        if found is None or known is None or (found.storage_id, found.node_id) != (known.storage_id, known.node_id):
+            return False
+        return lineage(found.record, record) in (Lineage.SAME, Lineage.ANCESTOR)
 
     def _reclaimed(self) -> None:
         """The claim was raised: a record says so."""
