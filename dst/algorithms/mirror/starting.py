@@ -359,11 +359,6 @@ class Starter:
                 member.become(MemberState.ABSENT, reason)
             elif member.found is None or member.incarnation != member.node.incarnation or _is_open(member):
                 await self._look_at(member, kept)
-        if any(member.found is not None and member.found.label is not None for member in self._members):
-            for member in self._members:
-                if member.found is not None and member.found.label is None:
-                    await self._look_at(member, kept)  # one that was read later may know where its media ended
-
         for witness in self._witnesses:
             if not witness.ready:
                 witness.found, witness.reason = None, witness.node.reason
@@ -371,6 +366,17 @@ class Starter:
                 await self._look_at_witness(witness)
                 label = witness.found.label if witness.found is not None else None
                 witness.node_id = label.node_id if label is not None else b""
+
+        for member in self._members:
+            if member.found is not None and member.found.label is None and self._old_sizes(kept):
+                await self._look_at(member, kept)  # one that was read later may know where its media ended
+
+    def _old_sizes(self, kept: Label | None) -> list[int]:
+        """What media may have had, if it has grown: by all labels that were seen, now or at an earlier look."""
+        labels = [holder.labels.label for holder in self._holders if holder.labels is not None]
+        known = [label for label in [kept, *labels] if label is not None]
+        entries = [entry for label in known for entry in label.record.members]
+        return [label.media_size for label in known] + [entry.media_size for entry in entries if entry.media_size]
 
     async def _look_at_witness(self, witness: Witness) -> None:
         try:
@@ -389,10 +395,8 @@ class Starter:
             member.become(MemberState.ABSENT, f"its promise cannot be asked for: {error}")
             self._rest()
             return
+        sizes = self._old_sizes(kept)
         member.labels = LabelStore(member.device)
-        others = [other.labels.label for other in self._members if other.labels is not None]
-        sizes = [label.media_size for label in [kept, *others] if label is not None]
-        sizes += [entry.media_size for label in [kept, *others] if label for entry in label.record.members]
         try:
             size = member.node.geometry.size
             region_size = self._region_size or default_region_size(size)
