@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from attrs import evolve
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 from dst.cluster.assembly import Cluster
@@ -119,6 +119,8 @@ class Daemon:
         self.started(self)
 
         def failed(failure: Failure) -> None:
+            if failure.check(CancelledError) and self._stopping is not None:
+                return  # it was stopped while it started; whoever stops it goes on
             if failure.check(DSTError) is None:
                 self.world.fail(BrokenCode(f"{self.name} did not start: {failure.getErrorMessage()}"))
             self._gone(process)
