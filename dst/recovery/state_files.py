@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.threads import deferToThreadPool
 
 from dst.errors import BadMedia, ConfigurationError, DSTError, MediaError, NoSpace
@@ -67,6 +67,7 @@ class DirectoryFiles:
     def __init__(self, directory: str, run_in_thread: RunInThread) -> None:
         self.directory = directory
         self._run = run_in_thread
+        self._turn = DeferredLock()
 
     def path(self, name: str) -> str:
         """Where the file is."""
@@ -82,12 +83,19 @@ class DirectoryFiles:
         """See L{IStateFiles.store}."""
         assert len(data) <= FILE_BYTES_MAX
         path = self.path(name)
-        return self._run(lambda: _writing(path, lambda: _replace(path, data)))
+        return self._in_turn(lambda: _writing(path, lambda: _replace(path, data)))
 
     def delete(self, name: str) -> Deferred[None]:
         """See L{IStateFiles.delete}."""
         path = self.path(name)
-        return self._run(lambda: _writing(path, lambda: _delete(path)))
+        return self._in_turn(lambda: _writing(path, lambda: _delete(path)))
+
+    def _in_turn(self, work: Callable[[], None]) -> Deferred[None]:
+        """
+        One after the other, as they were asked for: threads keep no order, and what was stored last must be what is
+        there, also where nobody waited for what was stored before.
+        """
+        return self._turn.run(self._run, work)
 
 
 class MemoryFiles:

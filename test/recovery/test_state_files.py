@@ -169,3 +169,26 @@ class StateFilesTests(SynchronousTestCase):
     def test_real(self) -> None:
         """Any other reactor's are in the file system."""
         self.assertIsInstance(state_files(Clock(), "/state"), DirectoryFiles)
+
+
+class OrderTests(SynchronousTestCase):
+    """Several replacements of one file that nobody waits for."""
+
+    def test_one_after_the_other(self) -> None:
+        """What was stored last is there in the end, whatever order the threads would have kept."""
+        waiting: list[tuple[Deferred[Any], Callable[[], Any]]] = []
+
+        def thread(work: Callable[[], Any]) -> Deferred[Any]:
+            done: Deferred[Any] = Deferred()
+            waiting.append((done, work))
+            return done
+
+        files = DirectoryFiles(self.mktemp(), thread)
+        stored = [files.store("record", bytes([n])) for n in range(3)]
+        while waiting:
+            self.assertEqual(1, len(waiting))
+            done, work = waiting.pop()
+            done.callback(work())
+        self.assertEqual([None] * 3, [self.successResultOf(each) for each in stored])
+        with open(files.path("record"), "rb") as file:
+            self.assertEqual(b"\x02", file.read())
