@@ -38,8 +38,10 @@ class Ballot:
         self._ownership = ownership
         self._cast: set[tuple[bytes, bytes]] = set()
         self._wanted = 0
-        self._open = 1  # until all were added
+        self._open = 0
+        self._all_added = False
         self._counted: Deferred[None] = Deferred()
+        self._first: Deferred[None] | None = None
         self.wanted_failed = False
         self.voters = tuple(dict.fromkeys((*old, *new)))
 
@@ -61,11 +63,17 @@ class Ballot:
             lambda failure: _log.failure("writing a record failed", failure)
         )
 
+    def wanted_answered(self) -> Deferred[None]:
+        """Fires when everybody who was added so far and is wanted has answered."""
+        self._first = Deferred()
+        self._look()
+        return self._first
+
     def result(self) -> Deferred[None]:
         """
         All were added. Fires when everybody who is wanted has answered, and a quorum, or nobody is left to wait for.
         """
-        self._open -= 1
+        self._all_added = True
         self._look()
         return self._counted
 
@@ -83,7 +91,9 @@ class Ballot:
         self._look()
 
     def _look(self) -> None:
-        if not self._counted.called and not self._wanted and (not self._open or not self.short):
+        if self._first is not None and not self._first.called and not self._wanted:
+            self._first.callback(None)
+        if self._all_added and not self._counted.called and not self._wanted and (not self._open or not self.short):
             self._counted.callback(None)
 
     def has(self, vote: Vote) -> bool:

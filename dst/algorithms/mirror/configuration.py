@@ -469,11 +469,19 @@ class Configuration:
         return False
 
     async def _write_everywhere(self, record: Record, want: int) -> bool:
-        """Until every member of C{want} and a quorum have it; whether that was reached."""
+        """
+        Until every member of C{want} and a quorum have it; whether that was reached.
+
+        Members first: a record is adopted by whoever sees it, stable or not. One that nobody but a witness has seen
+        would make a copy the only source that was gone already when it was written.
+        """
         ballot = Ballot(self.record.votes, record.votes, self._ownership)
-        ballot.add(self._write_own(record), None, wanted=ballot.needs(self._ownership.own_vote))
         for member in members_in(self._members, want):
             ballot.add(self._write_label(member, record), member, wanted=True)
+        await ballot.wanted_answered()
+        if ballot.wanted_failed:
+            return False  # somebody left: the next record says so
+        ballot.add(self._write_own(record), None, wanted=ballot.needs(self._ownership.own_vote))
         for holder in self._other_voters(want, {vote.node_id for vote in ballot.voters}):
             writing = Deferred.fromCoroutine(self._keep(holder, record))
             ballot.add(writing.addCallbacks(lambda _: True, not_written), holder, wanted=False)
@@ -481,8 +489,6 @@ class Configuration:
         if ballot.stable:
             self.trouble = ""
             return True
-        if ballot.wanted_failed and not ballot.short:
-            return False  # somebody left: the next record says so
         missing = words_of(vote for vote in ballot.voters if not ballot.has(vote))
         self.trouble = self._store_trouble or (
             f"a record needs {needed(len(record.votes), self._ownership.quorum)} of {len(record.votes)} votes, "
@@ -490,7 +496,8 @@ class Configuration:
         )
         _log.error("{trouble}; nothing is acknowledged that a member has not done", trouble=self.trouble)
         self._changed()
-        await self._pause()
+        if not self.stopped:
+            await self._pause()
         return False
 
     def _other_voters(self, want: int, voting: set[bytes]) -> list[Member | Witness]:
