@@ -177,6 +177,27 @@ class LeaseTests(OwnersCase):
         self.assertEqual(bytes(4096), bytes(read[0]))
         self.until(world, lambda: all(member.state is MemberState.IN_SYNC for member in left.members))
 
+    def test_leaves_once(self) -> None:
+        """
+        A member that cannot be reached while there is no quorum leaves once, however often the other one comes and goes; so
+        it is not held back for it.
+        """
+        world, left = self.begin()
+        world.cut(0, 1, 2)
+        written = outcome(left.write(0, b"w" * 4096))
+        world.advance(5.0)
+        self.assertEqual(LinkState.INTERRUPTED, left.link)
+        for _ in range(6):
+            world.cut(0, 0)
+            world.advance(0.3)
+            world.links[0][0].plug_in()
+            world.advance(0.3)
+        world.mend(0)
+        self.until(world, lambda: all(member.state is MemberState.IN_SYNC for member in left.members), 5.0)
+        self.until(world, lambda: written)
+        self.assertEqual([None], written)
+        self.assertEqual(1, left.members[1].departures)
+
     def test_minority_promise(self) -> None:
         """
         A claim that reached a minority is overcome with a higher one, and service does not stop

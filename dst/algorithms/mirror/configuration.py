@@ -218,11 +218,12 @@ class Configuration:
             return False
         if not self.stalled & member.bit:
             # Another one was last and is still away. Whatever was acknowledged is on both: go on without it.
+            gone = self.stalled & ~self.leaving & ~member.bit  # each leaves once, however often this one returns
             self.leaving = (self.leaving | self.stalled) & ~member.bit
             # One that was being added has missed what this one is about to do.
             self._adding &= ~self.leaving
             self.targets &= ~self.leaving
-            for other in members_in(self._members, self.leaving):
+            for other in members_in(self._members, gone):
                 other.become(MemberState.ABSENT, other.reason)
                 other.left()
         self.stalled = 0
