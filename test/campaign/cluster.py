@@ -165,6 +165,7 @@ algorithm = "mirror"
 nodes = [{nodes}]
 region_size = "64K"
 hot_regions = {hot}
+flap_hold_s = 0.2
 {more}
 [exports.vol]
 device = "vol"
