@@ -302,7 +302,7 @@ def _opened_in_time(clock: IReactorTime, device: INode) -> Deferred[None]:
     """
     C{device} opens.  After a time the start goes on without it; the opening itself is never given up.
     """
-    waiting: Deferred[None] = Deferred()
+    waiting: Deferred[None] = Deferred(lambda _: patience.cancel())
 
     def opened(result: object) -> None:
         if not waiting.called:

@@ -108,6 +108,7 @@ def live(
     try:
         life.run()
     except SimulationFailed as error:
+        error.__traceback__ = error.__context__ = error.__cause__ = None  # they would keep all of this life
         life.outcome.failure = error
         life.watcher.moment(f"{error.word}: {error.message}")
     finally:

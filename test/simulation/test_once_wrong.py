@@ -57,3 +57,24 @@ class OnceWrongTests(SynchronousTestCase):
                 Fault(at_s + 0.5, "stop", "standby", 3.0),
                 seeds=(1,),
             )
+
+    def test_stopped_while_starting(self) -> None:
+        """A daemon that was stopped while it waited for its nodes left the timer of its patience behind."""
+        self.lived(
+            "mirror-3",
+            Fault(4.0, "isolate", "owner", 16.0),
+            Fault(5.0, "kill", "owner", 1.0),
+            Fault(9.0, "stop", "owner", 2.0),
+            seeds=(1, 2),
+        )
+
+    def test_stopped_without_a_quorum(self) -> None:
+        """A daemon that was stopped while a record got no quorum tried the record again after that."""
+        for at_s in (9.0, 9.3, 9.6, 9.9):
+            self.lived(
+                "mirror-3-standby",
+                Fault(5.0, "cut", "owner and n0", 12.0),
+                Fault(5.01, "cut", "owner and n1", 12.0),
+                Fault(at_s, "stop", "owner", 2.0),
+                seeds=(1,),
+            )
