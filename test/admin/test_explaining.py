@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from attrs import evolve
+from twisted.internet.defer import Deferred, fail
 from twisted.trial.unittest import SynchronousTestCase
 
 from dst.admin.display_explained import explanation_lines, resync_lines
@@ -14,7 +15,7 @@ from dst.admin.schema_explained import (
     resyncs_from_envelope,
     resyncs_to_envelope,
 )
-from dst.errors import PeerError, Unavailable
+from dst.errors import DeadlinePassed, PeerError, Unavailable
 from dst.explaining import Explanation, ResyncRecord
 from dst.explaining_trees import explain_tree
 from dst.status import Health
@@ -228,6 +229,32 @@ class StorageCommandTests(CommandCase):
         """The choice is a person's: there is no default."""
         self.assertEqual(2, self.dst("storage", "resolve", "vol", "--yes").exit_code)
 
+    def test_grow(self) -> None:
+        """It is asked for without a question, and the answer is the new size."""
+        self.fake.room["vol"] = 5 << 40
+        result = self.dst("storage", "grow", "vol")
+        self.assertEqual(0, result.exit_code, result.output)
+        self.assertEqual("vol has 5.00 TiB now (5497558138880 bytes)\n", result.stdout)
+
+    def test_grow_takes_long(self) -> None:
+        """An answer that had a limit is asked for again; what was done meanwhile is no error."""
+        asked = self.fake.grow
+        self.fake.room["vol"] = 5 << 40
+
+        def late(_: object, storage: str) -> Deferred[None]:
+            return asked(storage).addCallback(lambda _: fail(DeadlinePassed("it goes on")))
+
+        self.patch(type(self.fake), "grow", late)
+        result = self.dst("storage", "grow", "vol")
+        self.assertEqual((0, 2), (result.exit_code, self.fake.calls.count(("grow", "vol"))), result.output)
+        self.assertIn("5.00 TiB now", result.stdout)
+
+    def test_grow_without_room(self) -> None:
+        """Who is too small is said, and nothing was done."""
+        result = self.dst("storage", "grow", "vol")
+        self.assertEqual((1, ""), (result.exit_code, result.stdout))
+        self.assertIn("no room for more on a", result.stderr)
+
     def test_pause_and_resume(self) -> None:
         """Of one member, or of all."""
         self.assertIn("resync of b of vol is paused", self.dst("storage", "pause-resync", "vol", "b").stdout)
@@ -278,9 +305,11 @@ class RoutesTests(RestCase):
         """Each reaches the cluster with its arguments."""
         self.fake.owned_elsewhere.add("vol")
         self.fake.diverged.add("vol")
+        self.fake.room["vol"] = 5 << 40
         for operation, body in (
             (b"take-over", {}),
             (b"resolve", {"keep": "a"}),
+            (b"grow", {}),
             (b"pause-resync", {"node": "b"}),
             (b"resume-resync", {}),
         ):
@@ -290,6 +319,7 @@ class RoutesTests(RestCase):
             [
                 ("take-over", "vol"),
                 ("resolve", "vol", "a"),
+                ("grow", "vol"),
                 ("pause-resync", "vol", "b"),
                 ("resume-resync", "vol", ""),
             ],

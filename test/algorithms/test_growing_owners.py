@@ -64,7 +64,7 @@ class GrowingTests(OwnersCase):
 
     def test_taken_over_in_the_middle(self) -> None:
         """Whenever the owner dies, a standby serves the old size or the new one, and can go on to the new one."""
-        sizes = [self.grown(steps) for steps in range(0, 40)]
+        sizes = [self.grown(steps) for steps in range(40)]
         self.assertEqual({OLD_DATA, NEW_DATA}, set(sizes))
 
     def test_who_has_never_seen_it(self) -> None:

@@ -12,9 +12,10 @@ from dst.errors import DSTError, IncarnationChanged, MediaError, Unavailable
 from dst.label.format import Epoch
 from dst.label.region_table import RegionTable
 from dst.label.zone import ENTRIES_PER_PAGE, PAGE_BYTES, REGION_BYTES_MIN, Zone
+from dst.recovery.label_store import LabelStore
 from dst.recovery.table_store import TableStore
 from dst.testing import FaultyDevice, SimulatedDisk, SimulatedMedia
-from test.label.examples import STORAGE_ID
+from test.label.examples import LABEL, STORAGE_ID
 
 PAGES = 3
 MEDIA_BYTES = PAGES * ENTRIES_PER_PAGE * REGION_BYTES_MIN
@@ -303,6 +304,125 @@ operations = st.one_of(
     st.tuples(st.just("release"), st.integers(1, 4), st.just(0)),
     st.tuples(st.just("fail"), st.integers(0, 2), st.just(0)),
 )
+
+
+class GrowingTests(TableStoreCase):
+    """The table gets more entries, where it is or at the new end of its media."""
+
+    MORE = 40 * ENTRIES_PER_PAGE * REGION_BYTES_MIN
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.labels = LabelStore(self.device)
+        label = LABEL.evolve(media_size=MEDIA_BYTES, zone_offset=ZONE.offset, region_size=REGION_BYTES_MIN)
+        self.successResultOf(Deferred.fromCoroutine(self.labels.write(label)))
+        self.media.size = MEDIA_BYTES + self.MORE
+        self.device.inner.refresh()  # type: ignore[attr-defined]
+        self.zone = Zone.at_end_of(self.media.size, REGION_BYTES_MIN)
+        self.regions = self.zone.regions_of(self.zone.capacity)
+        self.device.history.clear()
+
+    def move(self) -> Deferred[None]:
+        moving = self.store.move(self.zone, self.regions, self.labels, self.zone.capacity)
+        return Deferred.fromCoroutine(moving)
+
+    def stands(self) -> RegionTable:
+        """What whoever reads the media finds."""
+        device = SimulatedDisk(Clock(), "d", self.media)
+        device.open()
+        labels = LabelStore(device)
+        label = self.successResultOf(Deferred.fromCoroutine(labels.read([MEDIA_BYTES]))).label
+        assert label is not None
+        zone = Zone.at_end_of(label.media_size, REGION_BYTES_MIN)
+        regions = min(self.regions, zone.pages * ENTRIES_PER_PAGE)
+        store = TableStore(device, zone, RegionTable(regions, STORAGE_ID))
+        self.successResultOf(Deferred.fromCoroutine(store.load(settle=False)))
+        return store.table
+
+    def check(self, table: RegionTable, *hot: int) -> None:
+        """The old entries are as they were, but for marks, and new ones are hot with age none."""
+        self.assertEqual(set(hot), {region for region in range(REGIONS) if table.is_hot(region)})
+        self.assertTrue(all(table.age(region) == AGE for region in range(REGIONS)))
+        news = range(REGIONS, table.regions)
+        self.assertTrue(all(table.is_hot(region) and table.age(region) == Epoch() for region in news))
+
+    def test_move(self) -> None:
+        """It stands at the new end with more entries, and later marks are written there."""
+        self.successResultOf(self.move())
+        table = self.stands()
+        self.assertEqual(self.regions, table.regions)
+        self.check(table)
+        self.successResultOf(self.mark(5))
+        self.assertGreaterEqual(self.device.history[-1].offset, self.zone.offset)
+        self.check(self.stands(), 5)
+
+    def test_who_comes_meanwhile(self) -> None:
+        """A batch under way is waited for, and requests wait until it has moved: none is lost."""
+        self.device.hold("write")
+        before = self.mark(1)
+        done = self.move()
+        meanwhile = self.mark(2, REGIONS - 1)
+        self.assertEqual([ZONE.page_offset(0, 1)], [operation.offset for operation in self.device.held])
+        self.device.release()
+        for each in (before, done, meanwhile):
+            self.successResultOf(each)
+        self.check(self.stands(), 1, 2, REGIONS - 1)
+
+    def test_every_failure(self) -> None:
+        """
+        Before its label is touched a failure changes nothing, and it goes on where it was; after that nothing is
+        written any more, and what stands there is what it was.
+        """
+        outcomes = set()
+        for kind in ("write", "write_zeroes", "flush"):
+            for skip in range(9):
+                self.setUp()
+                self.device.flush_keeps = "all"
+                self.device.fail_next(kind, MediaError("bad"), skip=skip, executed=skip % 2 == 0 and kind != "flush")
+                failed: list[object] = []
+                self.move().addErrback(failed.append)
+                self.check(self.stands())
+                if not failed:
+                    continue
+                outcomes.add((kind, self.store.lost))
+                self.device.heal()
+                marked: list[object] = []
+                self.mark(7).addErrback(marked.append)
+                if self.store.lost:
+                    self.assertTrue(marked)
+                    self.check(self.stands())
+                elif kind != "flush":
+                    self.assertEqual([], marked)
+                    self.check(self.stands(), 7)
+                    self.assertEqual(REGIONS, self.store.table.regions)
+                    self.successResultOf(self.move())
+                    self.check(self.stands(), 7)
+        self.assertEqual(
+            {("write", False), ("write", True), ("write_zeroes", False), ("write_zeroes", True), ("flush", False)},
+            outcomes,
+        )
+
+    def test_left(self) -> None:
+        """When the member has left meanwhile nothing is moved."""
+        self.device.hold("write")
+        self.mark(1).addErrback(lambda _: None)
+        done = self.move()
+        self.store.abandon()
+        self.device.release()
+        self.failureResultOf(done, Unavailable)
+        self.assertEqual(REGIONS, self.store.table.regions)
+
+    def test_extend(self) -> None:
+        """Where the zone has room the entries are added, and are stable; a failure takes them back."""
+        self.store.resize(REGIONS - ENTRIES_PER_PAGE - 3)
+        self.device.fail_next("write", MediaError("bad"))
+        self.failureResultOf(Deferred.fromCoroutine(self.store.extend(REGIONS)), MediaError)
+        self.assertEqual(REGIONS - ENTRIES_PER_PAGE - 3, self.store.table.regions)
+        self.successResultOf(Deferred.fromCoroutine(self.store.extend(REGIONS)))
+        self.media.lose_unflushed("none")
+        table = self.loaded().table
+        fresh = [region for region in range(REGIONS) if table.is_hot(region)]
+        self.assertEqual(list(range(REGIONS - ENTRIES_PER_PAGE - 3, REGIONS)), fresh)
 
 
 class PowerCutTests(TableStoreCase):

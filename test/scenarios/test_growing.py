@@ -350,6 +350,48 @@ class MemberTests(GrowingCase):
         self.use_new_part(world)
         world.end()
 
+    def test_the_other_one_comes_back(self) -> None:
+        """
+        One was not made ready and was about to leave, and the one that was is gone before a record says so: the
+        storage goes on with the first, as large as it was.
+        """
+        world = self.served(2)
+        world.media_grows()
+        world.nodes[1].hold("write_zeroes")
+        assert world.mirror is not None and world.mirror.serving is not None
+        growing = world.mirror.grow()
+        for _ in range(2):
+            world.until("zeroes", lambda: world.nodes[1].held)
+            if world.nodes[1].held[0].offset == OLD_BYTES:
+                break
+            world.nodes[1].release(1)
+        store, stuck = world.store.store, list[Deferred[None]]()
+
+        def nothing_gets_stable(label: Label) -> Deferred[None]:
+            stuck.append(Deferred())
+            return stuck[-1]
+
+        world.store.store = nothing_gets_stable  # type: ignore[method-assign]
+        world.nodes[1].drop_held(MediaError("bad"))
+        world.advance(0.1)
+        world.nodes[0].pull()
+        world.nodes[1].heal()
+        world.nodes[1].release()
+        world.advance(3)
+        self.assertTrue(stuck)
+        world.store.store = store  # type: ignore[method-assign]
+        for each in stuck:
+            each.errback(MediaError("stuck"))
+        with self.assertRaises(Unavailable):
+            world.wait_for(growing)
+        world.until("the other serves", lambda: world.in_sync == [1])
+        self.check_size(world, OLD_BYTES)
+        world.nodes[0].plug_in()
+        world.check_convergence()
+        world.grow()
+        self.use_new_part(world)
+        world.end()
+
     def test_every_failure(self) -> None:
         """Whatever one member fails at, done or not, the storage grows without it, and it comes back."""
         for error in (MediaError("bad"), Unavailable("blip")):
