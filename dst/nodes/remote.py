@@ -256,12 +256,16 @@ class RemoteNode(ObservableNode):
                 self._session.cut(error.message)
             raise Unavailable(f"{self.name} answered a claim with nonsense: {error.message}") from error
         self._held.learn(promise)
-        self._table.epoch = self._held.epoch
+        self._follow()
         return promise
 
     def _dismiss(self) -> None:
         self._held.give_up()
+        self._follow()
+
+    def _follow(self) -> None:
         self._table.epoch = self._held.epoch
+        self._table.refuse_changes(self._held.refusal if self._held.dismissed else None)
 
     def status(self) -> StatusTree:
         detail: dict[str, object] = {"export": self._export, "unanswered": len(self._table)}

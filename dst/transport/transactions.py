@@ -120,6 +120,7 @@ class TransactionTable:
         self._link_requests_max = 0
         self._link_bytes_max = 0
         self._checksums = True
+        self._refusal: Callable[[], DSTError] | None = None
         self._timer: IDelayedCall | None = None
 
     def __len__(self) -> int:
@@ -222,6 +223,24 @@ class TransactionTable:
         for transaction in doomed:
             transaction.result.errback(make_error())
 
+    def refuse_changes(self, make_error: Callable[[], DSTError] | None) -> None:
+        """
+        Send no changes from now on, nor any again: they were asked for under a claim that does not stand any more,
+        and must not be taken for what is asked for under another one, or none. Those that were sent are still answered.
+
+        @param make_error: what they fail with; C{None}: they may be sent.
+        """
+        self._refusal = make_error
+        if make_error is not None:
+            doomed = [each for each in self._waiting if each.operation in CHANGES]
+            if doomed:
+                kept = [each for each in self._waiting if each.operation not in CHANGES]
+                self._waiting.clear()
+                self._waiting.extend(kept)
+            for transaction in doomed:
+                self._bytes -= transaction.cost_bytes
+                transaction.result.errback(make_error())
+
     def answered(self, frame: Frame) -> None:
         """
         Take an answer.  One that belongs to nothing is dropped: its request has ended by its deadline.
@@ -254,6 +273,10 @@ class TransactionTable:
         waiting = self._waiting
         while waiting and self._may_send(waiting[0].cost_bytes):
             transaction = waiting.popleft()
+            if self._refusal is not None and transaction.operation in CHANGES:
+                self._bytes -= transaction.cost_bytes
+                transaction.result.errback(self._refusal())
+                continue
             if transaction.sends >= self._sends_max:
                 self._bytes -= transaction.cost_bytes
                 transaction.result.errback(
@@ -306,6 +329,10 @@ class TransactionTable:
                     f"the data of a request arrived damaged {transaction.damages} times; the network needs repair"
                 )
             )
+            return
+        if self._refusal is not None and transaction.operation in CHANGES:
+            self._end(transaction)
+            transaction.result.errback(self._refusal())
             return
         # Same place in the order: nothing that was asked later may pass it on the next connection.
         if not transaction.hasty:

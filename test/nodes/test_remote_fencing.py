@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from dst.errors import DeadlinePassed, DSTError, Fenced, LimitReached, NotSupported, ReadOnly, Unavailable
@@ -138,6 +139,43 @@ class ClaimedNodeTests(SynchronousTestCase):
         world.device.release()
         for each in writes:
             world.result(each)
+
+    def test_what_waits_when_it_is_given_back(self) -> None:
+        """What was asked for under a claim is never sent under none: it would change what is free by then."""
+        world = WireWorld()
+        world.limits = Limits(requests_max=2)
+        world.server = world.make_server()
+        node = world.node()
+        world.result(node.claim(FIRST, 3.0, "alpha"))
+        world.device.hold("write")
+        writes = [node.write(n * 4096, b"x" * 4096) for n in range(6)]
+        outcomes: list[object] = []
+        for each in writes:
+            each.addBoth(outcomes.append)
+        world.turn()
+        self.assertTrue(world.result(node.release()).released)
+        world.device.release()
+        world.wait(1.0)
+        refused = [each for each in outcomes if isinstance(each, Failure) and each.check(Fenced)]
+        self.assertEqual((6, 4), (len(outcomes), len(refused)))
+        reader = world.node()
+        self.assertEqual(bytes(4 * 4096), bytes(world.result(reader.read(2 * 4096, 4 * 4096))))
+
+    def test_what_was_sent_when_it_is_given_back(self) -> None:
+        """Nor is it sent again so over another connection."""
+        self.world.device.hold("write")
+        writing = self.node.write(0, b"x" * 4096)
+        outcomes: list[object] = []
+        writing.addBoth(outcomes.append)
+        self.world.turn()
+        self.world.result(self.node.release())
+        self.world.device.drop_held(Unavailable("lost"))
+        self.world.endpoint.pipe.cut()
+        self.world.wait(3.0)
+        self.world.device.release()
+        self.world.wait(3.0)
+        self.assertEqual([], self.requests(Operation.WRITE))
+        self.assertEqual(1, len(outcomes))
 
 
 class UnfencedTests(SynchronousTestCase):
