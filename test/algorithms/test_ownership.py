@@ -179,8 +179,8 @@ class LeaseTests(OwnersCase):
 
     def test_leaves_once(self) -> None:
         """
-        A member that cannot be reached while there is no quorum leaves once, however often the other one comes and goes; so
-        it is not held back for it.
+        A member that cannot be reached while there is no quorum leaves once, however often the other one comes and
+        goes; so it is not held back for it.
         """
         world, left = self.begin()
         world.cut(0, 1, 2)
