@@ -47,7 +47,10 @@ class HeldClaim:
             self.epoch = promise.claim.epoch
             self.dismissed = False
         else:
+            asked = self._asked
             self.give_up()
+            if asked > promise.claim:
+                self._asked = asked  # this was said before that one was granted, if it is
 
     def give_up(self) -> None:
         """The claim does not stand any more, if there was one."""

@@ -226,7 +226,7 @@ class TransactionTable:
     def refuse_changes(self, make_error: Callable[[], DSTError] | None) -> None:
         """
         Send no changes from now on, nor any again: they were asked for under a claim that does not stand any more,
-        and must not be taken for what is asked for under another one, or none. Those that were sent are still answered.
+        and must not be taken for what is asked for under another one, or none. What was sent is still answered.
 
         @param make_error: what they fail with; C{None}: they may be sent.
         """
