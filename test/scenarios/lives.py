@@ -54,6 +54,7 @@ WEIGHTS: dict[str, float] = {
     "start": 8,
     "lose_state": 0.3,
     "take_over": 0.8,
+    "failover": 1.6,
     "member_suspended": 0.4,
     "member_resumed": 1,
     "mark_dirty": 0.3,
@@ -383,6 +384,47 @@ class Life:
         if owner.mirror is not None and owner.process.running and not owner.serves:
             self.note(f"take over by {owner.name}", "take_over")
             _ignored(owner.mirror.take_over())
+
+    def do_failover(self) -> None:
+        """
+        The owner is gone with writes on their way, which arrive, or end, when another one has taken over and has
+        written at the same place: what single faults would do by chance, and rarely.
+        """
+        cluster = self.cluster
+        owner = cluster.server
+        if owner is None:
+            return
+        n = self.random.randrange(cluster.members)
+        late = self.random.random() < 0.6
+        for other in cluster.owners:
+            if other is not owner and other.mirror is None:
+                other.start()
+        self.note(f"failover of {owner.name}, n{n} {'hears late' if late else 'hangs'}", "failover")
+        sector = self.random.randrange(cluster.data_sectors // 8 - 1) * 8
+        owner.write(sector, 8)
+        cluster.advance(0.02)
+        if late:
+            owner.paths[n].out = False
+        else:
+            cluster.servers[n].faulty.hold("write")
+        owner.write(sector, 8)
+        owner.read(sector, 8)
+        cluster.advance(self.random.choice((0.001, 0.01)))
+        cluster.servers[n].faulty.held_kinds = frozenset()
+        if self.random.random() < 0.6:
+            owner.kill()
+        else:
+            for path in owner.paths:
+                path.out = path.back = False
+        for _ in range(4):
+            cluster.advance(self.random.choice((0.5, 1.0, 2.0)))
+            server = cluster.server
+            if server is not None:
+                server.write(sector, 8)
+                server.read(sector, 8)
+        cluster.servers[n].faulty.release()
+        if owner.serves:
+            owner.read(sector, 8)
 
     def _person(self, what: str) -> None:
         owner = self.cluster.server

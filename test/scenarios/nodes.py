@@ -42,7 +42,7 @@ CONNECT_S = 0.2
 SILENCE_S = 1.0
 """After so long without an answer, where there should be one, a connection is given up."""
 
-STRAGGLE_S_MAX = 4.0
+STRAGGLE_S_MAX = 8.0
 """How much later than the end of its connection a request may be executed."""
 
 
@@ -194,7 +194,8 @@ class Session:
     def broken(self) -> None:
         """The owner's side is gone. A part of what it has sent may still be done, at any time."""
         chance = self.server.cluster.random
-        straggling, self.stalled = self.stalled[: chance.randrange(len(self.stalled) + 1)], []
+        count = len(self.stalled) if chance.random() < 0.5 else chance.randrange(len(self.stalled) + 1)
+        straggling, self.stalled = self.stalled[:count], []
         late_s = chance.random() * STRAGGLE_S_MAX
         for request in straggling:
             self.server.process.clock.callLater(late_s, self._arrived, request)
