@@ -419,15 +419,17 @@ class IAlgorithmProvider(Interface):
 
     algorithm: str = Attribute("Its name in a topology: C{'mirror'}, C{'stripe'}, ...")
 
+    # A provider whose storages claim their nodes has C{claims_nodes = True}. Its nodes stand behind fences then, where
+    # the daemon can keep promises, and its C{storage} takes two keywords more:
+    #   witnesses: nodes that vote and have no data;
+    #   owner_name: what the daemon is called where it claims nodes.
+
     def storage(
         reactor: IReactorTime,
         name: str,
         nodes: Sequence[INode],
         options: dict[str, object],
         state_dir: str | None,
-        *,
-        witnesses: Sequence[INode] = (),
-        owner_name: str = "",
     ) -> IAlgorithm:
         """
         A storage that is not open yet.
@@ -435,8 +437,6 @@ class IAlgorithmProvider(Interface):
         @param options: the keys of the storage's table that are not C{algorithm} or C{nodes}.
         @param state_dir: a directory of the daemon's own that survives restarts, or C{None}: then
             nothing is kept but what is on the members.
-        @param witnesses: nodes that vote and have no data; an algorithm that has no votes refuses them.
-        @param owner_name: what the daemon is called where it claims nodes.
         @raise ConfigurationError: an option or the number of nodes is wrong, and what was expected.
         """
 

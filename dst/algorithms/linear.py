@@ -67,9 +67,6 @@ class LinearProvider:
         nodes: Sequence[INode],
         options: dict[str, object],
         state_dir: str | None,
-        *,
-        witnesses: Sequence[INode] = (),
-        owner_name: str = "",
     ) -> IAlgorithm:
         """See L{IAlgorithmProvider.storage}."""
         given = Options(f"storage {name}", options)
@@ -77,6 +74,5 @@ class LinearProvider:
             given.choice("on_loss", "freeze", ("freeze", "error")), given.seconds("freeze_s", 30.0)
         )
         given.done()
-        given.no_witnesses(len(witnesses))
         given.count(len(nodes), 1, MEMBERS_MAX)
         return Linear(reactor, name, nodes, chosen)

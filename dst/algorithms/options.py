@@ -90,11 +90,6 @@ class Options:
             raise self._wrong(key, found, f"{spoken} or a whole number from {least} to {most}")
         return found  # type: ignore[return-value]
 
-    def no_witnesses(self, count: int) -> None:
-        """The algorithm has no votes."""
-        if count:
-            raise ConfigurationError(f"{self._where} has witnesses, which only a mirror can have")
-
     def done(self) -> None:
         """Nothing else was expected."""
         if self._left:

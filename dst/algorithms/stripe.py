@@ -90,9 +90,6 @@ class StripeProvider:
         nodes: Sequence[INode],
         options: dict[str, object],
         state_dir: str | None,
-        *,
-        witnesses: Sequence[INode] = (),
-        owner_name: str = "",
     ) -> IAlgorithm:
         """See L{IAlgorithmProvider.storage}."""
         given = Options(f"storage {name}", options)
@@ -102,6 +99,5 @@ class StripeProvider:
             given.power_of_two("chunk_size", CHUNK_BYTES_DEFAULT, 4096, 1 << 26),
         )
         given.done()
-        given.no_witnesses(len(witnesses))
         given.count(len(nodes), 1, MEMBERS_MAX)
         return Stripe(reactor, name, nodes, chosen)

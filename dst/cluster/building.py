@@ -156,6 +156,12 @@ class _Builder:
         claims = bool(getattr(provider, "claims_nodes", False))
         nodes = [self._below(name, claims) for name in spec.nodes]
         state_dir = self._storage_dir(spec.name)
+        owned: dict[str, object] = {}
+        if claims:
+            owned["witnesses"] = [self._below(name, claims) for name in spec.witnesses]
+            owned["owner_name"] = self._topology.daemon.name or platform.node() or "dst"
+        elif spec.witnesses:
+            raise ConfigurationError(f"storage {spec.name}: a {spec.algorithm} has no votes, so it has no witnesses")
         try:
             made: IAlgorithm = provider.storage(
                 self._reactor,
@@ -163,8 +169,7 @@ class _Builder:
                 nodes,
                 dict(spec.options),
                 state_dir,
-                witnesses=[self._below(name, claims) for name in spec.witnesses],
-                owner_name=self._topology.daemon.name or platform.node() or "dst",
+                **owned,
             )
         except ConfigurationError:
             raise

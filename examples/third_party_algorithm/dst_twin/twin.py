@@ -265,6 +265,10 @@ class Twin(ObservableNode):
         """Nobody owns a twin."""
         return fail(NotSupported(f"{self.name} has no owner that could be changed"))
 
+    def grow(self) -> Deferred[None]:
+        """See L{IAlgorithm.grow}."""
+        return fail(NotSupported(f"{self.name} is as large as it was made"))
+
     def resolve(self, keep: str) -> Deferred[None]:
         """Which twin is right is not for this algorithm to say, nor to be told."""
         return self._refuse(keep)
