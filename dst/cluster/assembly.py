@@ -302,13 +302,20 @@ def _opened_in_time(clock: IReactorTime, device: INode) -> Deferred[None]:
     """
     C{device} opens.  After a time the start goes on without it; the opening itself is never given up.
     """
-    waiting: Deferred[None] = Deferred(lambda _: patience.cancel())
+    given_up = False
+
+    def give_up(_: Deferred[None]) -> None:
+        nonlocal given_up
+        given_up = True
+        patience.cancel()
+
+    waiting: Deferred[None] = Deferred(give_up)
 
     def opened(result: object) -> None:
         if not waiting.called:
             patience.cancel()
             waiting.callback(result)  # type: ignore[arg-type]
-        elif isinstance(result, Failure):
+        elif isinstance(result, Failure) and not given_up:
             _log.failure("{device} could not be opened", result, device=device.name)
 
     def too_late() -> None:

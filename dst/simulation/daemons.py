@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from attrs import evolve
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError
 from twisted.python.failure import Failure
 
 from dst.cluster.assembly import Cluster
@@ -74,7 +74,7 @@ class Daemon:
         self.starts = 0
         self.started: Callable[[Daemon], None] = lambda daemon: None
         self.ended: Callable[[Process], None] = lambda process: None
-        self._stopping: Deferred[None] | None = None
+        self._stopping = False
         self._restart: Event | None = None
 
     @property
@@ -119,7 +119,7 @@ class Daemon:
         self.started(self)
 
         def failed(failure: Failure) -> None:
-            if failure.check(CancelledError) and self._stopping is not None:
+            if failure.check(CancelledError) and self._stopping:
                 return  # it was stopped while it started; whoever stops it goes on
             if failure.check(DSTError) is None:
                 self.world.fail(BrokenCode(f"{self.name} did not start: {failure.getErrorMessage()}"))
@@ -170,14 +170,14 @@ class Daemon:
     def stop(self) -> None:
         """SIGTERM: an orderly stop."""
         process, cluster = self.process, self.cluster
-        if process is not None and cluster is not None and not process.standing and self._stopping is None:
+        if process is not None and cluster is not None and not process.standing and not self._stopping:
 
             def stopped(result: object) -> None:
                 self._gone_in_order(process)
 
             def begin() -> None:
-                self._stopping = cluster.stop()
-                self._stopping.addBoth(stopped)
+                self._stopping = True
+                cluster.stop().addBoth(stopped)
 
             process.later(0.0, begin)
 
@@ -199,7 +199,8 @@ class Daemon:
     def _bury(self, *, silently: bool) -> None:
         process = self.process
         assert process is not None
-        self.process = self.cluster = self._stopping = None
+        self.process = self.cluster = None
+        self._stopping = False
         for disk in list(process.disks):
             disk.died()
         self.network.died(process, silently=silently)
