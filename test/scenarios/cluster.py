@@ -13,17 +13,16 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from dst.algorithms.mirror import Mirror, MirrorOptions
-from dst.label.format import Label, decode_slot, encode_slot
 from dst.label.zone import LABELS_BYTES, PAGE_BYTES, Zone
 from dst.status import LinkState, MemberState
 from dst.testing.media import SECTOR_BYTES, SimulatedMedia
 from test.scenarios.checker import Checker, Write, Wrong, fill
 from test.scenarios.invariant import check_invariant
-from test.scenarios.nodes import Link, Path, Process, Server
+from test.scenarios.nodes import Link, Path, Process, Server, StateDirectory
 
 __all__ = ["LEASE_S", "MEDIA_BYTES", "REGION_BYTES", "Cluster", "Owner"]
 
@@ -35,27 +34,6 @@ _TRIES = 5
 
 _TURNS_AT_ONCE = 50_000
 """So many turns of every process at one moment are a loop without an end."""
-
-
-class StateDirectory:
-    """What a daemon keeps of its own: the record, and who it is."""
-
-    def __init__(self, entropy: Callable[[int], bytes]) -> None:
-        self.kept: bytes | None = None
-        self.identity = entropy(16)
-
-    def load(self) -> Deferred[Label | None]:
-        """What was stored last."""
-        return succeed(None if self.kept is None else decode_slot(self.kept))
-
-    def store(self, label: Label) -> Deferred[None]:
-        """Keep it, as bytes."""
-        self.kept = encode_slot(label)
-        return succeed(None)
-
-    def owner(self) -> Deferred[bytes | None]:
-        """The same for as long as this is not lost."""
-        return succeed(self.identity)
 
 
 class Owner:
@@ -246,7 +224,13 @@ class Cluster:
     @ivar surprises: failures that nobody expected; the next step reports them.
     """
 
-    def __init__(self, members: int, witnesses: int, owners: int, seed: int = 0, **options: Any) -> None:
+    def __init__(
+        self, members: int, witnesses: int, owners: int, seed: int = 0, nested: tuple[str, ...] = (), **options: Any
+    ) -> None:
+        """
+        @param nested: what the first members are below: C{"mirror"}, C{"stripe"} or C{""}.
+        @param options: of the mirror.
+        """
         self.random = random.Random(seed)
         self._entropy = random.Random(~seed)
         self.now = 0.0
@@ -268,7 +252,10 @@ class Cluster:
             "flap_hold_s": 0.0,
         } | options
         sizes = [MEDIA_BYTES] * members + [REGION_BYTES] * witnesses
-        self.servers = [Server(self, n, SimulatedMedia(size, seed=seed * 31 + n)) for n, size in enumerate(sizes)]
+        below = [*nested, *[""] * len(sizes)]
+        self.servers = [
+            Server(self, n, SimulatedMedia(size, seed=seed * 31 + n), below[n]) for n, size in enumerate(sizes)
+        ]
         self.owners = [Owner(self, n) for n in range(owners)]
 
     def entropy(self, count: int) -> bytes:
@@ -363,19 +350,14 @@ class Cluster:
 
     def check_invariant(self) -> None:
         """See L{test.scenarios.invariant}."""
-        check_invariant([server.media for server in self.servers[: self.members]], self.describe)
+        check_invariant([server.media for server in self.servers[: self.members] if not server.nested], self.describe)
 
     # -- the end
 
     def heal(self) -> None:
         """No more faults: everything runs and is connected."""
         for server in self.servers:
-            if not server.process.alive:
-                server.start()
-            server.process.suspended = False
-            server.faulty.heal()
-            server.faulty.release()
-            server.faulty.delay_s = server.delay_s = 0.0
+            server.heal()
         for owner in self.owners:
             owner.process.suspended = False
             for path in owner.paths:
@@ -422,7 +404,7 @@ class Cluster:
                 raise Wrong(f"reads fail in a healthy storage: {self.describe()}")
         self.until("at rest after all", at_rest, 900)
         size = self.data_sectors * SECTOR_BYTES
-        contents = {server.media.read(0, size) for server in self.servers[: self.members]}
+        contents = {bytes(self.wait_for(server.device.read(0, size))) for server in self.servers[: self.members]}
         if len(contents) != 1:
             raise Wrong(f"{len(contents)} different copies in a healthy storage: {self.describe()}")
         self.check_invariant()

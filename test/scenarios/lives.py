@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -61,7 +62,7 @@ WEIGHTS: dict[str, float] = {
 }
 
 
-def shape_of(seed: int) -> dict[str, int]:
+def shape_of(seed: int) -> dict[str, Any]:
     """How many of what a seed's cluster has."""
     chance = random.Random(seed * 7919 + 1)
     members = chance.choice((2, 2, 2, 3, 3, 4, 5))
@@ -69,6 +70,7 @@ def shape_of(seed: int) -> dict[str, int]:
         "members": members,
         "witnesses": chance.choice((0, 1, 1)) if members % 2 == 0 else chance.choice((0, 0, 0, 2)),
         "owners": chance.choice((1, 2, 2, 2, 2, 3)),
+        "nested": tuple(chance.choice(("mirror", "stripe", "")) for _ in range(2)) if chance.random() < 0.25 else (),
     }
 
 
@@ -202,22 +204,26 @@ class Life:
             )
         )
         self.note(f"{server.name} fails a {kind}", f"{kind}_error")
-        server.faulty.fail_next(kind, error, times=self.random.choice((1, 1, 3)), skip=self.random.randrange(3))
+        self.random.choice(server.disks).fail_next(
+            kind, error, times=self.random.choice((1, 1, 3)), skip=self.random.randrange(3)
+        )
 
     def do_hang(self) -> None:
         """A disk hangs."""
         server = self.server()
         self.note(f"{server.name} hangs", "hang")
-        server.faulty.hold()
+        self.random.choice(server.disks).hold()
 
     def do_release(self) -> None:
         """It goes on."""
-        self.server().faulty.release(self.random.choice((1, 2, None, None)))
+        self.random.choice(self.server().disks).release(self.random.choice((1, 2, None, None)))
 
     def do_slow(self) -> None:
         """It becomes slower, or faster."""
         server = self.server()
-        server.delay_s = server.faulty.delay_s = self.random.choice((0.0, 0.001, 0.01))
+        server.delay_s = self.random.choice((0.0, 0.001, 0.01))
+        for disk in server.disks:
+            disk.delay_s = server.delay_s
         self.cluster.faults["slow"] += 1
 
     def _all_votes_count(self) -> bool:
@@ -243,12 +249,13 @@ class Life:
 
     def _all_have_labels(self) -> bool:
         """Nobody has been replaced and is not yet missed."""
-        return all(what_stands_on(server.media) for server in self.cluster.servers[: self.cluster.members])
+        members = self.cluster.servers[: self.cluster.members]
+        return all(server.nested or what_stands_on(server.media) for server in members)
 
     def do_new_media(self) -> None:
         """A disk is replaced by a new one, while others have the data."""
         server = self.cluster.servers[self.random.randrange(self.cluster.members)]
-        if self._all_votes_count():
+        if not server.nested and self._all_votes_count():
             self.note(f"new media {server.name}", "new_media")
             server.forget_everything(SimulatedMedia(MEDIA_BYTES, seed=self.random.randrange(1 << 30)))
             server.start()
@@ -406,11 +413,13 @@ class Life:
         if late:
             owner.paths[n].out = False
         else:
-            cluster.servers[n].faulty.hold("write")
+            for disk in cluster.servers[n].disks:
+                disk.hold("write")
         owner.write(sector, 8)
         owner.read(sector, 8)
         cluster.advance(self.random.choice((0.001, 0.01)))
-        cluster.servers[n].faulty.held_kinds = frozenset()
+        for disk in cluster.servers[n].disks:
+            disk.held_kinds = frozenset()
         if self.random.random() < 0.6:
             owner.kill()
         else:
@@ -422,7 +431,8 @@ class Life:
             if server is not None:
                 server.write(sector, 8)
                 server.read(sector, 8)
-        cluster.servers[n].faulty.release()
+        for disk in cluster.servers[n].disks:
+            disk.release()
         if owner.serves:
             owner.read(sector, 8)
 

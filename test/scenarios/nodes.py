@@ -13,14 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define
 from twisted.internet.base import DelayedCall
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from dst.algorithms.joined import JoinedOptions
+from dst.algorithms.mirror import Mirror, MirrorOptions
+from dst.algorithms.stripe import Stripe
 from dst.errors import DSTError, Fenced, IncarnationChanged, Unavailable
-from dst.geometry import StatusExtent
+from dst.geometry import StatusExtent, align_up
 from dst.interfaces import Buffer, IFenced, INode
+from dst.label.format import Label, decode_slot, encode_slot
+from dst.label.zone import LABELS_BYTES, PAGE_BYTES
 from dst.observing import ObservableNode
 from dst.ownership import Claim, Promise
 from dst.recovery.fence import Fence
@@ -34,7 +39,10 @@ from dst.testing.media import SimulatedMedia
 if TYPE_CHECKING:
     from test.scenarios.cluster import Cluster
 
-__all__ = ["Link", "Path", "Process", "Server"]
+__all__ = ["Link", "Path", "Process", "Server", "StateDirectory"]
+
+_UNIT = 64 * 1024
+"""Of a stripe below a member."""
 
 CONNECT_S = 0.2
 """How often a link that is broken is tried again."""
@@ -273,6 +281,27 @@ class Session:
             self.link.answered(request, result)
 
 
+class StateDirectory:
+    """What a daemon keeps of its own: the record, and who it is."""
+
+    def __init__(self, entropy: Callable[[int], bytes]) -> None:
+        self.kept: bytes | None = None
+        self.identity = entropy(16)
+
+    def load(self) -> Deferred[Label | None]:
+        """What was stored last."""
+        return succeed(None if self.kept is None else decode_slot(self.kept))
+
+    def store(self, label: Label) -> Deferred[None]:
+        """Keep it, as bytes."""
+        self.kept = encode_slot(label)
+        return succeed(None)
+
+    def owner(self) -> Deferred[bytes | None]:
+        """The same for as long as this is not lost."""
+        return succeed(self.identity)
+
+
 class Server:
     """
     One node's daemon, and what survives it: media, and the fence's memory.
@@ -280,11 +309,22 @@ class Server:
     @ivar device: the device as this process has it; C{faulty} is the same, for those who want it to fail.
     """
 
-    def __init__(self, cluster: Cluster, index: int, media: SimulatedMedia) -> None:
+    def __init__(self, cluster: Cluster, index: int, media: SimulatedMedia, nested: str = "") -> None:
+        """
+        @param nested: C{"mirror"} or C{"stripe"}: what the node exports is a storage itself, on two disks; then
+            C{media} is only a measure.
+        """
         self.cluster = cluster
         self.index = index
         self.name = f"n{index}"
+        self.nested = nested
         self.media = media
+        self.legs = [media]
+        self.store = StateDirectory(cluster.entropy)
+        if nested:
+            zone = LABELS_BYTES + 2 * PAGE_BYTES
+            size = media.size + zone if nested == "mirror" else align_up(media.size, 2 * _UNIT) // 2 + LABELS_BYTES
+            self.legs = [SimulatedMedia(size, seed=index * 131 + n) for n in range(2)]
         self.files = MemoryFiles()
         self.sessions: dict[Link, Session] = {}
         self.delay_s = 0.0
@@ -295,13 +335,33 @@ class Server:
         self.process = Process(self.cluster.now)
         self.cluster.processes.append(self.process)
         clock = self.process.clock
-        self.device: INode
-        self.device = self.faulty = FaultyDevice(
-            clock, SimulatedDisk(clock, self.name, self.media), delay_s=self.delay_s
-        )
-        self.device.open()
+        self.disks = [
+            FaultyDevice(clock, SimulatedDisk(clock, f"{self.name}-{n}", media), delay_s=self.delay_s)
+            for n, media in enumerate(self.legs)
+        ]
+        self.faulty = self.disks[0]
+        self.device: INode = self.faulty
+        if self.nested == "mirror":
+            options = MirrorOptions(region_size=64 * 1024, start_wait_s=0.2, grace_s=0.5, flap_hold_s=0.0)
+            self.device = Mirror(clock, self.name, self.disks, options, self.store, entropy=self.cluster.entropy)
+        elif self.nested == "stripe":
+            self.device = Stripe(clock, self.name, self.disks, JoinedOptions(unit=_UNIT))
+        self.device.open().addErrback(self.cluster.surprises.append)
         self.fence = Fence(clock, self.cluster.boottime, self.files, self.name, self.cluster.entropy)
         self.fence.open()
+
+    def heal(self) -> None:
+        """Its disks are well, and it runs."""
+        if not self.process.alive:
+            self.start()
+        self.process.suspended = False
+        self.delay_s = 0.0
+        for disk in self.disks:
+            disk.heal()
+            disk.delay_s = 0.0
+            disk.release()
+            if disk.link is not LinkState.READY:
+                disk.plug_in()
 
     @property
     def reachable(self) -> bool:
@@ -313,13 +373,15 @@ class Server:
         if not self.process.alive:
             return
         chance = self.cluster.random
-        for request in [*self.faulty._running, *self.faulty._held]:
-            if chance.random() < 0.5 and request.operation.kind in CHANGES:
-                request.run().addErrback(lambda _: None)
+        for disk in self.disks:
+            for request in [*disk._running, *disk._held]:
+                if chance.random() < 0.5 and request.operation.kind in CHANGES:
+                    request.run().addErrback(lambda _: None)
         self.process.alive = False
         self.cluster.processes.remove(self.process)
         self.cluster.graves.append((self.process, self.device, self.fence, dict(self.sessions)))
-        self.faulty.inner.media = SimulatedMedia(0)  # type: ignore[attr-defined]
+        for disk in self.disks:
+            disk.inner.media = SimulatedMedia(0)  # type: ignore[attr-defined]
         for link, session in list(self.sessions.items()):
             session.closed = True
             link.reset_by_peer(session)
@@ -328,12 +390,15 @@ class Server:
     def power_cut(self, keep: Any) -> None:
         """The machine is dark, and comes back with C{start}."""
         self.kill()
-        self.media.lose_unflushed(keep)
+        for media in self.legs:
+            media.lose_unflushed(keep)
 
     def forget_everything(self, media: SimulatedMedia) -> None:
         """Another machine at the same place: new media, and no memory of promises."""
         self.kill()
+        assert not self.nested
         self.media = media
+        self.legs = [media]
         self.files = MemoryFiles()
 
     def accept(self, link: Link, ready: Callable[[Session], None]) -> None:

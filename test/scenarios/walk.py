@@ -35,6 +35,13 @@ BATCH = 50
 """Seeds that one process lives: what was killed stays in memory until that ends."""
 
 
+def words_of(shape: dict[str, Any]) -> str:
+    """What a cluster is made of."""
+    below = " and ".join(each for each in shape["nested"] if each)
+    counted = ", ".join(f"{shape[what]} {what}" for what in ("members", "witnesses", "owners") if shape[what])
+    return f"{counted}{', below them a ' if below else ''}{below}"
+
+
 def run_batch(first: int, count: int, one_owner: int = 0, rules_off: tuple[str, ...] = ()) -> dict[str, Any]:
     """Some seeds, one after the other; what broke, and what was done to them."""
     faults: Counter[str] = Counter()
@@ -52,7 +59,7 @@ def run_batch(first: int, count: int, one_owner: int = 0, rules_off: tuple[str, 
             broken[seed] = f"{type(error).__name__}: {error}"
             continue
         faults.update(life.cluster.faults)
-        shapes[", ".join(f"{number} {what}" for what, number in shape_of(seed).items() if number)] += 1
+        shapes[words_of(shape_of(seed))] += 1
         simulated_s += life.cluster.now
         acknowledged += life.cluster.checker.acknowledged
     return {
@@ -75,6 +82,8 @@ def run_many(options: argparse.Namespace) -> int:
     wrong = 0
     began = time.monotonic()
     while starts or running:
+        if options.seconds and time.monotonic() - began > options.seconds:
+            starts = []
         while starts and len(running) < options.jobs:
             first = starts.pop(0)
             count = min(BATCH, options.first + options.seeds - first)
@@ -111,6 +120,7 @@ def main() -> None:
     parser.add_argument("--first", type=int)
     parser.add_argument("--seeds", type=int)
     parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--seconds", type=float, default=0.0, help="begin no more after that time")
     parser.add_argument("--one-owner", type=int, default=0, metavar="MEMBERS")
     parser.add_argument("--without", action="append", default=[], metavar="RULE")
     parser.add_argument("--batch", action="store_true", help=argparse.SUPPRESS)
