@@ -6,10 +6,11 @@ from typing import Any
 
 from twisted.internet.defer import fail
 
+from dst.algorithms.mirror import Mirror
 from dst.errors import DSTError, Unavailable
 from dst.ownership import Claim
 from dst.status import LinkState, MemberState
-from test.algorithms.owners import REGION
+from test.algorithms.owners import REGION, Owners
 from test.algorithms.test_ownership import OwnersCase, outcome
 
 
@@ -124,3 +125,53 @@ class SomebodyElseMeanwhileTests(OwnersCase):
         self.until(world, self.serves(right))
         self.until(world, lambda: begun_again)
         self.assertIn("copy of this one's state directory", begun_again[0])
+
+
+class AnotherStoragesTests(OwnersCase):
+    """Media of another storage, whose owner is down for a moment."""
+
+    def with_stranger(self, index: int) -> tuple[Owners, Mirror]:
+        """One of the nodes is another storage's by mistake."""
+        stranger = Owners(1, 1)
+        stranger.start(0)
+        stranger.advance(5.0)
+        world, _ = self.begin()
+        world.kill(0)
+        theirs = min(index, 1)
+        world.media[index], world.keepers[index] = stranger.media[theirs], stranger.keepers[theirs]
+        world.keepers[index].clock, world.keepers[index].heard = world.clock, -1e9
+        return world, world.start(0)
+
+    def test_member(self) -> None:
+        """It is refused, and not claimed, so that its owner has it at once when that is back."""
+        world, left = self.with_stranger(1)
+        theirs = world.keepers[1].claim
+        self.until(world, self.serves(left))
+        self.until(world, lambda: left.members[1].state is MemberState.REFUSED)
+        self.assertIn("another storage", left.members[1].reason)
+        world.advance(10.0)
+        self.assertEqual(theirs, world.keepers[1].claim)
+
+    def test_witness(self) -> None:
+        """A witness likewise."""
+        world, left = self.with_stranger(2)
+        theirs = world.keepers[2].claim
+        self.until(world, self.serves(left))
+        world.advance(10.0)
+        self.assertIn("another storage", left.witnesses[0].reason)
+        self.assertEqual(theirs, world.keepers[2].claim)
+
+    def test_witness_of_a_new_storage(self) -> None:
+        """Beside new media it may be all that is left of a storage: no other one is made, and it is not claimed."""
+        stranger = Owners(1, 1)
+        stranger.start(0)
+        stranger.advance(5.0)
+        world = Owners(2, 1)
+        world.media[2], world.keepers[2] = stranger.media[1], stranger.keepers[1]
+        world.keepers[2].clock, world.keepers[2].heard = world.clock, -1e9
+        theirs = world.keepers[2].claim
+        left = world.start(0)
+        world.advance(10.0)
+        self.assertEqual(LinkState.AWAY, left.link)
+        self.assertIn("is blank", left.reason)
+        self.assertEqual(theirs, world.keepers[2].claim)

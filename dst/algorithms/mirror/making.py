@@ -9,6 +9,7 @@ from twisted.logger import Logger
 from dst.algorithms.mirror.ground import Ground, Started
 from dst.algorithms.mirror.member import Member
 from dst.algorithms.mirror.owning import fenced
+from dst.algorithms.mirror.witness import Witness
 from dst.errors import Fenced, InvalidRequest, Unavailable
 from dst.geometry import align_down
 from dst.label.format import Epoch, FoundLabel, Label, MemberEntry, Record, Vote
@@ -72,7 +73,7 @@ class Maker:
     async def _claim(self) -> None:
         """A storage is made of members that nobody else can be making one of."""
         ownership = self._ground.ownership
-        await ownership.claim_all(0, [*self._ground.members, *[w for w in self._ground.witnesses if w.ready]])
+        await ownership.claim_all(0, [*self._ground.members, *[w for w in self._ground.witnesses if _is_free(w)]])
         refused = [member for member in self._ground.members if not member.granted]
         if refused:
             promise = ownership.promises.get(refused[0].name)
@@ -100,3 +101,8 @@ class Maker:
         )
         await member.labels.write(own)
         member.found = FoundLabel(member.labels.label)
+
+
+def _is_free(witness: Witness) -> bool:
+    """It was read, and is no other storage's; whoever cannot be claimed now is admitted later."""
+    return witness.ready and witness.found is not None and witness.found.label is None

@@ -199,6 +199,8 @@ class Returning:
             member.retry = self._clock.callLater(delay_s, again)
 
     async def _come_back(self, member: Member) -> None:
+        if not member.granted and await self._is_another_storages(member):
+            return
         await self._ownership.admit(member)  # claim granted, and what older owners had sent there drained (R8)
         if self._configuration.must_fence and fenced(member.node) is None:
             member.become(
@@ -209,9 +211,7 @@ class Returning:
             return
         size = self._configuration.record.data_size
         verdict, found = await self._judge(member, size)
-        _log.info("{member}: {row}: {reason}", member=member.name, row=verdict.row, reason=verdict.reason)
-        member.row = verdict.row
-        member.history = [*member.history[-15:], f"{verdict.row}: {verdict.reason}"]
+        self._note(member, verdict)
         if verdict.step is MemberStep.REFUSE:
             member.become(MemberState.REFUSED, verdict.reason)
             if verdict.row == DIVERGED:
@@ -230,6 +230,26 @@ class Returning:
             return  # and it is considered again
         self._register(member)
         await self._copier.run(member, full, verdict.reason, verdict.row, expect_equal=expect_equal)
+
+    async def _is_another_storages(self, member: Member) -> bool:
+        """
+        Then it is refused before it is claimed: its owner may be away for a moment only. What cannot be read without
+        a claim is judged after that.
+        """
+        try:
+            verdict, _ = await self._judge(member, self._configuration.record.data_size)
+        except DSTError:
+            return False
+        if verdict.row != "another-storage":
+            return False
+        self._note(member, verdict)
+        member.become(MemberState.REFUSED, verdict.reason)
+        return True
+
+    def _note(self, member: Member, verdict: MemberVerdict) -> None:
+        _log.info("{member}: {row}: {reason}", member=member.name, row=verdict.row, reason=verdict.reason)
+        member.row = verdict.row
+        member.history = [*member.history[-15:], f"{verdict.row}: {verdict.reason}"]
 
     async def _say_what_is_lost(self, member: Member, found: FoundLabel, reason: str) -> None:
         """Between two histories a person has to choose."""

@@ -89,6 +89,15 @@ class Witness:
         except DSTError as error:
             self.reason = str(error)
 
+    def check_storage(self, storage: Label) -> None:
+        """
+        @raise BadMedia: it is known to be something else than a witness of C{storage}, or new.
+        """
+        label = self.found.label if self.found is not None else None
+        if label is not None and (label.storage_id != storage.storage_id or label.data_size):
+            what = "a member" if label.storage_id == storage.storage_id else "part of another storage"
+            raise BadMedia(f"it is {what}, not a witness of this storage; it was not touched")
+
     async def admit(self, storage: Label, record: Record, new_id: Callable[[], bytes]) -> None:
         """
         Make it a witness of C{storage}, which is owned and whose claim it has granted, with C{record}.
@@ -99,6 +108,7 @@ class Witness:
         found = self.found
         if found is None:
             raise BadMedia(self.reason)
+        self.check_storage(storage)
         assert self.labels is not None
         label = found.label
         if found.unlabelled:
@@ -106,9 +116,6 @@ class Witness:
             await self.labels.write(witness_label(storage, self, record))
         elif label is None:
             raise BadMedia(f"both its label slots are unusable ({found.damage}); nothing is overwritten")
-        elif label.storage_id != storage.storage_id or label.data_size:
-            what = "a member" if label.storage_id == storage.storage_id else "part of another storage"
-            raise BadMedia(f"it is {what}, not a witness of this storage; it was not touched")
         elif lineage(label.record, record) is Lineage.DESCENDANT:
             raise BadMedia("it has seen a newer owner of this storage")
         else:
@@ -183,6 +190,10 @@ class Witnesses:
     async def _admit(self, witness: Witness) -> None:
         self._admitted.discard(witness)
         try:
+            if not witness.granted:
+                # Not what is another storage's: its owner may be away for a moment only.
+                await witness.look()
+                witness.check_storage(self._storage)
             await self._ownership.admit(witness)
             await witness.admit(self._storage, self._record(), lambda: self._entropy(16))
             self._admitted.add(witness)
