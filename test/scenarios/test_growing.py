@@ -123,6 +123,16 @@ class GrowingWorld(World):
     def check_invariant(self) -> None:
         check_invariant(self.media, self.describe, [OLD_MEDIA_BYTES])
 
+    def unplug(self, n: int) -> None:
+        """Member C{n} is away, also when its media grows."""
+        self.plugged[n] = False
+        self.nodes[n].pull()
+
+    def plug(self, n: int) -> None:
+        """It is back."""
+        self.plugged[n] = True
+        self.nodes[n].plug_in()
+
     def grow(self) -> None:
         """By a person who waits for it."""
         assert self.mirror is not None
@@ -261,7 +271,7 @@ class MemberTests(GrowingCase):
         """One that was away is moved when it returns, gets what it missed, and the new part, and no more."""
         world = self.served(3)
         world.until("cold", lambda: not self.hot(world))
-        world.nodes[2].pull()
+        world.unplug(2)
         world.until("gone", lambda: world.in_sync == [0, 1])
         self.write(world, 64)
         world.media_grows()
@@ -269,7 +279,7 @@ class MemberTests(GrowingCase):
         self.check_size(world, NEW_BYTES)
         self.use_new_part(world, [0, 1])
         world.nodes[2].history.clear()
-        world.nodes[2].plug_in()
+        world.plug(2)
         world.until("in sync", lambda: world.in_sync == [0, 1, 2])
         copied = {o.offset // REGION_BYTES for o in world.nodes[2].history if o.kind == "write"}
         self.assertNotIn(1, copied)
@@ -288,12 +298,13 @@ class MemberTests(GrowingCase):
         """
         world = self.served(3)
         world.until("cold", lambda: not self.hot(world))
-        world.nodes[2].pull()
+        world.unplug(2)
         world.until("gone", lambda: world.in_sync == [0, 1])
         world.media_grows()
         world.grow()
+        self.assertEqual([0, 1], world.in_sync)
         world.until("cold", lambda: not self.hot(world))
-        world.nodes[2].plug_in()
+        world.plug(2)
         world.until("in sync", lambda: world.in_sync == [0, 1, 2])
         world.check_convergence()
         world.end()
@@ -318,10 +329,11 @@ class MemberTests(GrowingCase):
         """The same when the owner dies as soon as it has grown: that the region got longer stands on the media."""
         world = self.served(3)
         world.until("cold", lambda: not self.hot(world))
-        world.nodes[2].pull()
+        world.unplug(2)
         world.until("gone", lambda: world.in_sync == [0, 1])
         world.media_grows()
         world.grow()
+        self.assertEqual([0, 1], world.in_sync)
         world.crash_owner()
         world.start_owner()
         world.check_convergence()
@@ -374,7 +386,7 @@ class MemberTests(GrowingCase):
         world.store.store = nothing_gets_stable  # type: ignore[method-assign]
         world.nodes[1].drop_held(MediaError("bad"))
         world.advance(0.1)
-        world.nodes[0].pull()
+        world.unplug(0)
         world.nodes[1].heal()
         world.nodes[1].release()
         world.advance(3)
@@ -386,7 +398,7 @@ class MemberTests(GrowingCase):
             world.wait_for(growing)
         world.until("the other serves", lambda: world.in_sync == [1])
         self.check_size(world, OLD_BYTES)
-        world.nodes[0].plug_in()
+        world.plug(0)
         world.check_convergence()
         world.grow()
         self.use_new_part(world)
@@ -430,8 +442,8 @@ class MemberTests(GrowingCase):
         world.mirror.grow().addBoth(answers.append)
         world.advance(5)
         world.nodes[0].heal()
-        world.nodes[0].pull()
-        world.nodes[0].plug_in()
+        world.unplug(0)
+        world.plug(0)
         world.until("serving", lambda: world.in_sync == [0])
         world.until("answered", lambda: answers)
         failed = isinstance(answers[0], Failure)
@@ -448,12 +460,12 @@ class MemberTests(GrowingCase):
     def test_in_the_middle_of_a_resync(self) -> None:
         """A resync is held up, and goes on afterwards with the new part."""
         world = self.served(2)
-        world.nodes[1].pull()
+        world.unplug(1)
         world.until("gone", lambda: world.in_sync == [0])
         for sector in range(0, OLD_SECTORS - 8, 64):
             self.write(world, sector)
         world.nodes[1].hold("write")
-        world.nodes[1].plug_in()
+        world.plug(1)
         world.advance(1)
         world.media_grows()
         assert world.mirror is not None
@@ -530,17 +542,17 @@ class RefusedTests(GrowingCase):
     def test_who_returns_is_too_small(self) -> None:
         """One that was away and has not grown is not used any more, and says why; when it has grown it is."""
         world = self.served(2)
-        world.nodes[1].pull()
+        world.unplug(1)
         world.until("gone", lambda: world.in_sync == [0])
         world.media_grows(0)
         world.grow()
-        world.nodes[1].plug_in()
+        world.plug(1)
         assert world.mirror is not None
         world.until("refused", lambda: world.mirror.status().children[1].state == "refused")  # type: ignore[union-attr]
         self.assertIn("room for", world.mirror.status().children[1].reason)
-        world.nodes[1].pull()
+        world.unplug(1)
         world.media_grows(1)
-        world.nodes[1].plug_in()
+        world.plug(1)
         world.until("in sync", lambda: world.in_sync == [0, 1])
         world.check_convergence()
         self.use_new_part(world)
