@@ -130,22 +130,23 @@ class SomebodyElseMeanwhileTests(OwnersCase):
 class AnotherStoragesTests(OwnersCase):
     """Media of another storage, whose owner is down for a moment."""
 
-    def with_stranger(self, index: int) -> tuple[Owners, Mirror]:
-        """One of the nodes is another storage's by mistake."""
+    def with_stranger(self, index: int) -> tuple[Owners, Mirror, Claim]:
+        """One of the nodes is another storage's by mistake; and what it has promised to that one's owner."""
         stranger = Owners(1, 1)
+        stranger.stores[0].id = b"somebody else .."
         stranger.start(0)
         stranger.advance(5.0)
         world, _ = self.begin()
         world.kill(0)
-        theirs = min(index, 1)
-        world.media[index], world.keepers[index] = stranger.media[theirs], stranger.keepers[theirs]
+        there = min(index, 1)
+        world.media[index], world.keepers[index] = stranger.media[there], stranger.keepers[there]
         world.keepers[index].clock, world.keepers[index].heard = world.clock, -1e9
-        return world, world.start(0)
+        theirs = world.keepers[index].claim
+        return world, world.start(0), theirs
 
     def test_member(self) -> None:
         """It is refused, and not claimed, so that its owner has it at once when that is back."""
-        world, left = self.with_stranger(1)
-        theirs = world.keepers[1].claim
+        world, left, theirs = self.with_stranger(1)
         self.until(world, self.serves(left))
         self.until(world, lambda: left.members[1].state is MemberState.REFUSED)
         self.assertIn("another storage", left.members[1].reason)
@@ -154,8 +155,7 @@ class AnotherStoragesTests(OwnersCase):
 
     def test_witness(self) -> None:
         """A witness likewise."""
-        world, left = self.with_stranger(2)
-        theirs = world.keepers[2].claim
+        world, left, theirs = self.with_stranger(2)
         self.until(world, self.serves(left))
         world.advance(10.0)
         self.assertIn("another storage", left.witnesses[0].reason)
@@ -164,6 +164,7 @@ class AnotherStoragesTests(OwnersCase):
     def test_witness_of_a_new_storage(self) -> None:
         """Beside new media it may be all that is left of a storage: no other one is made, and it is not claimed."""
         stranger = Owners(1, 1)
+        stranger.stores[0].id = b"somebody else .."
         stranger.start(0)
         stranger.advance(5.0)
         world = Owners(2, 1)
