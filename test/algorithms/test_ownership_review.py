@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import fail
+from twisted.internet.defer import CancelledError, fail
 
 from dst.algorithms.mirror import Mirror
 from dst.errors import DSTError, Unavailable
@@ -176,3 +176,48 @@ class AnotherStoragesTests(OwnersCase):
         self.assertEqual(LinkState.AWAY, left.link)
         self.assertIn("is blank", left.reason)
         self.assertEqual(theirs, world.keepers[2].claim)
+
+
+class ForcedInVainTests(OwnersCase):
+    """A person's word that could not be followed."""
+
+    def test_is_forgotten(self) -> None:
+        """
+        Said while another daemon owned the storage it decides nothing when that one dies much later: the copy it
+        names is an old one by then.
+        """
+        world, left = self.begin()
+        right = world.start(1)
+        world.advance(1.0)
+        right.mark_clean("n1")
+        world.advance(60.0)
+        world.cut(0, 1)
+        self.assertIsNone(world.result(left.write(0, b"a" * 4096)))
+        world.kill(0)
+        self.until(world, self.serves(right))
+        self.assertEqual(b"a" * 4096, bytes(world.result(right.read(0, 4096))))
+
+    def test_waits_for_a_lease(self) -> None:
+        """Said a moment after the owner died it is followed when the lease is over."""
+        world, left = self.begin(3, 0, lease_s=30.0)
+        self.assertIsNone(world.result(left.write(0, b"a" * 4096)))
+        right = world.start(1)
+        world.cut(1, 1, 2)
+        world.kill(0)
+        world.advance(1.0)
+        right.mark_clean("n0")
+        self.until(world, self.serves(right), 60.0)
+        self.assertEqual(b"a" * 4096, bytes(world.result(right.read(0, 4096))))
+
+    def test_take_over_that_is_given_up(self) -> None:
+        """Whoever asked for a storage and waits no longer does not get it when its owner can be asked later."""
+        world, left = self.begin()
+        right = world.start(1)
+        world.cut(1)
+        asked = right.take_over()
+        asked.addErrback(lambda failure: failure.trap(CancelledError))
+        world.advance(5.0)
+        asked.cancel()
+        world.mend(1)
+        world.advance(10.0)
+        self.assertEqual((LinkState.READY, LinkState.AWAY), (left.link, right.link))

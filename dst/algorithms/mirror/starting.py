@@ -47,6 +47,12 @@ _log = Logger()
 
 _RETRY_S = 1.0
 
+_WORD_S = 15.0
+"""
+How long a person's word on who has the data stands, besides the time for a lease to end and for members to come. What
+could not be followed by then may be wrong later: another daemon may go on, and write what that member has not.
+"""
+
 
 class _Command:
     """C{initialise}, asked for by a person."""
@@ -110,6 +116,7 @@ class Starter:
         self.kept: Label | None = None
         self._command: _Command | None = None
         self._forced = ""
+        self._forced_until = 0.0
         self._waited = False
         self._timer: IDelayedCall | None = None
         self._retry: IDelayedCall | None = None
@@ -168,9 +175,14 @@ class Starter:
         self._wanted = True
         self.wake()
 
+    def want_no_more(self) -> None:
+        """Nobody waits for that any longer."""
+        self._wanted = False
+
     def force(self, name: str) -> None:
         """A person's word that this member has the data."""
         self._forced = name
+        self._forced_until = self._ownership.now() + _WORD_S + self._ownership.lease_s + self._wait_s
         self.wake()
 
     @property
@@ -248,6 +260,9 @@ class Starter:
         self._zero = None
 
     async def _step(self) -> Started | None:
+        if self._forced and self._ownership.now() >= self._forced_until:
+            _log.warn("that {name} has the data could not be followed, and is forgotten", name=self._forced)
+            self._forced = ""
         kept = self.kept = await self._store.load()
         await self._look(kept)
         await self._ownership.ask()

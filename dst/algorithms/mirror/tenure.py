@@ -104,7 +104,10 @@ class Tenure:
         return done
 
     def _not_wanted(self, done: Deferred[None]) -> None:
-        self._waiting.remove(done)
+        if done in self._waiting:
+            self._waiting.remove(done)
+        if not self._waiting and self._mirror.starter is not None:
+            self._mirror.starter.want_no_more()
 
     # -- the lease
 
