@@ -134,8 +134,8 @@ class Round:
                 daemon.kill()
         self._judge()
         cluster.start_all()
-        for name in list(self._suspended):
-            self.operate("resume", name)
+        for name in sorted(self._suspended):
+            self._resume(name)
         began_s = time.monotonic()
         if self.random.random() < 0.8:
             self.load.calm_down()
@@ -145,6 +145,18 @@ class Round:
         if not self.load.until_answered(30, SERVICE_S_MAX) and self.load.failure is None:
             raise Violation(f"all is well, and the client is not served for {SERVICE_S_MAX:g} s")
         return recovery_s
+
+    def _resume(self, name: str) -> None:
+        """It is refused while the storage starts again; a person would say it once more."""
+        end_s = time.monotonic() + HEAL_S_MAX
+        while time.monotonic() < end_s:
+            self.operate("resume", name)
+            tree = self.cluster.status(self.the_owner())
+            states = {child["name"]: child["state"] for child in tree["members"]} if tree else {}
+            if tree and tree["state"] == "ready" and states.get(name) != "suspended":
+                return
+            time.sleep(0.2)
+        raise Violation(f"{name} could not be resumed in {HEAL_S_MAX:g} s")
 
     def _verify(self) -> None:
         """Nothing is under way any more: read all of it, make it durable, and look at the media."""
@@ -265,6 +277,8 @@ class Round:
         self._about_to_disturb(node)
         owner = self.the_owner()
         self._log(f"{operation} {node} at {owner}")
+        if operation == "suspend":
+            self._suspended.add(node)  # it may be done also if nobody hears of it
         try:
             told = self.cluster.ask(owner, "POST", f"/v1/storages/vol/{operation}", {"node": node}, limit_s=10.0)
         except OSError as error:
@@ -272,10 +286,6 @@ class Round:
             return
         if "error" in told:
             self._log(f"{operation} {node}: {told['error']['cause']}")
-        elif operation == "suspend":
-            self._suspended.add(node)
-        elif operation == "resume":
-            self._suspended.discard(node)
         self.faults[f"{operation} by REST"] += 1
 
     def take_over(self, owner: str) -> None:
