@@ -8,6 +8,7 @@ from twisted.internet.defer import CancelledError, fail
 
 from dst.algorithms.mirror import Mirror
 from dst.errors import DSTError, Unavailable
+from dst.geometry import BlockStatus
 from dst.ownership import Claim
 from dst.status import LinkState, MemberState
 from test.algorithms.owners import REGION, Owners
@@ -125,6 +126,22 @@ class SomebodyElseMeanwhileTests(OwnersCase):
         self.until(world, self.serves(right))
         self.until(world, lambda: begun_again)
         self.assertIn("copy of this one's state directory", begun_again[0])
+
+    def test_holes_of_yesterday(self) -> None:
+        """What is known of blocks without reading them is not said once the lease is over: it may be data now."""
+        world, left = self.begin()
+        link = world.links[0][0]
+        world.cut(0, 1)
+        self.assertIsNone(world.result(left.write(0, b"a" * 4096)))
+        self.assertNotEqual(BlockStatus.DATA, world.result(left.block_status(3 * REGION, 4096))[0].status)
+        link.hold("block_status")
+        asked = outcome(left.block_status(3 * REGION, 4096))
+        world.cut(0, 2)
+        link.renew = lambda: fail(Unavailable("lost on its way"))  # type: ignore[method-assign]
+        world.advance(5.0)
+        link.go_on()
+        self.until(world, lambda: asked)
+        self.assertEqual(BlockStatus.DATA, asked[0][0].status)
 
 
 class AnotherStoragesTests(OwnersCase):

@@ -585,7 +585,14 @@ class Mirror(ObservableNode):
         if source is None:
             return _as_data(length)
         # A member that fails here does so on a read, too; this answer is only ever a help.
-        return source.node.block_status(offset, length).addErrback(lambda _: [StatusExtent(length, BlockStatus.DATA)])
+        configuration = serving.configuration
+
+        def unless_too_late(extents: list[StatusExtent]) -> list[StatusExtent]:
+            # As a read (R9): another daemon may have written there since, and a hole would be left out of a copy.
+            return [StatusExtent(length, BlockStatus.DATA)] if configuration.lease_over() else extents
+
+        asked = source.node.block_status(offset, length)
+        return asked.addCallbacks(unless_too_late, lambda _: [StatusExtent(length, BlockStatus.DATA)])
 
     # -- what a person can do
 
