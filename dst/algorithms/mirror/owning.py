@@ -414,7 +414,7 @@ class Ownership:
             return
         had, self.promises[holder.name] = self.promises.get(holder.name), promise
         if self.is_ours(promise) and promise.claim <= self.claim:
-            if had is not None and had.claim != promise.claim:
+            if promise.claim != (had.claim if had is not None else self.owned):
                 self._was_granted(holder, self.lease_over())
             self._settle()
             self._heard[holder.name] = max(sent, self._heard.get(holder.name, sent))
