@@ -162,6 +162,7 @@ class _Life:
         self._progress = progress
         self._due = list(faults)
         self._random = world.generator("load")
+        self._places = [self._random.random() for _ in range(3)]
         self._next_check = 0.0
         self._in_order_at = 0.0
         self._next_collection = EVENTS_PER_COLLECTION
@@ -294,7 +295,7 @@ class _Life:
 
     def _burst(self, count: int) -> None:
         """So many operations at once, often all in one place."""
-        place = self._random.random() if count > 2 and self._random.random() < 0.6 else None
+        place = self._random.choice(self._places) if count > 2 and self._random.random() < 0.7 else None
         for _ in range(count):
             self._random.choice(self.clients).step(place)
 
