@@ -216,8 +216,9 @@ class Configuration:
         """
         if not self.frozen or not self.in_sync & member.bit:
             return False
-        if not self.stalled & member.bit:
-            # Another one was last and is still away. Whatever was acknowledged is on both: go on without it.
+        if self.stalled != member.bit:
+            # Others were last, too, as several can be while there is no quorum. Whatever was acknowledged is on all:
+            # go on without them, and without their answers.
             gone = self.stalled & ~self.leaving & ~member.bit  # each leaves once, however often this one returns
             self.leaving = (self.leaving | self.stalled) & ~member.bit
             # One that was being added has missed what this one is about to do.
