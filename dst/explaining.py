@@ -30,7 +30,8 @@ class Explanation:
     @ivar evidence: what was seen, one sentence each: labels, records, promises, incarnations, links.
     @ivar next_step: what is done next without anybody's help, or that nothing is.
     @ivar condition: what that waits for; C{""} when it is under way.
-    @ivar within_s: how long it will take at most from when the condition holds, or C{None} when that depends on others.
+    @ivar within_s: how long it will take at most from when the condition holds, or C{None} when that depends on
+        others.
     @ivar advice: what a person can do, each with the command and what it costs.
     @ivar children: the members', or what else stands below.
     """

@@ -419,8 +419,8 @@ class IAlgorithmProvider(Interface):
 
     algorithm: str = Attribute("Its name in a topology: C{'mirror'}, C{'stripe'}, ...")
 
-    # A provider whose storages claim their nodes has C{claims_nodes = True}. Its nodes stand behind fences then, where
-    # the daemon can keep promises, and its C{storage} takes two keywords more:
+    # A provider whose storages claim their nodes has C{claims_nodes = True}. Its nodes stand behind fences then,
+    # where the daemon can keep promises, and its C{storage} takes two keywords more:
     #   witnesses: nodes that vote and have no data;
     #   owner_name: what the daemon is called where it claims nodes.
 

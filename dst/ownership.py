@@ -54,7 +54,8 @@ class Promise:
         forgotten what it promised.
     @ivar claim: the highest claim that was granted; C{NO_CLAIM} when none ever was.
     @ivar released: the owner has given it back (or there never was one): nobody need be waited for.
-    @ivar held_s: how much longer nobody but the same owner is granted a claim, in seconds; 0 when the owner's lease is over.
+    @ivar held_s: how much longer nobody but the same owner is granted a claim, in seconds; 0 when the owner's lease
+        is over.
     @ivar owner_name: the owner's daemon, for people.
     @ivar wanted_by: the daemon that has asked the owner to hand the storage over, or C{""}.
     """

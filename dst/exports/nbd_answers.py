@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from dst.errors import DSTError, InternalError
+from dst.errors import DSTError, Fenced, InternalError
 from dst.geometry import StatusExtent
 from dst.interfaces import Buffer
 from dst.nbd.constants import CMD_FLAG_DF, CMD_FLAG_REQ_ONE
@@ -145,7 +145,16 @@ class Answers:
         if not isinstance(error, DSTError):
             _log.failure("a request of an NBD client failed unexpectedly", failure=failure)
             error = InternalError("the server is at fault; its log says more")
+        if isinstance(error, Fenced) and not self._ended:
+            # Another daemon serves it now. A client that connects again, there, asks again what was not answered;
+            # an error would be taken for the disk's.
+            self._moved(error)
+            return
         self._fail(error, cookie, length, changing)
+
+    def _moved(self, error: Fenced) -> None:
+        """The device is another daemon's: end the session."""
+        raise NotImplementedError
 
     def _fail(self, error: DSTError, cookie: int, length: int, changing: bool = False) -> None:
         if self._ended:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Protocol, cast
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
-from dst.errors import DSTError, InvalidRequest, PeerError, ReadOnly
+from dst.errors import DSTError, Fenced, InvalidRequest, PeerError, ReadOnly
 from dst.exports.nbd_answers import Answers
 from dst.interfaces import Buffer, INode, OpenExport
 from dst.nbd.constants import (
@@ -399,6 +399,9 @@ class Transmission(Answers):
             self._node_changed(self._node)
             return
         self._done(None, cookie, length)
+
+    def _moved(self, error: Fenced) -> None:
+        self._owner.end(error.message)
 
     def _node_changed(self, node: INode) -> None:
         """

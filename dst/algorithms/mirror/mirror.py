@@ -31,6 +31,7 @@ from dst.algorithms.mirror.tenure import Tenure
 from dst.algorithms.mirror.witness import Witness
 from dst.errors import (
     DSTError,
+    Fenced,
     IncarnationChanged,
     InvalidRequest,
     NotFound,
@@ -58,6 +59,9 @@ PIECE_BYTES = 32 * 1024 * 1024
 
 _THAW_S = 1.0
 """How often a frozen storage looks whether its last copies can be used again."""
+
+_ELSEWHERE = frozenset({"owned-elsewhere", "handed-over"})
+"""Rows of the claim table with which another daemon serves the storage, or is about to."""
 
 _CLOSE_S_MAX = 10.0
 """How long a stop waits for what has not been answered; after that it is answered with an error."""
@@ -500,11 +504,19 @@ class Mirror(ObservableNode):
 
     # -- blocks
 
+    def _not_here(self) -> DSTError:
+        """Why nothing is served: somebody who asks the daemon that owns the storage is better off."""
+        starter = self.starter
+        verdict = starter.claim_verdict if starter is not None else None
+        if verdict is not None and verdict.row in _ELSEWHERE:
+            return Fenced(f"{self.name} is not served by this daemon: {self.reason}")
+        return self.unavailable()
+
     def read(self, offset: int, length: int) -> Deferred[Buffer]:
         """See L{dst.interfaces.IBlockDevice.read}."""
         serving = self.serving
         if serving is None:
-            return fail(self.unavailable())
+            return fail(self._not_here())
         try:
             self.geometry.check_transfer(offset, length)
         except DSTError as error:
@@ -515,7 +527,7 @@ class Mirror(ObservableNode):
         """See L{dst.interfaces.IBlockDevice.write}."""
         serving = self.serving
         if serving is None:
-            return fail(self.unavailable())
+            return fail(self._not_here())
         length = len(data)
         try:
             self.geometry.check_transfer(offset, length)
@@ -527,7 +539,7 @@ class Mirror(ObservableNode):
     def flush(self) -> Deferred[None]:
         """See L{dst.interfaces.IBlockDevice.flush}."""
         if self.serving is None:
-            return fail(self.unavailable())
+            return fail(self._not_here())
         return self.serving.data_path.flush()
 
     def trim(self, offset: int, length: int) -> Deferred[None]:
@@ -546,7 +558,7 @@ class Mirror(ObservableNode):
     def _in_pieces(self, change: Change, offset: int, length: int, fua: bool, no_hole: bool) -> Deferred[None]:
         serving = self.serving
         if serving is None:
-            return fail(self.unavailable())
+            return fail(self._not_here())
         try:
             self.geometry.check_extent(offset, length)
         except DSTError as error:
@@ -570,7 +582,7 @@ class Mirror(ObservableNode):
         """See L{dst.interfaces.IBlockDevice.block_status}."""
         serving = self.serving
         if serving is None:
-            return fail(self.unavailable())
+            return fail(self._not_here())
         try:
             self.geometry.check_extent(offset, length)
         except DSTError as error:

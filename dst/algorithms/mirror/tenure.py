@@ -161,7 +161,7 @@ class Tenure:
         _log.info("{name} is handed over to {to}", name=mirror.name, to=to)
         reason = f"{mirror.name} is handed over to {to}"
         try:
-            serving.data_path.refuse_new(Unavailable(reason))
+            serving.data_path.refuse_new(Fenced(reason))
             mirror.changed(LinkState.AWAY, reason)
             released = await mirror.release(serving)
         finally:
@@ -172,7 +172,9 @@ class Tenure:
                 self._handed_to, self._handed_until = to, until
             else:
                 self._not_again_until = until
-            mirror.start_again(reason if released else f"{reason}, but not everything could be made stable")
+            if not released:
+                reason = f"{reason}, but not everything could be made stable"
+            mirror.start_again(reason, Fenced(reason))
 
     # -- nodes that somebody else has claimed
 
