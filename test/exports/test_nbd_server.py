@@ -767,8 +767,8 @@ class ErrorTests(ServerTestCase):
 
     def test_moved(self) -> None:
         """
-        Where another daemon owns the storage now the session is cut with the request unanswered: the client asks again
-        there, and takes nothing for a disk's error.
+        Where another daemon owns the storage now the session is cut with the request unanswered: the client asks
+        again there, and takes nothing for a disk's error.
         """
         client = self.agree()
         self.device.error = Fenced("vol is served by another daemon")

@@ -44,6 +44,9 @@ class Configuration:
     """
     The configuration of a mirror that serves.
 
+    @ivar record: the one that is stable.
+    @ivar newest: the last one that was sent to anybody, stable or not: what media may hold that is not of another
+        owner's.
     @ivar in_sync: members of the stable record.
     @ivar sent: those, and members of every record sent since: all count (R3).
     @ivar leaving: counted still, but nothing is sent to them any more; a record without them is under way.
@@ -88,7 +91,8 @@ class Configuration:
         self.minimum_copies = minimum_copies
         self.lease_until = FOREVER
         self.no_quorum = ""
-        self.record = label.record
+        self.record = self.newest = label.record
+        self._not_named: set[bytes] = set()
         self.in_sync = 0
         for member in members:
             entry = self.record.entry(member.node_id)
@@ -310,8 +314,7 @@ class Configuration:
         """Names C{member}, which has left, no more; fires when that is stable. If it returns it is foreign."""
         assert not (self.sent | self.targets) & member.bit, member.name
         gone, member.node_id = member.node_id, b""
-        members = tuple(entry for entry in self.record.members if entry.node_id != gone)
-        self.record = evolve(self.record, members=members)
+        self._not_named.add(gone)
         return self.make_stable()
 
     def stop(self) -> None:
@@ -350,10 +353,10 @@ class Configuration:
         entries += [
             evolve(entry, in_sync=False)
             for entry in self.record.members
-            if entry.node_id not in ours and entry.name not in names
+            if entry.node_id not in ours and entry.name not in names and entry.node_id not in self._not_named
         ]
         claim = self._ownership.owned
-        sequence = self.record.sequence + 1 if claim == self.record.claim else 1
+        sequence = self.newest.sequence + 1 if claim == self.newest.claim else 1
         return evolve(
             self.record,
             claim=claim,
@@ -403,7 +406,7 @@ class Configuration:
             return False
         label = holder.labels.label
         ours = label.storage_id == self._label.storage_id and label.node_id == holder.node_id
-        return ours and lineage(label.record, self.record) is not Lineage.DIVERGED
+        return ours and lineage(label.record, self.newest) is not Lineage.DIVERGED
 
     def _wanted_votes(self, available: Sequence[Vote]) -> Sequence[Vote]:
         """Who is to vote in the end."""
@@ -457,8 +460,8 @@ class Configuration:
         record = self.next_record(want)
         self._rewrite = False
         self._carried, self._wanted = self._wanted, []
-        # The order is used up whether or not anybody got it: no two records may share it.
-        self.record = evolve(self.record, claim=record.claim, sequence=record.sequence)
+        # Its place in the order is used up whether or not anybody got it: no two records may share one.
+        self.newest = record
         self.sent |= want
         if await self._write_everywhere(record, want) and not self.stopped:
             self._commit(record, want)

@@ -275,7 +275,7 @@ class Returning:
         inputs = MemberInputs(
             self._storage.storage_id,
             self._storage.algorithm,
-            self._configuration.record,
+            self._configuration.newest,
             found,
             member.node.geometry.size,
             room_on(member, found.label, self._storage.region_size),

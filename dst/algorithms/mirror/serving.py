@@ -155,7 +155,7 @@ class Serving:
             mirror.witnesses,
             mirror.ownership,
             self.label,
-            lambda: self.configuration.record,
+            lambda: self.configuration.newest,
             self.configuration.votes_changed,
             mirror.entropy,
         )

@@ -231,7 +231,7 @@ class Tenure:
     async def _is_as_it_was(self, serving: Serving, member: Member) -> bool:
         """Nobody has served with that copy: without a quorum only a person can have made that happen."""
         assert member.labels is not None
-        known, record = member.labels.label, serving.configuration.record
+        known, record = member.labels.label, serving.configuration.newest
         found = (await LabelStore(member.device).read([known.media_size] if known is not None else [])).label
         if found is None or known is None or (found.storage_id, found.node_id) != (known.storage_id, known.node_id):
             return False
