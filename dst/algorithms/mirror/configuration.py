@@ -55,6 +55,7 @@ class Configuration:
     @ivar epoch: what a clear writes as age now.
     @ivar trouble: one sentence why no record can be made stable; C{""}.
     @ivar lease_until: until when, on the ownership's clock, nobody else can own the storage.
+    @ivar bars: how often there was no quorum.
     @ivar no_quorum: one sentence: the lease is over, and nothing is served; or C{""}.
     @ivar short_of_copies: fewer copies than C{minimum_copies}: no change is acknowledged.
     """
@@ -91,6 +92,7 @@ class Configuration:
         self.minimum_copies = minimum_copies
         self.lease_until = FOREVER
         self.no_quorum = ""
+        self.bars = 0
         self.record = self.newest = label.record
         self._not_named: set[bytes] = set()
         self.in_sync = 0
@@ -141,6 +143,7 @@ class Configuration:
         """There is no quorum: nothing is served, and no member can leave, before there is one again."""
         if not self.no_quorum:
             _log.warn("{reason}", reason=reason)
+            self.bars += 1
         self.no_quorum = reason
         self._changed()
 

@@ -120,6 +120,9 @@ class Reconciler:
     async def _mark(self, extent: Extent) -> None:
         """All who are in sync have the region's flag, stable."""
         while not self._configuration.stopped:
+            if self._configuration.frozen:
+                await deferLater(self._clock, HELD_RETRY_S)  # nobody can be marked, which is not that all are
+                continue
             again: Deferred[None] = Deferred()
             extent.start = lambda again=again: again.callback(None)  # type: ignore[misc]
             if self._hot.marked(extent, self._configuration.usable):
@@ -130,16 +133,24 @@ class Reconciler:
     async def _make_equal_on_all(self, chunks: list[tuple[int, int]]) -> None:
         """
         One that leaves while this goes on was not made equal, and may still be the one that serves in the end: so
-        nothing is read from the others before a record without it is stable.
+        nothing is read from the others before a record without it is stable. Without a quorum nobody is asked at all,
+        and no copies are as equal as can be: then it is done once more.
         """
         configuration = self._configuration
-        await self._make_equal(chunks)
-        while configuration.leaving or configuration.stalled:
-            await deferLater(self._clock, HELD_RETRY_S)
+        while True:
+            bars = configuration.bars
+            if self._settled():
+                await self._make_equal(chunks)
+                if self._settled() and bars == configuration.bars:
+                    return
             if configuration.stopped:
                 raise Unavailable("the storage is being stopped")
-            if not (configuration.leaving or configuration.stalled):
-                await self._make_equal(chunks)
+            await deferLater(self._clock, HELD_RETRY_S)
+
+    def _settled(self) -> bool:
+        """Everybody who is in sync can be asked."""
+        configuration = self._configuration
+        return not (configuration.leaving or configuration.stalled or configuration.no_quorum)
 
     async def _make_equal(self, chunks: list[tuple[int, int]]) -> None:
         for first, end in chunks:
