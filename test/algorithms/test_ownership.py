@@ -224,6 +224,28 @@ class LeaseTests(OwnersCase):
         self.assertEqual([None], written)
 
 
+class StandingStillTests(OwnersCase):
+    """A process that does nothing for a while, and does not know it."""
+
+    def test_while_it_takes_over(self) -> None:
+        """Who wakes up with a storage taken over, and the lease over, serves nothing before it has claimed again."""
+        world, left = self.begin()
+        ready: list[float] = []
+        right = world.start(1)
+        right.observe(lambda node: ready.append(world.clock.seconds()) if node.link is LinkState.READY else None)
+        serve = right._serve
+        late: list[Any] = []
+        right._serve = late.append  # type: ignore[method-assign]
+        world.kill(0)
+        self.until(world, lambda: late)
+        now = right.ownership.now
+        right.ownership.now = lambda: now() + 60.0
+        right._serve = serve  # type: ignore[method-assign]
+        serve(late[0])
+        self.assertEqual(([], None), (ready, right.serving))
+        self.until(world, self.serves(right))
+
+
 class VotesTests(OwnersCase):
     """Who votes."""
 

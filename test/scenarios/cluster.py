@@ -368,10 +368,12 @@ class Cluster:
             owner.mended()
 
     def whole(self) -> Owner | None:
-        """The daemon that serves, when everybody is in sync and every witness votes."""
+        """The daemon that serves, when everybody can be reached, is in sync, and every witness votes."""
         owner = self.server
         if owner is None or owner.mirror is None or owner.mirror.link is not LinkState.READY:
             return None
+        if any(not member.ready for member in owner.mirror.members):
+            return None  # what it lost, if it did, is known when it is back
         children = owner.mirror.status().children
         if any(child.state != MemberState.IN_SYNC.value for child in children):
             return None

@@ -50,6 +50,11 @@ class LivesTests(SynchronousTestCase):
             except Exception as error:
                 raise AssertionError(f"python -m test.scenarios.walk --first {seed}: {error}") from error
 
+    def test_went_wrong_once(self) -> None:
+        """Lives that found something, each in its time."""
+        for seed in (31324, 305142, 307075, 309290, 309699):
+            live(seed)
+
     def test_every_kind_of_cluster(self) -> None:
         """Two to five members, with and without witnesses, one to three owners, storages below members."""
         shapes = [shape_of(seed) for seed in range(400)]
