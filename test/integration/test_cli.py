@@ -29,6 +29,7 @@ class _Watching(ProcessProtocol):
     def __init__(self, enough: bytes) -> None:
         self.enough = enough
         self.said = b""
+        self.interrupted = False
         self.ended: Deferred[int] = Deferred()
         self.heard: Deferred[None] = Deferred()
 
@@ -36,7 +37,8 @@ class _Watching(ProcessProtocol):
         self.said += data
         if b"vol/c: in-sync" in self.said and not self.heard.called:
             self.heard.callback(None)
-        if self.enough in self.said:
+        if self.enough in self.said and not self.interrupted:
+            self.interrupted = True  # a second one would hit a process that is ending already
             self.transport.signalProcess(signal.SIGINT)
 
     def processEnded(self, reason: Any) -> None:
