@@ -242,7 +242,8 @@ class StandingStillTests(OwnersCase):
         right.ownership.now = lambda: now() + 60.0
         right._serve = serve  # type: ignore[method-assign]
         serve(late[0])
-        self.assertEqual(([], None), (ready, right.serving))
+        self.assertEqual(LinkState.INTERRUPTED, right.link)
+        self.assertEqual([], outcome(right.read(0, 4096)))
         self.until(world, self.serves(right))
 
 

@@ -126,11 +126,19 @@ class Owner:
     @property
     def serves(self) -> bool:
         """Clients can be served."""
-        return self.mirror is not None and self.mirror.serving is not None and self.process.running
+        serving = self._service_with_quorum()
+        return serving is not None and self.process.running
+
+    def _service_with_quorum(self) -> Any:
+        """The service, once it has had a quorum: what was taken over while the process slept is none before that."""
+        serving = self.mirror.serving if self.mirror is not None else None
+        if serving is not None and serving is not self._noticed and serving.configuration.no_quorum:
+            return None
+        return serving
 
     def notice(self) -> None:
         """Whoever begins to serve later is the newer owner, whether or not a client comes."""
-        serving = self.mirror.serving if self.mirror is not None else None
+        serving = self._service_with_quorum()
         if serving is not self._noticed:
             self._noticed = serving
             if serving is not None:

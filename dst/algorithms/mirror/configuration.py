@@ -147,6 +147,11 @@ class Configuration:
         self.no_quorum = reason
         self._changed()
 
+    def begin_barred(self, reason: str) -> None:
+        """As L{bar}, before anybody is told of anything."""
+        self.no_quorum = reason
+        self.bars += 1
+
     def unbar(self) -> None:
         """There is a quorum again, and it is still this daemon's."""
         self.no_quorum = ""

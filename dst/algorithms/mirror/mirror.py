@@ -209,10 +209,6 @@ class Mirror(ObservableNode):
             lambda failure: self._said(f"the start failed: {failure.getErrorMessage()}", True)
         )
 
-    def _start_unless_closed(self) -> None:
-        if not self.closing:
-            self._start()
-
     def _said(self, reason: str, asks: bool) -> None:
         """The start waits for something."""
         self._asks = asks
@@ -245,19 +241,17 @@ class Mirror(ObservableNode):
     def _serve(self, started: Started) -> None:
         if self.closing:
             return
-        if self.ownership.now() >= self.ownership.lease_end(started.label.record.votes):
-            # This process stood still for longer than its claim holds: somebody else may serve by now.
-            self._said("the lease was over before the storage could be served; it is claimed again", False)
-            for member in self.members:
-                member.found = None
-                member.become(MemberState.ABSENT, "waiting for the storage to start")
-            self.clock.callLater(0, self._start_unless_closed)
-            return
         serving = self.serving = Serving(self, started)
         serving.configuration.lease_until = self.ownership.lease_end(started.label.record.votes)
+        late = ""
+        if serving.configuration.lease_over():
+            # This process stood still, or a node took long to answer: somebody else may serve by now.
+            late = "the lease was over before the storage could be served; its votes are asked again"
+            serving.configuration.begin_barred(late)
+            self.ownership.renew_now()
         self.changed(
-            LinkState.READY,
-            "",
+            LinkState.INTERRUPTED if late else LinkState.READY,
+            late,
             geometry=self._geometry(started.label.record.data_size),
             incarnation=started.label.record.incarnation,
         )
