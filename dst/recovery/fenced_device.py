@@ -4,7 +4,7 @@ A device behind its fence, for who cannot claim it: exporters of protocols witho
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
@@ -42,7 +42,9 @@ class FencedDevice:
     _change_epoch: bytes = NO_EPOCH
     """What changes are asked for under; what equals no epoch makes each of them ask L{_refusal}."""
 
-    def __init__(self, node: INode) -> None:
+    def __init__(self, clock: IReactorTime, node: INode) -> None:
+        self._clock = clock
+        self._observers: list[INodeObserver] = []
         self.node = node
         self._epoch = NO_EPOCH
         self._changes = 0
@@ -158,6 +160,32 @@ class FencedDevice:
         if entrance is not None and entrance.awaited:
             entrance.settled()
 
+    def observe(self, observer: INodeObserver) -> StopObserving:
+        """See L{dst.interfaces.INode.observe}."""
+        entry: INodeObserver = lambda node: observer(node)  # noqa: E731 - each call gets an identity of its own
+        self._observers.append(entry)
+        stop_device = self.node.observe(lambda _: observer(cast(INode, self)))
+
+        def stop() -> None:
+            if entry in self._observers:
+                self._observers.remove(entry)
+            stop_device()
+
+        return stop
+
+    def _tell(self) -> None:
+        """Something is different: tell everybody in a later turn."""
+        for entry in list(self._observers):
+            self._clock.callLater(0, self._tell_one, entry)
+
+    def _tell_one(self, entry: INodeObserver) -> None:
+        if entry not in self._observers:
+            return
+        try:
+            entry(cast(INode, self))
+        except Exception:  # one observer's failure harms nobody else
+            _log.failure("an observer of {name} failed", name=self.node.name)
+
 
 @implementer(INode)
 class UnclaimedNode(FencedDevice):
@@ -171,12 +199,10 @@ class UnclaimedNode(FencedDevice):
         """
         @param fence: that of the device, open.
         """
-        super().__init__(node)
+        super().__init__(clock, node)
         self.name = node.name
-        self._clock = clock
         self._fence = fence
         self._entrance = fence.enter(lambda: self._changes, self._moved)
-        self._observers: list[INodeObserver] = []
         self._claimed = fence.claimed
         self._left = False
         self._open_geometry = self._shut_geometry = Geometry(0, read_only=True)
@@ -219,19 +245,6 @@ class UnclaimedNode(FencedDevice):
         """Somebody else does that."""
         return succeed(None)
 
-    def observe(self, observer: INodeObserver) -> StopObserving:
-        """See L{dst.interfaces.INode.observe}."""
-        entry: INodeObserver = lambda node: observer(node)  # noqa: E731 - each call gets an identity of its own
-        self._observers.append(entry)
-        stop_device = self.node.observe(lambda _: observer(self))
-
-        def stop() -> None:
-            if entry in self._observers:
-                self._observers.remove(entry)
-            stop_device()
-
-        return stop
-
     def leave(self) -> None:
         """Nobody uses it any more; what is still under way is waited for by whoever claims the device."""
         self._left = True
@@ -245,17 +258,4 @@ class UnclaimedNode(FencedDevice):
     def _moved(self) -> None:
         if self._claimed is not self._fence.claimed:
             self._claimed = self._fence.claimed
-            for entry in self._observers:
-                self._clock.callLater(0, self._tell, entry)
-
-    def _tell(self, entry: INodeObserver) -> None:
-        if entry in self._observers:
-            tell(entry, self)
-
-
-def tell(observer: INodeObserver, node: INode) -> None:
-    """One observer's failure harms nobody else."""
-    try:
-        observer(node)
-    except Exception:
-        _log.failure("an observer of {name} failed", name=node.name)
+            self._tell()

@@ -16,10 +16,10 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from dst.errors import DSTError, NotSupported
-from dst.interfaces import IFenced, INode, INodeObserver, StopObserving
+from dst.interfaces import IFenced, INode
 from dst.ownership import Claim, Promise
 from dst.recovery.fence import Entrance, Fence
-from dst.recovery.fenced_device import FencedDevice, tell
+from dst.recovery.fenced_device import FencedDevice
 from dst.recovery.held_claim import HeldClaim
 from dst.status import Health, LinkState, StatusTree
 
@@ -49,16 +49,14 @@ class FencedNode(FencedDevice):
         """
         @param fence: that of the device, whoever else uses it.
         """
-        super().__init__(node)
+        super().__init__(clock, node)
         self.name = node.name
-        self._clock = clock
         self._fence = fence
         self._held = HeldClaim(node.name)
         self._opening: list[Deferred[None]] = []
         self._retry: IDelayedCall | None = None
         self._closed = False
         self._why_shut = ""
-        self._observers: list[INodeObserver] = []
 
     def _refusal(self, entrance: Entrance) -> DSTError | None:
         return self._held.refusal() if self._held.dismissed else super()._refusal(entrance)
@@ -138,27 +136,6 @@ class FencedNode(FencedDevice):
             return result
 
         return self.node.close().addBoth(closed)
-
-    def observe(self, observer: INodeObserver) -> StopObserving:
-        """See L{dst.interfaces.INode.observe}."""
-        entry: INodeObserver = lambda node: observer(node)  # noqa: E731 - each call gets an identity of its own
-        self._observers.append(entry)
-        stop_device = self.node.observe(lambda _: observer(self))
-
-        def stop() -> None:
-            if entry in self._observers:
-                self._observers.remove(entry)
-            stop_device()
-
-        return stop
-
-    def _tell(self) -> None:
-        for entry in list(self._observers):
-            self._clock.callLater(0, self._tell_one, entry)
-
-    def _tell_one(self, entry: INodeObserver) -> None:
-        if entry in self._observers:
-            tell(entry, self)
 
     def status(self) -> StatusTree:
         """That of the device."""

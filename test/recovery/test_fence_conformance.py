@@ -37,7 +37,7 @@ def behind() -> Specimen:
     clock = Clock()
     device = MemoryDevice(clock, "m", 4 << 20)
     device.open()
-    return Specimen(FencedDevice(device), clock=clock)  # type: ignore[arg-type]
+    return Specimen(FencedDevice(clock, device), clock=clock)  # type: ignore[arg-type]
 
 
 def unclaimed() -> Specimen:
