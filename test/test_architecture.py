@@ -21,11 +21,14 @@ CHECKOUT = PACKAGE.parent
 
 VOCABULARY = (
     "dst",
+    "dst.administration",
     "dst.checksums",
     "dst.errors",
     "dst.explaining",
     "dst.explaining_trees",
     "dst.geometry",
+    "dst.health",
+    "dst.identity",
     "dst.interfaces",
     "dst.observing",
     "dst.ownership",
@@ -38,7 +41,7 @@ VOCABULARY = (
 LAYERS: list[tuple[str, tuple[str, ...]]] = [
     ("vocabulary", VOCABULARY),
     ("deciding", ("dst.wire", "dst.nbd", "dst.label")),
-    ("moving", ("dst.transport",)),
+    ("moving", ("dst.transport", "dst.security")),
     ("healing", ("dst.recovery",)),
     ("acting", ("dst.algorithms", "dst.exports", "dst.nodes")),
     ("assembly", ("dst.cluster", "dst.plugins")),
