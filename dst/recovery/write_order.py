@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from typing import TypeVar
 
 __all__ = ["Extent", "ExtentOrder"]
 
@@ -35,6 +36,9 @@ class Extent:
         self.blockers = 0
         self.waiters: list[Extent] = []
         self.start: Callable[[], None] = _never
+
+
+Begun = TypeVar("Begun", bound=Extent)
 
 
 def _never() -> None:
@@ -82,6 +86,23 @@ class ExtentOrder:
                     other.waiters.append(extent)
                     extent.blockers += 1
         return extent.blockers == 0
+
+    def wait_for_begun(self, extent: Extent, kind: type[Begun]) -> list[Begun]:
+        """
+        Wait for the changes of C{kind} that overlap and have been let go; for those that are held up it need not.
+
+        @return: those waited for; C{extent.start} is called when all of them are over. Empty: it may go at once.
+        """
+        begun: list[Begun] = []
+        for region in range(extent.first, extent.last + 1):
+            for other in self.by_region.get(region, ()):
+                if not (other.offset < extent.end and extent.offset < other.end) or other.blockers:
+                    continue
+                if isinstance(other, kind):
+                    other.waiters.append(extent)
+                    extent.blockers += 1
+                    begun.append(other)
+        return begun
 
     def leave(self, extent: Extent) -> None:
         """The change is over, whatever came of it."""

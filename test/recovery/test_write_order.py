@@ -86,6 +86,25 @@ class ExtentOrderTests(SynchronousTestCase):
         self.assertEqual(["read", "later"], self.log)
         self.assertTrue(self.order.wait(extent(50, 60)))
 
+    def test_waiting_for_what_has_begun(self) -> None:
+        """Only changes of the kind, that overlap, and that nothing holds up."""
+
+        class Change(Extent):
+            pass
+
+        first, later = Change(0, 40, SHIFT), Change(10, 20, SHIFT)
+        read = self.named("read", 12, 18)
+        self.order.enter(extent(0, 100))
+        self.assertEqual([], self.order.wait_for_begun(read, Change))
+        self.order = ExtentOrder()
+        self.order.enter(first)
+        later.start = lambda: self.log.append("later")
+        self.order.enter(later)
+        self.assertEqual({first}, set(self.order.wait_for_begun(read, Change)))
+        self.assertEqual([], self.order.wait_for_begun(extent(50, 60), Change))
+        self.order.leave(first)
+        self.assertEqual(["later", "read"], self.log)
+
     def test_busy(self) -> None:
         """A region is busy while an extent in it is held or waited for, and nothing is kept afterwards."""
         one, two = self.named("one", 0, 40), self.named("two", 30, 50)

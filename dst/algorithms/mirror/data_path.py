@@ -154,11 +154,39 @@ class DataPath:
         if configuration.lease_until is not FOREVER and configuration.lease_over():
             return self._read_later(offset, length)
         if member.node.incarnation == member.incarnation:
+            if offset >> self.shift in self._order.by_region:
+                wait = ReadWait(offset, offset + length, self.shift)
+                if self._withheld(data, wait):
+                    return wait.done
             return data
         # It may have lost what it had not flushed before it read this.
         wait = ReadWait(offset, offset + length, self.shift)
         self._retry_read(wait, member, Failure(IncarnationChanged(f"{member.name} restarted while it read")))
         return wait.done
+
+    def _withheld(self, data: Buffer, wait: ReadWait) -> bool:
+        """
+        Whether C{data} cannot be told yet, because a change that overlaps has begun since it was asked for.
+
+        The member may have done that before it read, and be the only one that has: what one reader has seen
+        must not be gone for the next one when this member and this daemon are.  So nobody hears of it until the
+        change is on all of them (R7).  Later changes do not matter, so a block that is always being written
+        can be read.
+        """
+        begun = self._order.wait_for_begun(wait, Operation)
+        if not begun:
+            return False
+
+        def settled() -> None:
+            if wait.done.called:
+                return
+            if any(operation.error is not None for operation in begun) or self._configuration.lease_over():
+                self._enter_read(wait)  # what was read may be on no member that counts
+            else:
+                wait.done.callback(data)
+
+        wait.start = settled
+        return True
 
     def _read_later(self, offset: int, length: int) -> Deferred[Buffer]:
         """Another daemon may own the storage by now, and have written there: ask again when it is known (R9)."""
@@ -231,7 +259,7 @@ class DataPath:
             return
         for other in members_in(self._members, wait.tried & ~wait.late & self._configuration.in_sync):
             self._repair(other, wait.offset, wait.end)
-        if not wait.done.called:
+        if not wait.done.called and not self._withheld(data, wait):
             wait.done.callback(data)
 
     def _waited_read_failed(self, failure: Failure, wait: ReadWait, member: Member, result: Deferred[Buffer]) -> None:
