@@ -164,7 +164,8 @@ class Journal:
         if self._files is None or self._keeping is not None or self._kept - self.last > NUMBERS_KEPT // 2:
             return
         wanted = self.last + NUMBERS_KEPT
-        self._keeping = keeping = Deferred()
+        keeping: Deferred[None] = Deferred()
+        self._keeping = keeping
 
         def kept(result: object) -> None:
             self._keeping = None
