@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from treq.client import HTTPClient
     from twisted.internet.interfaces import IReactorTime
 
-__all__ = ["ANSWER_BYTES_MAX", "DEFAULT_URL", "HTTPAdmin"]
+__all__ = ["ANSWER_BYTES_MAX", "DEFAULT_URL", "HTTPAdmin", "NoDaemon"]
 
 DEFAULT_URL = "http://127.0.0.1:7480"
 
@@ -51,6 +51,10 @@ SILENCE_S_MAX = 45.0
 """The daemon says something every 15 s while events are read; after three of those it is gone."""
 
 T = TypeVar("T")
+
+
+class NoDaemon(Unavailable):
+    """Nobody answers where a daemon was expected; one that answers "unavailable" is another matter."""
 
 
 @implementer(IBodyProducer)
@@ -366,8 +370,8 @@ def _segment(name: str) -> str:
     return quote(name, safe="").replace(".", "%2E")
 
 
-def _nobody(url: str, why: str) -> Unavailable:
-    error = Unavailable(f"no daemon answers at {url} ({why}): is `twistd dst` running there?")
+def _nobody(url: str, why: str) -> NoDaemon:
+    error = NoDaemon(f"no daemon answers at {url} ({why}): is `twistd dst` running there?")
     error.correction = (  # type: ignore[attr-defined]
         "start it with `twistd -n dst --config FILE`, or say where it is with --url or DST_URL"
     )
