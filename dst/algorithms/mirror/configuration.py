@@ -590,7 +590,15 @@ class Configuration:
         self.in_sync = self.sent = want
         self.targets &= ~want
         self._adding &= ~want
+        # Some may have come back while nothing was served, and may even have been the last ones after that: the
+        # record was under way all the time, and is what counts.
+        late = gone & ~self.leaving
         self.leaving &= want
+        self.stalled &= want
+        for member in members_in(self._members, late):
+            if member.state is MemberState.IN_SYNC:
+                member.become(MemberState.ABSENT, member.reason or "it came back when a record without it was stable")
+                member.left()
         if gone:
             self._new_epoch()
         for member in members_in(self._members, want & ~self.leaving):

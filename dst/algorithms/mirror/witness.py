@@ -39,6 +39,8 @@ class Witness:
     @ivar granted: its node is promised to this owner.
     @ivar found: what its media says, read since its node was ready last.
     @ivar reason: one sentence why it does not vote; C{""} when it does.
+    @ivar busy: it is being admitted, perhaps still by the service that was before this one.
+    @ivar when_idle: called, once, when that has ended.
     @ivar resolved: a person has given up what it says beside the storage's history, up to this record.
     """
 
@@ -51,6 +53,7 @@ class Witness:
         self.labels: LabelStore | None = None
         self.reason = "not seen yet"
         self.busy = False
+        self.when_idle: Callable[[Witness], None] = _nothing
         self.resolved: Record | None = None
         self.retry: IDelayedCall | None = None
         self.unobserve: StopObserving = _nothing
@@ -180,7 +183,10 @@ class Witnesses:
             self._admitted.discard(witness)
             return
         current = witness.granted and witness in self._admitted and not witness.reason
-        if self._stopped or witness.busy or witness.retry is not None or current:
+        if self._stopped or witness.retry is not None or current:
+            return
+        if witness.busy:
+            witness.when_idle = self.consider
             return
         witness.busy = True
         Deferred.fromCoroutine(self._admit(witness)).addErrback(
@@ -203,6 +209,8 @@ class Witnesses:
                 witness.retry = self._clock.callLater(_RETRY_S, self._again, witness)
         finally:
             witness.busy = False
+        waiting, witness.when_idle = witness.when_idle, _nothing
+        waiting(witness)
         if not self._stopped:
             self.consider(witness)  # it may have gone and come while it was being admitted
             self._votes_changed()
@@ -228,5 +236,5 @@ class Witnesses:
                 witness.retry = None
 
 
-def _nothing() -> None:
-    """Nothing is observed."""
+def _nothing(*_: object) -> None:
+    """Nothing is observed, and nobody waits."""
