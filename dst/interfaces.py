@@ -21,6 +21,17 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocolFactory
 from zope.interface import Attribute, Interface
 
+from dst.administration import (
+    Configuration,
+    Event,
+    ExportStatus,
+    HealthFinding,
+    ListenerStatus,
+    OperationStatus,
+    Plan,
+    SessionStatus,
+    Traffic,
+)
 from dst.explaining import Explanation, ResyncRecord
 from dst.geometry import Geometry, StatusExtent
 from dst.ownership import Claim, Promise
@@ -494,6 +505,22 @@ class IExporter(IProtocolFactory):
             clients do: what is not answered by then is cut off.
         """
 
+    def sessions() -> list[SessionStatus]:
+        """The clients that have an export open, in the order in which they came.  Cheap; never waits."""
+
+    def end_session(id: str) -> bool:
+        """
+        Cut a client off, as if its cable were pulled.  It may come again.
+
+        @return: whether there was one.
+        """
+
+    def traffic() -> dict[str, Traffic]:
+        """
+        What was asked for since the exporter was made, by the name of the export.  The numbers only grow, also when
+        clients go.  Cheap; never waits.
+        """
+
 
 class IExportProvider(Interface):
     """
@@ -559,3 +586,64 @@ class IClusterAdmin(Interface):
 
     def resyncs(storage: str) -> Deferred[list[ResyncRecord]]:
         """L{IAlgorithm.resyncs}."""
+
+    # -- what is wanted
+
+    def configuration() -> Deferred[Configuration]:
+        """What is wanted, and how far what runs differs from it."""
+
+    def plan(document: dict[str, object]) -> Deferred[Plan]:
+        """
+        What would be done if C{document} were wanted.  Nothing is.
+
+        @param document: a whole configuration, as L{Configuration.document}.
+        @raise InvalidRequest: it cannot be run, or not be come to from here; one sentence a line, each with its
+            place in the document.
+        """
+
+    def change(document: dict[str, object], etag: str | None = None) -> Deferred[OperationStatus]:
+        """
+        Want C{document} from now on: it is checked, planned and kept, and carrying it out begins.
+
+        Steps are done in the order of the plan.  One that fails ends the operation; what was not done is not wanted
+        any more then, and its sentence says what was done and what was not.
+
+        @param etag: what the caller has seen, as L{Configuration.etag}; C{None}: whatever it is now.
+        @return: fires when it has begun; L{operation} tells how it goes on.
+        @raise InvalidRequest: as L{plan}, or the configuration cannot be changed here.
+        @raise Conflict: the configuration is another one by now, or another change is going on.
+        """
+
+    # -- what there is
+
+    def exports() -> Deferred[list[ExportStatus]]:
+        """What is served, sorted by name."""
+
+    def listeners() -> Deferred[list[ListenerStatus]]:
+        """Where clients and operators connect, sorted by protocol and endpoint."""
+
+    def sessions() -> Deferred[list[SessionStatus]]:
+        """The clients that have an export open, the oldest first."""
+
+    def end_session(id: str) -> Deferred[None]:
+        """
+        Cut a client off; it may come again.
+
+        @raise NotFound: there is no such session now.
+        """
+
+    def operations() -> Deferred[list[OperationStatus]]:
+        """What was asked for lately, the newest first; a bounded number."""
+
+    def operation(id: str) -> Deferred[OperationStatus]:
+        """One of L{operations}. @raise NotFound: there is none, or it was forgotten."""
+
+    def events(after: int = 0) -> Deferred[list[Event]]:
+        """
+        What happened, in order.
+
+        @param after: only those with a greater number.
+        """
+
+    def health() -> Deferred[list[HealthFinding]]:
+        """What is not as it should be, now; the worst first."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -27,6 +27,7 @@ from dst.errors import (
 from dst.explaining_trees import explained_status
 from dst.exports.dst_claims import answer_to_claim
 from dst.exports.dst_limits import Memory
+from dst.exports.traffic import TIMED_MASK, Counters
 from dst.geometry import Geometry, StatusExtent
 from dst.interfaces import Buffer, IChecksums, INode
 from dst.ownership import Promise
@@ -40,6 +41,9 @@ from dst.wire.bodies import (
 from dst.wire.claims import ClaimKind, decode_claim, encode_promise
 from dst.wire.framing import answer_header, error_answer
 from dst.wire.messages import CHANGES, DAMAGED, NOTICE_FIRST, Flag, Frame, Operation
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IReactorTime
 
 __all__ = ["IClient", "Requests"]
 
@@ -95,9 +99,14 @@ class Requests:
     @ivar waiting: those that were not begun yet.
     @ivar attentive: C{request_ended} is to be called.
     @ivar entrance: the way past the fence of the device, if it has one.
+    @ivar counters: what was asked for.
     """
 
-    def __init__(self, client: IClient, memory: Memory, requests_max: int, bytes_max: int) -> None:
+    def __init__(
+        self, clock: IReactorTime, client: IClient, memory: Memory, requests_max: int, bytes_max: int
+    ) -> None:
+        self._clock = clock
+        self.counters = Counters()
         self.count = 0
         self.changes = 0
         self.bytes = 0
@@ -188,6 +197,7 @@ class Requests:
         except PeerError:
             raise
         except DSTError as error:
+            self.counters.errors += 1
             self._send(error_answer(kind, frame.id, error))
 
     def _unknown(self, kind: int) -> None:
@@ -201,7 +211,13 @@ class Requests:
         self.count += 1
         self.bytes += length
         self._memory.taken += length
+        counters = self.counters
+        counters.reads = count = counters.reads + 1
+        counters.read_bytes += length
+        began = self._clock.seconds() if count & TIMED_MASK == 1 else None
         result = self.node.read(offset, length)  # type: ignore[union-attr]
+        if began is not None:
+            counters.time_read(self._clock, began, result)
         result.addCallbacks(self._read_done, self._failed, (frame,), _NO_KEYWORDS, (frame,), _NO_KEYWORDS)
 
     def _read_done(self, data: Buffer, frame: Frame) -> None:
@@ -230,14 +246,23 @@ class Requests:
             raise self._read_only()
         self.bytes += length
         self._memory.taken += length
-        self._change(frame, self.node.write(frame.offset, data, fua=bool(frame.flags & _FUA)))  # type: ignore[union-attr]
+        counters = self.counters
+        counters.writes = count = counters.writes + 1
+        counters.written_bytes += length
+        began = self._clock.seconds() if count & TIMED_MASK == 1 else None
+        result = self.node.write(frame.offset, data, fua=bool(frame.flags & _FUA))  # type: ignore[union-attr]
+        if began is not None:
+            counters.time_write(self._clock, began, result)
+        self._change(frame, result)
 
     def _trim(self, frame: Frame) -> None:
         self._check_change(frame)
+        self.counters.discards += 1
         self._change(frame, self.node.trim(frame.offset, frame.length))  # type: ignore[union-attr]
 
     def _write_zeroes(self, frame: Frame) -> None:
         self._check_change(frame)
+        self.counters.discards += 1
         flags = frame.flags
         result = self.node.write_zeroes(  # type: ignore[union-attr]
             frame.offset,
@@ -271,6 +296,7 @@ class Requests:
 
     def _flush(self, frame: Frame) -> None:
         self.count += 1
+        self.counters.flushes += 1
         result = self.node.flush()  # type: ignore[union-attr]
         result.addCallbacks(self._flushed, self._failed, (frame,), _NO_KEYWORDS, (frame,), _NO_KEYWORDS)
 
@@ -366,6 +392,7 @@ class Requests:
         self._send(answer_header(frame.kind, frame.id, data=data, checksum=self.checksums), data)
 
     def _answer_error(self, frame: Frame, error: DSTError) -> None:
+        self.counters.errors += 1
         self._send(error_answer(frame.kind, frame.id, error))
 
     def _failed(self, failure: Failure, frame: Frame) -> None:

@@ -15,9 +15,11 @@ from twisted.internet.protocol import Protocol, ServerFactory
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from dst.administration import SessionStatus, Traffic
 from dst.errors import Denied, LimitReached, Unavailable
 from dst.exports.dst_limits import Limits, Memory
 from dst.exports.dst_session import DSTServerSession
+from dst.exports.traffic import Totals, words_for
 from dst.interfaces import IExporter, IExports, OpenExport
 from dst.wire.handshake import Hello, Terms
 
@@ -37,7 +39,6 @@ class DSTServerFactory(ServerFactory):
     """
     Serves C{exports}.
 
-    @ivar sessions: the connections there are.
     @ivar memory: what they take together.
     """
 
@@ -58,7 +59,9 @@ class DSTServerFactory(ServerFactory):
             server=name,
         )
         self.memory = Memory(clock, self.limits.memory_bytes_max)
-        self.sessions: dict[DSTServerSession, None] = {}  # in the order in which they came
+        self._sessions: dict[DSTServerSession, None] = {}  # in the order in which they came
+        self._count = 0  # of sessions, ever
+        self._totals = Totals()
         self._clock = clock
         self._exports = exports
         self._by_token: dict[bytes, DSTServerSession] = {}
@@ -67,13 +70,19 @@ class DSTServerFactory(ServerFactory):
         self._admitted: set[DSTServerSession] = set()
         self._drained: list[Deferred[None]] | None = None
 
+    @property
+    def connections(self) -> int:
+        """How many clients there are now."""
+        return len(self._sessions)
+
     def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
-        if self._drained is not None or len(self.sessions) >= self.limits.connections_max + _REFUSALS_MAX:
+        if self._drained is not None or len(self._sessions) >= self.limits.connections_max + _REFUSALS_MAX:
             return None
-        session = DSTServerSession(self._clock, self, _words_for(addr))
-        if len(self.sessions) < self.limits.connections_max:
+        self._count += 1
+        session = DSTServerSession(self._clock, self, words_for(addr), f"dst-{self._count}")
+        if len(self._sessions) < self.limits.connections_max:
             self._admitted.add(session)
-        self.sessions[session] = None
+        self._sessions[session] = None
         return session
 
     def drain(self) -> Deferred[None]:
@@ -86,9 +95,9 @@ class DSTServerFactory(ServerFactory):
         drained: Deferred[None] = Deferred()
         if self._drained is None:
             self._drained = []
-            for session in list(self.sessions):
+            for session in list(self._sessions):
                 session.drain()
-        if not self.sessions:
+        if not self._sessions:
             drained.callback(None)
             return drained
         self._drained.append(drained)
@@ -101,13 +110,32 @@ class DSTServerFactory(ServerFactory):
         return drained.addCallback(stop)
 
     def _cut_all(self) -> None:
-        for session in list(self.sessions):
+        for session in list(self._sessions):
             _log.warn(
                 "{peer} is cut: {requests} of its requests did not end in time",
                 peer=session.peer,
                 requests=session.requests.count,
             )
             session.cut()
+
+    def sessions(self) -> list[SessionStatus]:
+        """See L{IExporter.sessions}."""
+        found = [session.status() for session in self._sessions]
+        return [each for each in found if each is not None]
+
+    def end_session(self, id: str) -> bool:
+        """See L{IExporter.end_session}."""
+        for session in list(self._sessions):
+            if session.id == id:
+                _log.info("{peer} is cut: an operator ended its session", peer=session.peer)
+                session.cut()
+                return True
+        return False
+
+    def traffic(self) -> dict[str, Traffic]:
+        """See L{IExporter.traffic}."""
+        live = [(each.export, each.requests.counters) for each in self._sessions if each.export is not None]
+        return self._totals.traffic(live)
 
     # What a session asks.
 
@@ -157,12 +185,15 @@ class DSTServerFactory(ServerFactory):
                 patience.cancel()
 
     def session_ended(self, session: DSTServerSession) -> None:
-        self.sessions.pop(session, None)
+        if session in self._sessions:
+            del self._sessions[session]
+            if session.export is not None:
+                self._totals.ended(session.export, session.requests.counters)
         self._admitted.discard(session)
         if session.hello is not None and self._by_token.get(session.hello.token) is session:
             del self._by_token[session.hello.token]
         self._linger(session)
-        if self._drained is not None and not self.sessions:
+        if self._drained is not None and not self._sessions:
             drained, self._drained = self._drained, []
             for waiting in drained:
                 waiting.callback(None)
@@ -178,10 +209,3 @@ class DSTServerFactory(ServerFactory):
     def _linger(self, session: DSTServerSession) -> None:
         if session.requests.changes:
             self._lingering.add(session)
-
-
-def _words_for(addr: IAddress | None) -> str:
-    host, port = getattr(addr, "host", None), getattr(addr, "port", None)
-    if host is None:
-        return "a local client"
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

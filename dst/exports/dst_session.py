@@ -15,13 +15,16 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from dst.administration import SessionStatus
 from dst.errors import DSTError, IncarnationChanged, PeerError, Unavailable
 from dst.exports.dst_limits import Limits, Memory
 from dst.exports.dst_requests import Requests
+from dst.exports.traffic import session_status
 from dst.geometry import Geometry
 from dst.interfaces import INode, OpenExport, StopObserving
 from dst.recovery.fence import Fence
 from dst.status import LinkState
+from dst.surroundings import surroundings_of
 from dst.transport.connection import FrameConnection
 from dst.wire.framing import answer_header, error_answer, goodbye, notice
 from dst.wire.handshake import Configuration, Hello, Terms, decode_hello, encode_configuration, negotiate
@@ -73,21 +76,24 @@ class SessionServer(Protocol):
 
 class DSTServerSession(FrameConnection):
     """
+    @ivar id: what operators call it.
     @ivar hello: what the client said, once it has.
     @ivar requests: what it asked of its device.
     @ivar answered_bytes: what was read for it in this turn, and is counted until it is sent.
     @ivar queued_bytes: what is counted while requests wait here for their turn.
     """
 
-    def __init__(self, clock: IReactorTime, server: SessionServer, peer: str) -> None:
+    def __init__(self, clock: IReactorTime, server: SessionServer, peer: str, id: str) -> None:
         super().__init__(clock)
+        self.id = id
         self.peer = peer
         self.hello: Hello | None = None
         self.answered_bytes = 0
         self._server = server
         self._limits = server.limits
         self._memory = server.memory
-        self.requests = Requests(self, server.memory, server.limits.requests_max, server.limits.bytes_max)
+        self.requests = Requests(clock, self, server.memory, server.limits.requests_max, server.limits.bytes_max)
+        self._since = 0.0
         self._configuration: Configuration | None = None
         self._export_read_only = True
         self._greeting: Deferred[None] | None = None
@@ -123,6 +129,28 @@ class DSTServerSession(FrameConnection):
     def _forget(self) -> None:
         self.requests.waiting.clear()
         self.requests.attentive = True
+
+    @property
+    def export(self) -> str | None:
+        """The name of what it has open."""
+        return None if self.hello is None or self.requests.node is None else self.hello.export
+
+    def status(self) -> SessionStatus | None:
+        """How it is; C{None} while it has no export open."""
+        export, requests = self.export, self.requests
+        if export is None:
+            return None
+        return session_status(
+            self.id,
+            "dst",
+            export,
+            self.peer,
+            None,
+            requests.counters,
+            read_only=requests.geometry.read_only,
+            since=self._since,
+            in_flight=requests.count + len(requests.waiting),
+        )
 
     def drain(self) -> None:
         """Begin nothing more, answer what was begun, and close."""
@@ -199,6 +227,7 @@ class DSTServerSession(FrameConnection):
             self.close()
             return
         self._configuration = configuration
+        self._since = surroundings_of(self.clock).wall_clock_s()
         self.requests.open(node, configuration.geometry, incarnation)
         if fence is not None:
             self.requests.entrance = fence.enter(lambda: self.requests.changes, self._fence_moved)

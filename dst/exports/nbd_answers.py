@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
     from dst.exports.nbd_limits import Budget, NBDLimits
+    from dst.exports.traffic import Counters
     from dst.transport.stream import Stream
 
 __all__ = ["Answers"]
@@ -47,9 +48,16 @@ class Answers:
     """The half of a transmission that looks towards the client."""
 
     def __init__(
-        self, clock: IReactorTime, structured: bool, stream: Stream, limits: NBDLimits, budget: Budget
+        self,
+        clock: IReactorTime,
+        structured: bool,
+        stream: Stream,
+        limits: NBDLimits,
+        budget: Budget,
+        counters: Counters,
     ) -> None:
         self._clock = clock
+        self._counters = counters
         self._structured = structured
         self._stream = stream
         self._requests_max = limits.requests_max
@@ -161,6 +169,7 @@ class Answers:
             return
         self._answered += 1
         self._answered_bytes += length
+        self._counters.errors += 1
         errno = errno_for(error.status, changing=changing)
         if self._structured:
             self._out.append(error_chunk(cookie, errno, error.message))

@@ -12,9 +12,11 @@ from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from dst.administration import SessionStatus, Traffic
 from dst.errors import NotFound, Unavailable
 from dst.exports.nbd_limits import Budget, NBDLimits
 from dst.exports.nbd_session import NBDSession
+from dst.exports.traffic import Totals
 from dst.geometry import align_down
 from dst.interfaces import IExporter, IExports, INode, OpenExport
 from dst.nbd.constants import (
@@ -85,7 +87,9 @@ class NBDServerFactory(ServerFactory):
         self.limits = limits or NBDLimits()
         self.identify = identify
         self.budget = Budget(self.limits.bytes_max)
-        self._sessions: set[NBDSession] = set()
+        self._sessions: dict[NBDSession, None] = {}  # in the order in which they came
+        self._count = 0  # of sessions, ever
+        self._totals = Totals()
         self._checking: IDelayedCall | None = None
         self._draining: list[Deferred[None]] | None = None
         self._drain_limit: IDelayedCall | None = None
@@ -103,7 +107,8 @@ class NBDServerFactory(ServerFactory):
                 "NBD client {peer} was sent away: {count} are here already", peer=addr, count=len(self._sessions)
             )
             return None
-        session = NBDSession(self)
+        self._count += 1
+        session = NBDSession(self, f"nbd-{self._count}")
         session.factory = self
         return session
 
@@ -124,6 +129,24 @@ class NBDServerFactory(ServerFactory):
         for session in list(self._sessions):
             session.drain()
         return done
+
+    def sessions(self) -> list[SessionStatus]:
+        """See L{IExporter.sessions}."""
+        found = [session.status() for session in self._sessions]
+        return [each for each in found if each is not None]
+
+    def end_session(self, id: str) -> bool:
+        """See L{IExporter.end_session}."""
+        for session in list(self._sessions):
+            if session.id == id:
+                session.cut("an operator ended its session")
+                return True
+        return False
+
+    def traffic(self) -> dict[str, Traffic]:
+        """See L{IExporter.traffic}."""
+        live = [(each.export, each.counters) for each in self._sessions if each.export is not None]
+        return self._totals.traffic(live)
 
     def describe(self, name: str, identity: object | None) -> tuple[ExportInfo, OpenExport]:
         """
@@ -148,13 +171,15 @@ class NBDServerFactory(ServerFactory):
 
     def session_began(self, session: NBDSession) -> None:
         """A client connected."""
-        self._sessions.add(session)
+        self._sessions[session] = None
         if self._checking is None:
             self._check_later()
 
     def session_ended(self, session: NBDSession) -> None:
         """Its connection is gone."""
-        self._sessions.discard(session)
+        self._sessions.pop(session, None)
+        if session.export is not None:
+            self._totals.ended(session.export, session.counters)
         if self._sessions:
             return
         if self._checking is not None:

@@ -17,10 +17,13 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from dst.administration import SessionStatus
 from dst.errors import PeerError
 from dst.exports.nbd_transmission import Transmission
+from dst.exports.traffic import Counters, session_status, words_for
 from dst.interfaces import OpenExport
 from dst.nbd.server_handshake import ExportInfo, ServerHandshake
+from dst.surroundings import surroundings_of
 from dst.transport.stream import Stream, stream_over
 
 if TYPE_CHECKING:
@@ -38,11 +41,18 @@ class NBDSession(Protocol):
     The server's end of one connection.
 
     @ivar hole: see L{dst.transport.stream.IStreamUser}.
+    @ivar id: what operators call it.
+    @ivar export: the name of what it has open; C{None} before that is agreed on.
+    @ivar counters: what it asked for.
     """
 
     hole: memoryview | None = None
 
-    def __init__(self, server: NBDServerFactory) -> None:
+    def __init__(self, server: NBDServerFactory, id: str) -> None:
+        self.id = id
+        self.export: str | None = None
+        self.counters = Counters()
+        self._since = 0.0
         self._server = server
         self._stream: Stream | None = None
         self._handshake: ServerHandshake | None = None
@@ -58,7 +68,7 @@ class NBDSession(Protocol):
 
     def connectionMade(self) -> None:
         assert self.transport is not None
-        self.peer = str(self.transport.getPeer())
+        self.peer = words_for(self.transport.getPeer())
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpKeepAlive(True)  # an idle client that has vanished is noticed in the end
         self._stream = stream_over(self.transport, self)
@@ -156,6 +166,23 @@ class NBDSession(Protocol):
             self._transmission.lost()
         self._abort()
 
+    def status(self) -> SessionStatus | None:
+        """How it is; C{None} while it has no export open."""
+        transmission = self._transmission
+        if self.export is None or transmission is None:
+            return None
+        return session_status(
+            self.id,
+            "nbd",
+            self.export,
+            self.peer,
+            self._identity,
+            self.counters,
+            read_only=transmission.read_only,
+            since=self._since,
+            in_flight=transmission.in_flight,
+        )
+
     def check(self) -> None:
         """Called now and then: a client that keeps us waiting too long is cut off."""
         if self._transmission is not None and not self._ended:
@@ -201,8 +228,11 @@ class NBDSession(Protocol):
             self,
             self._server.limits,
             self._server.budget,
+            self.counters,
         )
         export = handshake.agreement.export
+        self.export = export.name
+        self._since = surroundings_of(self._server.clock).wall_clock_s()
         _log.info("NBD client {peer} uses {export!r}", peer=self.peer, export=export.name)
         self._transmission.receive(handshake.rest)
 

@@ -16,6 +16,7 @@ from twisted.logger import Logger
 
 from dst.errors import DSTError, Fenced, InvalidRequest, PeerError, ReadOnly
 from dst.exports.nbd_answers import Answers
+from dst.exports.traffic import TIMED_MASK, Counters
 from dst.interfaces import Buffer, INode, OpenExport
 from dst.nbd.constants import (
     CMD_BLOCK_STATUS,
@@ -102,8 +103,9 @@ class Transmission(Answers):
         owner: ITransmissionOwner,
         limits: NBDLimits,
         budget: Budget,
+        counters: Counters,
     ) -> None:
-        super().__init__(clock, agreement.structured, stream, limits, budget)
+        super().__init__(clock, agreement.structured, stream, limits, budget, counters)
         self._node = opened.node
         self._read_only = opened.read_only or opened.node.geometry.read_only
         self._block_status = agreement.block_status
@@ -160,6 +162,16 @@ class Transmission(Answers):
             self._prepaid = False
             self._answered += 1
         self._run()
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that wait or are begun, and are not answered."""
+        return len(self._waiting) + self._requests - self._answered
+
+    @property
+    def read_only(self) -> bool:
+        """This client may not change the device."""
+        return self._read_only
 
     def lost(self) -> None:
         """The connection is gone: give back everything.  What is still being done is done for nobody."""
@@ -267,7 +279,13 @@ class Transmission(Answers):
         ):
             if command == CMD_READ:
                 if not flags or (flags == CMD_FLAG_DF and self._structured):
-                    reading = node.read(offset, length)
+                    counters = self._counters
+                    counters.reads = count = counters.reads + 1
+                    counters.read_bytes += length
+                    if count & TIMED_MASK == 1:
+                        reading = self._timed_read(offset, length)
+                    else:
+                        reading = node.read(offset, length)
                     if reading.called and isinstance(reading.result, _BUFFERS):
                         self._read_done(reading.result, cookie, offset, length, flags)
                     else:
@@ -281,7 +299,13 @@ class Transmission(Answers):
                         )
                     return
             elif not flags and not self._read_only and data is not None:
-                writing = node.write(offset, data)
+                counters = self._counters
+                counters.writes = count = counters.writes + 1
+                counters.written_bytes += length
+                if count & TIMED_MASK == 1:
+                    writing = self._timed_write(offset, data)
+                else:
+                    writing = node.write(offset, data)
                 if writing.called and writing.result is None:
                     self._done(None, cookie, length)
                 else:
@@ -307,9 +331,11 @@ class Transmission(Answers):
             self._fail(error, cookie, charged, command in _CHANGING)
             return
         fua = bool(flags & CMD_FLAG_FUA)
-        node = self._node
+        node, counters = self._node, self._counters
         doing: Deferred[None]
         if command == CMD_READ:
+            counters.reads += 1
+            counters.read_bytes += length
             node.read(offset, length).addCallbacks(
                 self._read_done,
                 self._failed,
@@ -326,15 +352,20 @@ class Transmission(Answers):
             return
         if command == CMD_WRITE:
             assert data is not None
-            doing = node.write(offset, data, fua=fua)
+            counters.writes += 1
+            counters.written_bytes += length
+            doing = self._timed_write(offset, data, fua=fua)
         elif command == CMD_TRIM:
+            counters.discards += 1
             doing = node.trim(offset, length)
             if fua:
                 doing.addCallback(lambda _: node.flush())
         elif command == CMD_WRITE_ZEROES:
+            counters.discards += 1
             no_hole, fast_only = bool(flags & CMD_FLAG_NO_HOLE), bool(flags & CMD_FLAG_FAST_ZERO)
             doing = node.write_zeroes(offset, length, fua=fua, no_hole=no_hole, fast_only=fast_only)
         elif command == CMD_FLUSH:
+            counters.flushes += 1
             doing = node.flush()
             fua = True
         else:
@@ -344,6 +375,18 @@ class Transmission(Answers):
         doing.addCallbacks(
             done, self._failed, (cookie, charged), _NO_KEYWORDS, (cookie, charged, changing), _NO_KEYWORDS
         )
+
+    def _timed_read(self, offset: int, length: int) -> Deferred[Buffer]:
+        began = self._clock.seconds()
+        reading = self._node.read(offset, length)
+        self._counters.time_read(self._clock, began, reading)
+        return reading
+
+    def _timed_write(self, offset: int, data: Buffer, *, fua: bool = False) -> Deferred[None]:
+        began = self._clock.seconds()
+        writing = self._node.write(offset, data, fua=fua)
+        self._counters.time_write(self._clock, began, writing)
+        return writing
 
     def _check(self, command: int, flags: int, offset: int, length: int, data: Buffer | None) -> None:
         """Raise why this request cannot be done, if it cannot; the device is not relied on for that."""

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any, TypeAlias, TypeVar, cast
 
+from attrs import evolve
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ConnectionDone, ConnectionLost, ConnectionRefusedError
@@ -297,6 +298,98 @@ class ExporterSuite(SynchronousTestCase):
         self.assertIsNot(LinkState.READY, node.link)
         self.assert_serves()
         self.device.plug_in()
+        self.wait(30.0)
+        self.assertIs(LinkState.READY, node.link, node.reason)
+        self.assertEqual(b"\1" * 4096, bytes(self.result(node.read(0, 4096))))
+
+    def test_sessions(self) -> None:
+        """Who has an export open is listed, oldest first, with what it asked for; nobody else is."""
+        self.assertEqual([], self.exporter.sessions())
+        self.assertEqual({}, self.exporter.traffic())
+        wire = self.stranger()
+        one, other = self.open_node("vol"), self.open_node("fixed", ADDRESSES[1])
+        for offset in range(0, 4 * 4096, 4096):
+            self.result(one.write(offset, b"x" * 4096))
+        self.result(one.read(0, 8192))
+        self.result(one.flush())
+        first, second = self.exporter.sessions()
+        self.assertEqual(("vol", False), (first.export, first.read_only))
+        self.assertEqual(("fixed", True), (second.export, second.read_only))
+        self.assertEqual(self.export_provider.protocol, first.protocol)
+        self.assertIn("127.0.0.1", first.peer)
+        self.assertIn("::1", second.peer)
+        self.assertNotEqual(first.id, second.id)
+        self.assertEqual((False, None), (first.encrypted, first.identity))
+        self.assertEqual((4, 4 * 4096), (first.traffic.writes, first.traffic.written_bytes))
+        self.assertLessEqual(8192, first.traffic.read_bytes)
+        self.assertEqual(1, first.traffic.flushes)
+        self.assertEqual((0, 0), (second.traffic.writes, second.traffic.errors))
+        self.close(one)
+        self.assertEqual([second.id], [each.id for each in self.exporter.sessions()])
+        self.close(other)
+        self.assertEqual([], self.exporter.sessions())
+        wire.cut()
+        self.assert_nothing_left()
+
+    def test_in_flight(self) -> None:
+        """What a client waits for is counted until it is answered."""
+        node = self.open_node("vol")
+        self.device.hold()
+        waiting = [node.read(offset, 4096) for offset in range(0, 3 * 4096, 4096)]
+        self.turn()
+        self.assertEqual([3], [each.in_flight for each in self.exporter.sessions()])
+        self.device.release()
+        for each in waiting:
+            self.result(each)
+        self.assertEqual([0], [each.in_flight for each in self.exporter.sessions()])
+
+    def test_traffic(self) -> None:
+        """What passed is counted by export, over clients that come and go; what failed is counted as such, too."""
+        for number in range(1, 4):
+            node = self.open_node("vol")
+            self.result(node.write(0, b"x" * 8192))
+            self.result(node.trim(65536, 65536))
+            counted = self.exporter.traffic()["vol"]
+            self.assertEqual((number, number * 8192), (counted.writes, counted.written_bytes))
+            self.assertEqual(number, counted.discards)
+            self.close(node)
+            afterwards = self.exporter.traffic()["vol"]  # some clients flush before they go
+            self.assertEqual(counted, evolve(afterwards, flushes=counted.flushes))
+        node = self.open_node("vol")
+        before = self.exporter.traffic()["vol"].errors
+        self.device.fail_next("write", NotFound("this sector was not found"))
+        writing = node.write(0, b"x" * 4096)
+        self.turn()
+        self.failureResultOf(writing, DSTError)
+        self.assertEqual(before + 1, self.exporter.traffic()["vol"].errors)
+        self.assertLessEqual(set(self.exporter.traffic()), {"vol", "fixed"})
+
+    def test_latency(self) -> None:
+        """The first request of each kind is timed, so that there is a latency where little is asked for."""
+        node = self.open_node("vol")
+        self.device.hold()
+        writing, reading = node.write(8192, b"x" * 4096), node.read(0, 4096)
+        self.turn()
+        self.wait(0.5)
+        self.device.release()
+        self.result(writing)
+        self.result(reading)
+        counted = self.exporter.traffic()["vol"]
+        self.assertEqual((1, 1), (counted.reads_timed, counted.writes_timed))
+        self.assertAlmostEqual(0.5, counted.write_s, delta=STEP_S)
+        self.assertAlmostEqual(0.5, counted.read_s, delta=STEP_S)
+
+    def test_end_session(self) -> None:
+        """A client that is cut off is gone at once, harms nobody, and may come again."""
+        node, other = self.open_node("vol"), self.open_node("fixed")
+        first, second = self.exporter.sessions()
+        self.assertFalse(self.exporter.end_session("nobody"))
+        self.assertTrue(self.exporter.end_session(first.id))
+        self.turn()
+        self.assertNotIn(first.id, [each.id for each in self.exporter.sessions()])
+        self.assertIn(second.id, [each.id for each in self.exporter.sessions()])
+        self.assertFalse(self.exporter.end_session(first.id))
+        self.result(other.read(0, 4096))
         self.wait(30.0)
         self.assertIs(LinkState.READY, node.link, node.reason)
         self.assertEqual(b"\1" * 4096, bytes(self.result(node.read(0, 4096))))

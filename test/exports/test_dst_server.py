@@ -470,7 +470,7 @@ class HostileTests(ServerCase):
                 client.transport.loseConnection()
         self.serving.turn()
         self.assert_serves(good)
-        self.assertEqual(1, len(self.serving.server.sessions))
+        self.assertEqual(1, self.serving.server.connections)
 
     def test_truncated_at_every_byte(self) -> None:
         """A client that hangs up in the middle of anything leaves nothing behind."""
@@ -493,7 +493,7 @@ class HostileTests(ServerCase):
             client.transport.loseConnection()
             self.serving.turn(4)
         self.assertEqual([], list(self.device.history))
-        self.assertEqual(1, len(self.serving.server.sessions))
+        self.assertEqual(1, self.serving.server.connections)
 
     def test_random_bytes(self) -> None:
         """Noise, before and after a hello."""
@@ -898,7 +898,7 @@ class TakeoverTests(ServerCase):
         self.serving.turn()
         self.assertEqual([], second.frames)
         self.configuration(third)
-        self.assertEqual(1, len(self.serving.server.sessions))
+        self.assertEqual(1, self.serving.server.connections)
 
 
 class DeviceChangeTests(ServerCase):

@@ -200,7 +200,7 @@ class SocketTests(TestCase):
         """64 clients at once, each with many requests in flight, all get what they asked for."""
         server = await serve(self)
         nodes = [await open_node(self, f"dst://127.0.0.1:{server.number}/vol") for _ in range(64)]
-        self.assertEqual(64, len(server.factory.sessions))
+        self.assertEqual(64, server.factory.connections)
 
         async def work(number: int, node: INode) -> None:
             base = number * 65536
@@ -290,7 +290,7 @@ class SocketTests(TestCase):
             await turn()
         await node.write(0, b"fine" * 128)
         self.assertEqual(b"fine" * 128, bytes(await node.read(0, 512)))
-        while len(server.factory.sessions) > 1:
+        while server.factory.connections > 1:
             await turn(0.01)
 
     async def test_drain(self) -> None:
