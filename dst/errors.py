@@ -9,6 +9,7 @@ so an error keeps its meaning through any number of daemons.
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar
 
 from dst.status import Status
@@ -17,6 +18,7 @@ __all__ = [
     "AlreadyInUse",
     "BadMedia",
     "ConfigurationError",
+    "Conflict",
     "CorruptData",
     "DSTError",
     "DeadlinePassed",
@@ -34,6 +36,7 @@ __all__ = [
     "PeerError",
     "ReadOnly",
     "Unavailable",
+    "code_of",
     "error_for",
 ]
 
@@ -72,6 +75,12 @@ class OutOfBounds(InvalidRequest):
     def extent(cls, offset: int, length: int, size: int) -> OutOfBounds:
         """The error for the extent C{[offset, offset + length)} of a device of C{size} bytes."""
         return cls(f"the extent {offset}+{length} is not inside the device of {size} bytes")
+
+
+class Conflict(DSTError):
+    """Somebody else has changed it meanwhile: look at what it is now, and ask again."""
+
+    status = Status.INVALID
 
 
 class ReadOnly(DSTError):
@@ -213,3 +222,14 @@ def error_for(status: Status, message: str) -> DSTError:
     """
     assert status is not Status.OK
     return _BY_STATUS[status](message or status.name.lower().replace("_", " "))
+
+
+def code_of(error: BaseException) -> str:
+    """
+    What programs call an error: the name of its nearest class here, as C{"not-found"}.  One that is none of DST's is
+    an C{"internal-error"}.
+    """
+    for ancestor in type(error).__mro__:
+        if ancestor.__module__ == __name__ and ancestor is not DSTError:
+            return re.sub("(?<=[a-z])(?=[A-Z])", "-", ancestor.__name__).lower()
+    return "internal-error"

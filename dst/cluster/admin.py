@@ -4,24 +4,40 @@ The operator's view of a cluster, in the process that runs it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from dst.administration import (
+    Configuration,
+    Event,
+    ExportStatus,
+    HealthFinding,
+    ListenerStatus,
+    OperationStatus,
+    Plan,
+    SessionStatus,
+)
 from dst.cluster.building import Devices, node_from_uri
-from dst.cluster.providers import Providers
+from dst.cluster.document import etag_of, to_document
+from dst.cluster.listing import list_exports, list_listeners, list_sessions
+from dst.cluster.operations import Operations
 from dst.cluster.rules import did_you_mean
 from dst.cluster.topology import Topology, absolute_uri
-from dst.errors import DSTError, InvalidRequest, NotFound
+from dst.errors import DSTError, InvalidRequest, NotFound, NotSupported
 from dst.explaining import Explanation, ResyncRecord
 from dst.explaining_trees import explain_node
 from dst.interfaces import IAlgorithm, IClusterAdmin, INode
 from dst.status import StatusTree
+from dst.surroundings import surroundings_of
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
+
+    from dst.cluster.assembly import Cluster
 
 __all__ = ["ClusterAdmin"]
 
@@ -34,11 +50,19 @@ class ClusterAdmin:
     Passes every operation to the storage it is about.
     """
 
-    def __init__(self, reactor: IReactorTime, topology: Topology, devices: Devices, providers: Providers) -> None:
+    def __init__(self, reactor: IReactorTime, cluster: Cluster) -> None:
         self._reactor = reactor
-        self._topology = topology
-        self._devices = devices
-        self._providers = providers
+        self._cluster = cluster
+        surroundings = surroundings_of(reactor)
+        self._operations = Operations(surroundings.entropy, surroundings.wall_clock_s)
+
+    @property
+    def _topology(self) -> Topology:
+        return self._cluster.topology
+
+    @property
+    def _devices(self) -> Devices:
+        return self._cluster.devices
 
     def status(self) -> Deferred[list[StatusTree]]:
         """See L{IClusterAdmin.status}."""
@@ -57,41 +81,30 @@ class ClusterAdmin:
 
     def initialise(self, storage: str, *, keep: str | None = None, discard: bool = False) -> Deferred[None]:
         """See L{IClusterAdmin.initialise}."""
-        try:
-            found = self._storage(storage)
-            if keep is not None:
-                self._check_member(found, keep)
-        except DSTError as error:
-            return fail(error)
-        return found.initialise(keep, discard=discard)
+
+        def act() -> Deferred[None]:
+            found = self._storage(storage) if keep is None else self._with_member(storage, keep)
+            return found.initialise(keep, discard=discard)
+
+        return self._operate("initialise", storage, act)
 
     def suspend(self, storage: str, node: str) -> Deferred[None]:
         """See L{IClusterAdmin.suspend}."""
-        try:
-            return self._with_member(storage, node).suspend(node)
-        except DSTError as error:
-            return fail(error)
+        return self._operate("suspend", f"{storage}/{node}", lambda: self._with_member(storage, node).suspend(node))
 
     def resume(self, storage: str, node: str) -> Deferred[None]:
         """See L{IClusterAdmin.resume}."""
-        try:
-            return self._with_member(storage, node).resume(node)
-        except DSTError as error:
-            return fail(error)
+        return self._operate("resume", f"{storage}/{node}", lambda: self._with_member(storage, node).resume(node))
 
     def mark_clean(self, storage: str, node: str) -> Deferred[None]:
         """See L{IClusterAdmin.mark_clean}."""
-        try:
-            return self._with_member(storage, node).mark_clean(node)
-        except DSTError as error:
-            return fail(error)
+        subject = f"{storage}/{node}"
+        return self._operate("mark-clean", subject, lambda: self._with_member(storage, node).mark_clean(node))
 
     def mark_dirty(self, storage: str, node: str) -> Deferred[None]:
         """See L{IClusterAdmin.mark_dirty}."""
-        try:
-            return self._with_member(storage, node).mark_dirty(node)
-        except DSTError as error:
-            return fail(error)
+        subject = f"{storage}/{node}"
+        return self._operate("mark-dirty", subject, lambda: self._with_member(storage, node).mark_dirty(node))
 
     def replace(self, storage: str, node: str, uri: str) -> Deferred[None]:
         """
@@ -105,7 +118,7 @@ class ClusterAdmin:
             absolute = absolute_uri(uri, self._topology.base_dir)
             if node in {spec.parent for spec in self._topology.slices} or node in self._devices.storages:
                 raise InvalidRequest(f"{node!r} is a storage or has slices; replace one of the nodes below it")
-            new = node_from_uri(self._reactor, self._providers, node, absolute, {})
+            new = node_from_uri(self._reactor, self._cluster.providers, node, absolute, {})
             claimable = self._devices.fences.claimable(node, new)
         except DSTError as error:
             return fail(error)
@@ -123,36 +136,33 @@ class ClusterAdmin:
 
     def take_over(self, storage: str) -> Deferred[None]:
         """See L{IClusterAdmin.take_over}."""
-        try:
-            return self._storage(storage).take_over()
-        except DSTError as error:
-            return fail(error)
+        return self._operate("take-over", storage, lambda: self._storage(storage).take_over())
 
     def resolve(self, storage: str, keep: str) -> Deferred[None]:
         """See L{IClusterAdmin.resolve}."""
-        try:
-            return self._with_member(storage, keep).resolve(keep)
-        except DSTError as error:
-            return fail(error)
+        return self._operate("resolve", storage, lambda: self._with_member(storage, keep).resolve(keep))
 
     def grow(self, storage: str) -> Deferred[None]:
         """See L{IClusterAdmin.grow}."""
-        try:
-            return self._storage(storage).grow()
-        except DSTError as error:
-            return fail(error)
+        return self._operate("grow", storage, lambda: self._storage(storage).grow())
 
     def pause_resync(self, storage: str, node: str | None = None) -> Deferred[None]:
         """See L{IClusterAdmin.pause_resync}."""
-        try:
-            return self._with_member_if_any(storage, node).pause_resync(node)
-        except DSTError as error:
-            return fail(error)
+        subject = storage if node is None else f"{storage}/{node}"
+        return self._operate(
+            "pause-resync", subject, lambda: self._with_member_if_any(storage, node).pause_resync(node)
+        )
 
     def resume_resync(self, storage: str, node: str | None = None) -> Deferred[None]:
         """See L{IClusterAdmin.resume_resync}."""
+        subject = storage if node is None else f"{storage}/{node}"
+        return self._operate(
+            "resume-resync", subject, lambda: self._with_member_if_any(storage, node).resume_resync(node)
+        )
+
+    def _operate(self, kind: str, subject: str, act: Callable[[], Deferred[None]]) -> Deferred[None]:
         try:
-            return self._with_member_if_any(storage, node).resume_resync(node)
+            return self._operations.run(kind, subject, act)
         except DSTError as error:
             return fail(error)
 
@@ -178,6 +188,65 @@ class ClusterAdmin:
             known = sorted({each.name for top in explained for each in top.walk()})
             return fail(NotFound(f"there is no storage or node {name!r} here{did_you_mean(name, known)}"))
         return succeed(found[:1])
+
+    # -- what is wanted
+
+    def configuration(self) -> Deferred[Configuration]:
+        """See L{IClusterAdmin.configuration}."""
+        document = to_document(self._topology)
+        return succeed(
+            Configuration(document, etag_of(document), writable="this daemon cannot change it while it runs")
+        )
+
+    def plan(self, document: dict[str, object]) -> Deferred[Plan]:
+        """See L{IClusterAdmin.plan}."""
+        return fail(NotSupported("this daemon cannot plan changes"))
+
+    def change(self, document: dict[str, object], etag: str | None = None) -> Deferred[OperationStatus]:
+        """See L{IClusterAdmin.change}."""
+        return fail(InvalidRequest("this daemon cannot change its configuration while it runs"))
+
+    # -- what there is
+
+    def exports(self) -> Deferred[list[ExportStatus]]:
+        """See L{IClusterAdmin.exports}."""
+        return succeed(list_exports(self._cluster))
+
+    def listeners(self) -> Deferred[list[ListenerStatus]]:
+        """See L{IClusterAdmin.listeners}."""
+        return succeed(list_listeners(self._cluster))
+
+    def sessions(self) -> Deferred[list[SessionStatus]]:
+        """See L{IClusterAdmin.sessions}."""
+        return succeed(list_sessions(self._cluster))
+
+    def end_session(self, id: str) -> Deferred[None]:
+        """See L{IClusterAdmin.end_session}."""
+        for exporter in self._cluster.exporters.values():
+            if exporter.end_session(id):
+                return succeed(None)
+        return fail(NotFound(f"there is no session {id[:40]!r} now; it may have ended by itself"))
+
+    def operations(self) -> Deferred[list[OperationStatus]]:
+        """See L{IClusterAdmin.operations}."""
+        return succeed(self._operations.all())
+
+    def operation(self, id: str) -> Deferred[OperationStatus]:
+        """See L{IClusterAdmin.operation}."""
+        try:
+            return succeed(self._operations.get(id))
+        except DSTError as error:
+            return fail(error)
+
+    def events(self, after: int = 0) -> Deferred[list[Event]]:
+        """See L{IClusterAdmin.events}."""
+        return succeed([])
+
+    def health(self) -> Deferred[list[HealthFinding]]:
+        """See L{IClusterAdmin.health}."""
+        return succeed([])
+
+    # -- how
 
     def _storage(self, name: str) -> IAlgorithm:
         storages = self._devices.storages

@@ -17,7 +17,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, TypeAlias
 
 from attrs import evolve, frozen
-from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred, FirstError, gatherResults, maybeDeferred, succeed
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
@@ -28,6 +27,7 @@ from twisted.python.failure import Failure
 from dst.cluster.admin import ClusterAdmin
 from dst.cluster.building import build
 from dst.cluster.endpoints import absolute_endpoint, with_backlog
+from dst.cluster.listing import spoken_address
 from dst.cluster.named_exports import NamedExports
 from dst.cluster.ordered_service import OrderedService, Step
 from dst.cluster.providers import Providers
@@ -94,10 +94,13 @@ class Cluster:
 
     C{cluster["vol"]} is a device by its name.  It is also an asynchronous context manager, see L{running}.
 
+    @ivar topology: what runs now.
+    @ivar providers: who makes it.
     @ivar devices: what was built of the topology.
     @ivar exports: what is served.
     @ivar admin: the operator's view.
     @ivar listening: where something is served now.
+    @ivar exporters: who serves, by protocol.
     @ivar service: starts and stops it all in order.
     """
 
@@ -118,8 +121,8 @@ class Cluster:
         @raise ConfigurationError: a device cannot be made as the topology says.
         """
         self._reactor = reactor
-        self._topology = topology
-        self._providers = providers
+        self.topology = topology
+        self.providers = providers
         self._admin_site = admin_site
         self._state_dir: StateDir | None = None
         if topology.daemon.state_dir is not None:
@@ -127,10 +130,10 @@ class Cluster:
         fence_files = None if self._state_dir is None else partial(state_files, reactor, self._state_dir.fences_dir)
         self.devices = build(topology, reactor, providers, self._storage_dir, fence_files)
         self.exports = NamedExports(topology.exports, self.devices, topology.used())
-        self.admin: IClusterAdmin = ClusterAdmin(reactor, topology, self.devices, providers)
+        self.admin: IClusterAdmin = ClusterAdmin(reactor, self)
         self.listening: list[Listening] = []
         self._close_site: Callable[[], Deferred[None]] | None = None
-        self._exporters: list[IExporter] = []
+        self.exporters: dict[str, IExporter] = {}
         self._opened: dict[str, list[INode]] = {"nodes": [], "storages": []}
         used = topology.used()
         standing_alone = [device for name, device in self.devices.by_name.items() if name not in used]
@@ -214,16 +217,16 @@ class Cluster:
         await gatherResults(closing)
 
     async def _listen(self) -> None:
-        for protocol, descriptions in self._topology.listeners.items():
-            if descriptions:
+        for protocol, listeners in self.topology.listeners.items():
+            if listeners:
                 exporter = self._exporter(protocol)
-                self._exporters.append(exporter)
-                for description in descriptions:
-                    await self._listen_at(protocol, description, exporter)
+                self.exporters[protocol] = exporter
+                for listener in listeners:
+                    await self._listen_at(protocol, listener.endpoint, exporter)
 
     def _exporter(self, protocol: str) -> IExporter:
         try:
-            exporter: IExporter = self._providers.exports[protocol].exporter(self._reactor, self.exports)
+            exporter: IExporter = self.providers.exports[protocol].exporter(self._reactor, self.exports)
         except ConfigurationError:
             raise
         except Exception as error:
@@ -234,7 +237,7 @@ class Cluster:
         return exporter
 
     async def _listen_for_admin(self) -> None:
-        description = self._topology.daemon.admin
+        description = self.topology.daemon.admin
         if self._admin_site is not None and description is not None:
             site, self._close_site = self._admin_site(self.admin)
             await self._listen_at("admin", description, site)
@@ -246,7 +249,7 @@ class Cluster:
             await close()
 
     async def _listen_at(self, what: str, description: str, factory: IProtocolFactory) -> None:
-        description = absolute_endpoint(description, self._topology.base_dir)
+        description = absolute_endpoint(description, self.topology.base_dir)
         try:
             port = await serverFromString(self._reactor, with_backlog(description)).listen(factory)
         except CannotListenError as error:
@@ -257,13 +260,13 @@ class Cluster:
                 "stop what is there, or give this daemon another address"
             ) from None
         self.listening.append(Listening(what, description, port))
-        _log.info("{what} listens at {address}", what=what, address=_spoken(port.getHost()))
+        _log.info("{what} listens at {address}", what=what, address=spoken_address(port.getHost()))
 
     async def _drain(self) -> None:
-        await self._stop_listening(*self._topology.listeners)
+        await self._stop_listening(*self.topology.listeners)
         draining = []
-        while self._exporters:
-            exporter = self._exporters.pop()
+        while self.exporters:
+            _, exporter = self.exporters.popitem()
             draining.append(maybeDeferred(exporter.drain).addErrback(_log_failure, "an exporter could not drain"))
         await gatherResults(draining)
 
@@ -341,14 +344,3 @@ def _log_failure(failure: Failure, sentence: str) -> None:
 
 def _path(path: str, base_dir: str) -> str:
     return os.path.join(os.path.abspath(base_dir), os.path.expanduser(path))
-
-
-def _spoken(address: IAddress) -> str:
-    """As a person writes it."""
-    if isinstance(address, IPv4Address):
-        return f"{address.host}:{address.port}"
-    if isinstance(address, IPv6Address):
-        return f"[{address.host}]:{address.port}"
-    if isinstance(address, UNIXAddress):
-        return os.fsdecode(address.name or b"an unnamed socket")
-    return str(address)
