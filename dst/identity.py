@@ -8,12 +8,25 @@ from __future__ import annotations
 
 import enum
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TypeAlias
 
 from attrs import frozen
 
-__all__ = ["Access", "AccessRule", "Identity", "Network", "Role", "access_for"]
+__all__ = [
+    "Access",
+    "AccessRule",
+    "Identity",
+    "Network",
+    "Role",
+    "access_for",
+    "access_rule_from_plain",
+    "access_rule_to_plain",
+    "includes",
+]
+
+IDENTITY_CHARACTERS_MAX = 256
+"""The longest name that a rule may have; a certificate's common name has at most 64."""
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -109,3 +122,52 @@ def access_for(who: Identity, rules: Iterable[AccessRule] | None) -> Access | No
     if Access.WRITE in allowed:
         return Access.WRITE
     return Access.READ if allowed else None
+
+
+def includes(role: Role, wanted: Role) -> bool:
+    """Whether C{role} may do what C{wanted} may."""
+    order = list(Role)
+    return order.index(role) >= order.index(wanted)
+
+
+_RULE_KEYS = ("access", "identity", "network")
+
+
+def access_rule_from_plain(value: object) -> AccessRule:
+    """
+    A rule as it is written down: C{{"access": "write", "identity": "alpha", "network": "10.0.0.0/8"}}.
+
+    @raise ValueError: it is none; the argument is what was found and what was expected.
+    """
+    example = 'expected one as { access = "write", identity = "alpha" }'
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{value!r:.60} is no rule; {example}")
+    for key in value:
+        if key not in _RULE_KEYS:
+            raise ValueError(f"a rule has no {key!r}; known are {', '.join(_RULE_KEYS)}")
+    access, identity, network = (value.get(key) for key in _RULE_KEYS)
+    if access not in ("read", "write"):
+        said = "no access" if access is None else f"the access {access!r:.60}"
+        raise ValueError(f'a rule has {said}; expected access = "read" or access = "write"')
+    if identity is not None and not (isinstance(identity, str) and 0 < len(identity) <= IDENTITY_CHARACTERS_MAX):
+        raise ValueError(f'the identity {identity!r:.60} is no name; expected that of a certificate, as "alpha"')
+    parsed: Network | None = None
+    if network is not None:
+        try:
+            parsed = ipaddress.ip_network(network if isinstance(network, str) else "")
+        except ValueError as error:
+            why = str(error) if isinstance(network, str) else "not a text"
+            raise ValueError(
+                f'the network {network!r:.60} is none ({why}); expected one as "10.0.0.0/8" or "fd00::/8"'
+            ) from None
+    return AccessRule(Access(access), identity, parsed)
+
+
+def access_rule_to_plain(rule: AccessRule) -> dict[str, str]:
+    """The inverse of L{access_rule_from_plain}."""
+    plain = {"access": rule.access.value}
+    if rule.identity is not None:
+        plain["identity"] = rule.identity
+    if rule.network is not None:
+        plain["network"] = str(rule.network)
+    return plain

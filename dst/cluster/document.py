@@ -6,9 +6,12 @@ The shape of the TOML::
     [daemon]
     state_dir = "state"                                # relative to this file, as every path
     admin = "tcp:7480:interface=127.0.0.1"
+    operators = ["alice", "@storage"]                  # who may operate it over a UNIX socket at admin
+    security_dir = "state/security"                    # certificates; it is looked for here anyway
+    open_to_the_network = false                        # true: listen beyond this machine without TLS
     [listeners]
     dst = "tcp:7450:interface=127.0.0.1"               # or a list of several
-    nbd = ["tcp:10809:interface=127.0.0.1", "unix:nbd.sock"]
+    nbd = ["unix:nbd.sock", { endpoint = "tcp:10809", tls = "required" }]
     [nodes.a]
     uri = "file:a.img?size=64M"
     [nodes.b]                                          # a part of another device
@@ -21,6 +24,7 @@ The shape of the TOML::
     [exports.vol]
     device = "vol"
     read_only = false
+    allow = [{ access = "write", identity = "alpha", network = "10.0.0.0/8" }]  # without it: this machine only
 
 A key that means nothing is an error: a misspelt C{read_olny} must never leave a disk writable in silence.
 
@@ -30,25 +34,28 @@ L{to_document} is the same topology.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
 from typing import TypeAlias
 
 from attrs import evolve, field, frozen
 
+from dst.cluster.listening import ListenerSpec, listener_from_plain
 from dst.cluster.rules import Finding, did_you_mean
 from dst.cluster.toml_lines import Place
 from dst.cluster.topology import (
     Daemon,
     ExportSpec,
-    Listeners,
     NodeSpec,
     SliceSpec,
     StorageSpec,
     Topology,
 )
 from dst.geometry import parse_size
+from dst.identity import AccessRule, access_rule_from_plain, access_rule_to_plain
 
-__all__ = ["TABLES", "Document", "ReadDocument", "dotted", "read_document", "to_document"]
+__all__ = ["TABLES", "Document", "ReadDocument", "dotted", "etag_of", "read_document", "to_document"]
 
 Document: TypeAlias = dict[str, object]
 
@@ -85,11 +92,13 @@ def to_document(topology: Topology) -> Document:
     """
     The document that says C{topology}; what is as if nothing were said is left out.
     """
+    devices: dict[str, object] = {spec.name: {"uri": spec.uri, **spec.options} for spec in topology.nodes}
+    for spec in topology.slices:
+        devices[spec.name] = {"parent": spec.parent, "start": spec.start, "size": spec.size}
     tables: dict[str, dict[str, object]] = {
         "daemon": _daemon(topology.daemon),
         "listeners": {name: _one_or_several(said) for name, said in topology.listeners.items()},
-        "nodes": {spec.name: {"uri": spec.uri, **spec.options} for spec in topology.nodes}
-        | {spec.name: {"parent": spec.parent, "start": spec.start, "size": spec.size} for spec in topology.slices},
+        "nodes": devices,
         "storages": {spec.name: _storage(spec) for spec in topology.storages},
         "exports": {spec.name: _export(spec) for spec in topology.exports},
     }
@@ -97,12 +106,20 @@ def to_document(topology: Topology) -> Document:
 
 
 def _daemon(daemon: Daemon) -> dict[str, object]:
-    said = {"name": daemon.name, "state_dir": daemon.state_dir, "admin": daemon.admin}
+    admin = None if daemon.admin is None else ListenerSpec(daemon.admin, daemon.admin_tls).plain()
+    said = {
+        "name": daemon.name,
+        "state_dir": daemon.state_dir,
+        "admin": admin,
+        "security_dir": daemon.security_dir,
+        "open_to_the_network": True if daemon.open_to_the_network else None,
+        "operators": list(daemon.operators) or None,
+    }
     return {key: value for key, value in said.items() if value is not None}
 
 
-def _one_or_several(said: tuple[str, ...]) -> object:
-    return said[0] if len(said) == 1 else list(said)
+def _one_or_several(said: tuple[ListenerSpec, ...]) -> object:
+    return said[0].plain() if len(said) == 1 else [each.plain() for each in said]
 
 
 def _storage(spec: StorageSpec) -> dict[str, object]:
@@ -114,7 +131,17 @@ def _storage(spec: StorageSpec) -> dict[str, object]:
 
 def _export(spec: ExportSpec) -> dict[str, object]:
     said: dict[str, object] = {"device": spec.device}
-    return said | {"read_only": True} if spec.read_only else said
+    if spec.read_only:
+        said["read_only"] = True
+    if spec.allow is not None:
+        said["allow"] = [access_rule_to_plain(rule) for rule in spec.allow]
+    return said
+
+
+def etag_of(document: Document) -> str:
+    """Changes whenever the document does, and not with the order of its keys."""
+    plain = json.dumps(document, sort_keys=True, default=str)
+    return hashlib.blake2b(plain.encode(), digest_size=12).hexdigest()
 
 
 def dotted(place: Place) -> str:
@@ -196,25 +223,77 @@ class _Reader:
     def _export(self, name: str, table: dict[str, object]) -> ExportSpec | None:
         place = ("exports", name)
         before = len(self.findings)
-        self._check_keys(place, table, ("device", "read_only"))
+        self._check_keys(place, table, ("device", "read_only", "allow"))
         device = self._text(place, table, "device", needed='device = "vol"')
         read_only = table.get("read_only", False)
         if not isinstance(read_only, bool):
             self._wrong((*place, "read_only"), f"read_only is {_kind(read_only)}; expected true or false")
             return None
-        return ExportSpec(name, device, read_only) if len(self.findings) == before else None
+        allow = self._allow(place, table)
+        return ExportSpec(name, device, read_only, allow) if len(self.findings) == before else None
 
-    def _listeners(self) -> Listeners:
+    def _allow(self, place: Place, table: dict[str, object]) -> tuple[AccessRule, ...] | None:
+        value = table.get("allow")
+        if value is None:
+            return None
+        if not isinstance(value, list):
+            expected = 'a list of rules, as [{ access = "write", identity = "alpha" }]; an empty one is nobody'
+            self._wrong((*place, "allow"), f"allow is {_kind(value)}; expected {expected}")
+            return ()
+        rules = []
+        for index, each in enumerate(value):
+            try:
+                rules.append(access_rule_from_plain(each))
+            except ValueError as error:
+                self._wrong((*place, "allow", index), f"allow: {error}")
+        return tuple(rules)
+
+    def _listeners(self) -> dict[str, tuple[str | ListenerSpec, ...]]:
         table = self._table((), self.document, "listeners")
-        return {protocol: self._texts(("listeners",), table, protocol, alone=True) for protocol in table}
+        return {protocol: tuple(self._listeners_of(protocol, value)) for protocol, value in table.items()}
+
+    def _listeners_of(self, protocol: str, value: object) -> list[ListenerSpec]:
+        place: Place = ("listeners", protocol)
+        if isinstance(value, list):
+            read = [self._listener((*place, index), protocol, each) for index, each in enumerate(value)]
+        elif isinstance(value, str | dict):
+            read = [self._listener(place, protocol, value)]
+        else:
+            self._wrong(place, f"{protocol} is {_kind(value)}; expected a text or a list of texts")
+            read = []
+        return [listener for listener in read if listener is not None]
+
+    def _listener(self, place: Place, key: str, value: object) -> ListenerSpec | None:
+        try:
+            return listener_from_plain(value)
+        except ValueError as error:
+            found = f"{key}: " if isinstance(value, dict) else f"{key} has {_kind(value)} in it; "
+            self._wrong(place, f"{found}{error}")
+            return None
 
     def _daemon(self) -> Daemon:
-        table = self._table((), self.document, "daemon")
-        self._check_keys(("daemon",), table, ("state_dir", "admin", "name"))
-        state_dir = self._text(("daemon",), table, "state_dir") if "state_dir" in table else None
-        admin = self._text(("daemon",), table, "admin") if "admin" in table else None
-        name = self._text(("daemon",), table, "name") if "name" in table else None
-        return Daemon(state_dir or None, admin or None, name or None)
+        place, table = ("daemon",), self._table((), self.document, "daemon")
+        known = ("state_dir", "admin", "name", "security_dir", "open_to_the_network", "operators")
+        self._check_keys(place, table, known)
+        named = [key for key in ("state_dir", "name", "security_dir") if key in table]
+        texts = {key: self._text(place, table, key) or None for key in named}
+        door: ListenerSpec | None = None
+        if isinstance(table.get("admin"), dict):
+            door = self._listener((*place, "admin"), "admin", table["admin"])
+        elif "admin" in table:
+            door = ListenerSpec(self._text(place, table, "admin"))
+        is_open = table.get("open_to_the_network", False)
+        if not isinstance(is_open, bool):
+            self._wrong((*place, "open_to_the_network"), f"it is {_kind(is_open)}; expected true or false")
+        return Daemon(
+            texts.get("state_dir"),
+            door.endpoint or None if door else None,
+            texts.get("name"),
+            texts.get("security_dir"),
+            is_open is True,
+            door.tls if door else None,
+            self._texts(place, table, "operators"),
+        )
 
     # -- one value
 

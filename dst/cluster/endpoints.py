@@ -14,7 +14,7 @@ from typing import Final
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.task import Clock
 
-__all__ = ["BACKLOG", "absolute_endpoint", "with_backlog", "wrong_with_endpoint"]
+__all__ = ["BACKLOG", "absolute_endpoint", "endpoint_words", "with_backlog", "wrong_with_endpoint"]
 
 BACKLOG: Final = 512
 """
@@ -29,6 +29,7 @@ _KEY = re.compile(r"(([A-Za-z]+)=)(.*)", re.DOTALL)
 _ARGUMENTS = {
     "tcp": ("port", "interface", "backlog"),
     "tcp6": ("port", "backlog", "interface"),
+    "ssl": ("port", "privateKey", "certKey", "sslmethod", "interface", "backlog"),
     "unix": ("address", "mode", "backlog"),
 }
 """The order of the arguments that are given without a key."""
@@ -68,6 +69,12 @@ def wrong_with_endpoint(description: str) -> str:
     except Exception as error:
         return f"{description!r} is no endpoint ({error}); {_EXAMPLE}"
     return ""
+
+
+def endpoint_words(description: str) -> tuple[str, dict[str, str]]:
+    """The kind of an endpoint, and its arguments by their names, as they were written."""
+    kind, *arguments = _split(description)
+    return kind, {name: value for name, _, value in _named(kind, arguments) if name}
 
 
 def _named(kind: str, arguments: list[str]) -> list[tuple[str, str, str]]:

@@ -9,12 +9,14 @@ keys that a TOML file would have there; L{dst.cluster.config} makes a line of it
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Iterable, Iterator
 
 from attrs import frozen
 
 from dst.cluster.endpoints import wrong_with_endpoint
+from dst.cluster.listening import ListenerSpec, wrong_with_exposure
 from dst.cluster.providers import Providers
 from dst.cluster.toml_lines import Place
 from dst.cluster.topology import NodeSpec, SliceSpec, StorageSpec, Topology, absolute_uri
@@ -265,26 +267,39 @@ class _Rules:
                 )
 
     def _check_endpoints(self) -> Iterator[Finding]:
-        topology = self._topology
-        seen: set[str] = set()
-        described: list[tuple[Place, str]] = [
-            (("listeners", protocol, index), text)
-            for protocol, texts in topology.listeners.items()
-            for index, text in enumerate(texts)
-        ]
+        topology, daemon = self._topology, self._topology.daemon
         known = self._providers.exports
         for protocol in topology.listeners:
             if protocol not in known:
                 sentence = f"no plugin serves the protocol {protocol!r}{did_you_mean(protocol, known)}"
                 yield Finding(("listeners", protocol), sentence)
-        if topology.daemon.admin is not None:
-            described.append((("daemon", "admin"), topology.daemon.admin))
-        for place, text in described:
+        described: list[tuple[Place, ListenerSpec]] = [
+            (("listeners", protocol, index), listener)
+            for protocol, several in topology.listeners.items()
+            for index, listener in enumerate(several)
+        ]
+        if daemon.admin is not None:
+            described.append((("daemon", "admin"), ListenerSpec(daemon.admin, daemon.admin_tls)))
+            if daemon.admin_tls == "optional":
+                yield Finding(("daemon", "admin"), 'admin is HTTP or HTTPS, not both; expected tls = "required"')
+        security_dir = topology.security_dir()
+        if security_dir is not None and not os.path.isdir(security_dir):
+            yield Finding(
+                ("daemon", "security_dir"),
+                f"there is no directory {security_dir}; expected one that `dst ca init` or `dst join` has made",
+            )
+        seen: set[str] = set()
+        for place, listener in described:
+            text = listener.endpoint
             wrong = wrong_with_endpoint(text)
+            if not wrong and text in seen and not text.startswith("tcp:0"):
+                wrong = f"{text!r} is there twice; one address serves one protocol"
+            if not wrong:
+                wrong = wrong_with_exposure(
+                    listener, secured=security_dir is not None, open_to_the_network=daemon.open_to_the_network
+                )
             if wrong:
                 yield Finding(place, wrong)
-            elif text in seen and not text.startswith("tcp:0"):
-                yield Finding(place, f"{text!r} is there twice; one address serves one protocol")
             seen.add(text)
 
 

@@ -30,14 +30,17 @@ from urllib.parse import quote, unquote
 
 from attrs import field, frozen
 
+from dst.cluster.listening import Listeners, ListenerSpec, as_listeners, listener_from_plain
 from dst.errors import ConfigurationError
 from dst.geometry import parse_size
+from dst.identity import AccessRule, access_rule_from_plain
 
 __all__ = [
     "Daemon",
     "Device",
     "Export",
     "ExportSpec",
+    "ListenerSpec",
     "Listeners",
     "NodeSpec",
     "SliceSpec",
@@ -60,9 +63,6 @@ __all__ = [
 ]
 
 Options: TypeAlias = dict[str, object]
-
-Listeners: TypeAlias = dict[str, tuple[str, ...]]
-"""Where clients connect: Twisted's endpoint strings by protocol."""
 
 
 @frozen
@@ -111,11 +111,16 @@ class StorageSpec:
 
 @frozen
 class ExportSpec:
-    """The device C{device}, served under C{name} over every listener."""
+    """
+    The device C{device}, served under C{name} over every listener.
+
+    @ivar allow: who may use it; an empty list means nobody, C{None} this machine only.
+    """
 
     name: str
     device: str
     read_only: bool = False
+    allow: tuple[AccessRule, ...] | None = None
 
 
 @frozen
@@ -126,11 +131,19 @@ class Daemon:
     @ivar state_dir: where it keeps what must survive a restart; C{None}: nothing is kept but what is on the nodes.
     @ivar admin: the endpoint string of REST and web page; C{None}: neither is served.
     @ivar name: what other daemons and people call it; C{None} for the machine's name.
+    @ivar security_dir: where its certificate and those it trusts are; C{None}: C{STATE_DIR/security}, if it exists.
+    @ivar open_to_the_network: it may listen beyond this machine without TLS.
+    @ivar admin_tls: whether C{admin} is HTTPS, as L{ListenerSpec.tls}.
+    @ivar operators: users, and groups as C{"@group"}, who may operate it over a UNIX socket at C{admin}.
     """
 
     state_dir: str | None = None
     admin: str | None = None
     name: str | None = None
+    security_dir: str | None = None
+    open_to_the_network: bool = False
+    admin_tls: str | None = None
+    operators: tuple[str, ...] = ()
 
 
 @frozen
@@ -145,9 +158,22 @@ class Topology:
     slices: tuple[SliceSpec, ...] = ()
     storages: tuple[StorageSpec, ...] = ()
     exports: tuple[ExportSpec, ...] = ()
-    listeners: Listeners = field(factory=dict)
+    listeners: Listeners = field(factory=dict, converter=as_listeners)
     daemon: Daemon = Daemon()
     base_dir: str = "."
+
+    def path(self, path: str) -> str:
+        """C{path}, absolute."""
+        return os.path.join(os.path.abspath(self.base_dir), os.path.expanduser(path))
+
+    def security_dir(self) -> str | None:
+        """The absolute path of its security directory; C{None} if it says none and there is none."""
+        if self.daemon.security_dir is not None:
+            return self.path(self.daemon.security_dir)
+        if self.daemon.state_dir is None:
+            return None
+        usual = os.path.join(self.path(self.daemon.state_dir), "security")
+        return usual if os.path.isdir(usual) else None
 
     def devices(self) -> Iterator[NodeSpec | SliceSpec | StorageSpec]:
         """Nodes, slices and storages, in the order in which they were written."""
@@ -161,7 +187,7 @@ class Topology:
         return frozenset(members | {spec.parent for spec in self.slices})
 
 
-_DAEMON_WORDS = ("admin", "base_dir", "name", "state_dir")
+_DAEMON_WORDS = ("admin", "base_dir", "name", "open_to_the_network", "operators", "security_dir", "state_dir")
 _SOCKET = re.compile(r"(?<=[?&]socket=)[^&/][^&]*")
 
 
@@ -225,6 +251,7 @@ class Export:
     device: Device
     name: str | None
     read_only: bool
+    allow: tuple[AccessRule, ...] | None = None
 
 
 def node(uri: str, *, name: str | None = None, **options: object) -> NodeExpression:
@@ -299,18 +326,40 @@ def stripe(name: str, /, *members: Device, **options: object) -> StorageExpressi
     return _storage("stripe", name, members, (), options)
 
 
-def export(device: Device, *, name: str | None = None, read_only: bool = False) -> Export:
-    """Serve C{device} over every listener."""
-    return Export(device, name, read_only)
+def export(
+    device: Device,
+    *,
+    name: str | None = None,
+    read_only: bool = False,
+    allow: Sequence[AccessRule | dict[str, str]] | None = None,
+) -> Export:
+    """
+    Serve C{device} over every listener.
+
+    @param allow: who may use it, as C{[{"access": "write", "identity": "alpha"}]}; C{None} is this machine only.
+    """
+    return Export(device, name, read_only, None if allow is None else tuple(_rule(each) for each in allow))
+
+
+def _rule(said: object) -> AccessRule:
+    if isinstance(said, AccessRule):
+        return said
+    try:
+        return access_rule_from_plain(said)
+    except ValueError as error:
+        raise ConfigurationError(f"an export's allow: {error}") from None
 
 
 def topology(
     *things: Device | Export,
     state_dir: str | os.PathLike[str] | None = None,
-    admin: str | None = None,
+    admin: str | ListenerSpec | None = None,
     name: str | None = None,
     base_dir: str | os.PathLike[str] = ".",
-    **listeners: str | Sequence[str],
+    security_dir: str | os.PathLike[str] | None = None,
+    open_to_the_network: bool = False,
+    operators: Sequence[str] = (),
+    **listeners: str | ListenerSpec | Sequence[str | ListenerSpec],
 ) -> Topology:
     """
     Everything that one daemon runs.
@@ -318,7 +367,11 @@ def topology(
     @param things: devices and exports; what stands below them need not be named again.
     @param name: what other daemons and people call this one; the machine's name if it is not given.
     @param base_dir: what relative paths are relative to; of a script that a daemon runs, the script's directory.
-    @param listeners: an endpoint string or several by protocol: C{dst=} for other daemons, C{nbd=} for NBD clients.
+    @param security_dir: where the daemon's certificate is; if it is not given C{STATE_DIR/security}, if that exists.
+    @param open_to_the_network: it may listen beyond this machine without TLS.
+    @param operators: users, and groups as C{"@group"}, who may operate it over a UNIX socket.
+    @param listeners: an endpoint string, a L{ListenerSpec}, or several by protocol: C{dst=} for other daemons,
+        C{nbd=} for NBD clients.
     @raise ConfigurationError: something is no device, two devices would get one name, or a word means nothing.
     """
     flat = _Flattening()
@@ -326,16 +379,25 @@ def topology(
     for number, thing in enumerate(things, 1):
         if isinstance(thing, Export):
             device = flat.add(thing.device, f"export-{number}")
-            exports.append(ExportSpec(thing.name or device, device, thing.read_only))
+            exports.append(ExportSpec(thing.name or device, device, thing.read_only, thing.allow))
         else:
             flat.add(thing, f"node-{number}")
+    door = None if admin is None else listener_from_plain(admin)
     return Topology(
         tuple(flat.nodes),
         tuple(flat.slices),
         tuple(flat.storages),
         tuple(exports),
         {protocol: _endpoints(protocol, said) for protocol, said in listeners.items()},
-        Daemon(None if state_dir is None else os.fspath(state_dir), admin, name),
+        Daemon(
+            None if state_dir is None else os.fspath(state_dir),
+            None if door is None else door.endpoint,
+            name,
+            None if security_dir is None else os.fspath(security_dir),
+            open_to_the_network,
+            None if door is None else door.tls,
+            tuple(operators),
+        ),
         os.fspath(base_dir),
     )
 
@@ -400,14 +462,16 @@ class _Flattening:
         return name
 
 
-def _endpoints(protocol: str, said: object) -> tuple[str, ...]:
+def _endpoints(protocol: str, said: object) -> tuple[ListenerSpec, ...]:
     meant = difflib.get_close_matches(protocol, _DAEMON_WORDS, n=1, cutoff=0.8)
     if meant:
         raise ConfigurationError(f"a topology has no {protocol}=; did you mean {meant[0]}=?")
-    endpoints = (said,) if isinstance(said, str) else said
-    if not isinstance(endpoints, list | tuple) or not all(isinstance(each, str) for each in endpoints):
-        raise ConfigurationError(f"a topology has {protocol}={said!r}; expected an endpoint string or several")
-    return tuple(endpoints)
+    several = said if isinstance(said, list | tuple) else (said,)
+    try:
+        return tuple(listener_from_plain(each) for each in several)
+    except ValueError as error:
+        sentence = f"a topology has {protocol}={said!r}; expected an endpoint string or several"
+        raise ConfigurationError(sentence if isinstance(several[0], str) else f"{sentence}: {error}") from None
 
 
 def _size(what: str, value: int | str) -> int:

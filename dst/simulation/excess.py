@@ -23,7 +23,7 @@ def drives_of_members(layout: Layout) -> dict[tuple[str, str], str]:
     """The drive at the bottom of each node that has one, by daemon and node: C{("owner", "on-a")} is C{"a:a.img"}."""
     nodes = {(daemon, spec.name): spec for daemon, there in layout.daemons.items() for spec in there.nodes}
     listening = {
-        (_word(listener), _port(listener)): daemon
+        (_word(listener.endpoint), _port(listener.endpoint)): daemon
         for daemon, there in layout.daemons.items()
         for listener in there.listeners.get("dst", ())
     }

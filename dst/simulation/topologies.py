@@ -27,6 +27,7 @@ from dst.cluster.topology import (
     topology,
 )
 from dst.errors import ConfigurationError
+from dst.identity import Access, AccessRule
 from dst.simulation.world import Host
 
 __all__ = ["BUILT_IN", "Layout", "adapted", "built_in"]
@@ -199,7 +200,7 @@ class _Adapting:
     def _adapt(self, daemon: str, there: Topology) -> Topology:
         nodes = tuple(self._node(daemon, spec, there) for spec in there.nodes)
         listeners = {}
-        ports = [_port_of(each) for each in there.listeners.get("dst", ())]
+        ports = [_port_of(each.endpoint) for each in there.listeners.get("dst", ())]
         if ports:
             listeners["dst"] = tuple(f"tcp:{port}:interface={self.addresses[daemon]}" for port in ports)
         storages = there.storages
@@ -212,8 +213,10 @@ class _Adapting:
             there,
             nodes=nodes,
             storages=storages,
+            # Who may is not rehearsed: the daemons of a rehearsal are whom they say they are, and trust each other.
+            exports=tuple(evolve(each, allow=(AccessRule(Access.WRITE),)) for each in there.exports),
             listeners=listeners,
-            daemon=Daemon(state_dir, None, there.daemon.name or daemon),
+            daemon=Daemon(state_dir, None, there.daemon.name or daemon, open_to_the_network=True),
             base_dir="/",
         )
 
@@ -262,9 +265,10 @@ class _Adapting:
             server = self._invent(spec, host, port, name)
         there = self.given[server]
         self.used.add((server, name))
-        ports = [_port_of(each) for each in there.listeners.get("dst", ())]
+        ports = [_port_of(each.endpoint) for each in there.listeners.get("dst", ())]
         port = port if port in ports else (ports or [PORT])[0]
-        query = f"?{parts.query}" if parts.query and spec.scheme == "dst" else ""
+        kept = [each for each in parts.query.split("&") if each and each.partition("=")[0] not in ("tls", "peer")]
+        query = f"?{'&'.join(kept)}" if kept and spec.scheme == "dst" else ""
         return f"dst://{self.addresses[server]}:{port}/{name}{query}"
 
     def _server(self, host: str, port: int, name: str) -> str | None:
@@ -275,7 +279,7 @@ class _Adapting:
                 continue
             if daemon == host:
                 return daemon
-            for listener in there.listeners.get("dst", ()):
+            for listener in (each.endpoint for each in there.listeners.get("dst", ())):
                 interface = _word(listener, "interface")
                 if port and _port_of(listener) == port and interface in (host, "", "0.0.0.0"):
                     matching.append((interface != host, daemon))

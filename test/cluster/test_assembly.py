@@ -146,8 +146,9 @@ class AssemblyCase(SynchronousTestCase):
         self.providers: Providers = memory_providers()
         self.providers.nodes["scripted"] = self.provider
 
-    def cluster(self, *things: Device | Export, **options: str | tuple[str, ...]) -> Cluster:
+    def cluster(self, *things: Device | Export, **options: str | bool | tuple[str, ...]) -> Cluster:
         """A cluster that is not started."""
+        options.setdefault("open_to_the_network", True)  # on a reactor in memory that nobody can reach
         return running(topology(*things, **options), self.reactor, self.providers)
 
     def wait(self, deferred: Deferred[object], seconds: float = 60.0) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from textwrap import dedent
 
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from dst.cluster.config import BadTopology, Problem, check, load, load_script
-from dst.cluster.topology import Daemon, ExportSpec, NodeSpec, SliceSpec, StorageSpec
+from dst.cluster.topology import Daemon, ExportSpec, ListenerSpec, NodeSpec, SliceSpec, StorageSpec
+from dst.identity import Access, AccessRule
 from dst.status_json import STATUS_DEPTH_MAX
 from test.cluster.fixtures import memory_providers
 
@@ -93,8 +95,8 @@ class ReadTests(FileCase):
         self.assertEqual((ExportSpec("vol", "vol"), ExportSpec("disk", "disk", True)), topology.exports)
         self.assertEqual(
             {
-                "dst": ("tcp:7450:interface=127.0.0.1",),
-                "nbd": ("tcp:10809:interface=127.0.0.1", "unix:nbd.sock"),
+                "dst": (ListenerSpec("tcp:7450:interface=127.0.0.1"),),
+                "nbd": (ListenerSpec("tcp:10809:interface=127.0.0.1"), ListenerSpec("unix:nbd.sock")),
             },
             topology.listeners,
         )
@@ -153,12 +155,13 @@ class MistakeTests(FileCase):
     def test_wrong_kinds(self) -> None:
         """A value of the wrong kind is said as a person would, with what was expected."""
         self.assert_said(
-            'exports = 3\n[listeners]\nnbd = 10809\ndst = ["tcp:7450", 7]\n[daemon]\nstate_dir = true\nadmin = ""\n'
+            "exports = 3\n[listeners]\nnbd = 10809\n"
+            'dst = ["tcp:7450:interface=127.0.0.1", 7]\n[daemon]\nstate_dir = true\nadmin = ""\n'
             "[nodes]\na = 1\n[nodes.b]\nuri = [1]\n[nodes.c]\nuri = 'memory:?size=1M'\nsize = {x = 1}\n"
             "[storages.vol]\nalgorithm = 'mirror'\nnodes = [\n'c',\n2.5]\n",
             (1, "exports is the number 3; expected a table, [exports]"),
             (3, "nbd is the number 10809; expected a text or a list of texts"),
-            (4, "dst has the number 7 in it; expected texts only"),
+            (4, "dst has the number 7 in it; expected an endpoint string"),
             (6, "state_dir is true; expected a text"),
             (7, "admin is an empty text; expected a text"),
             (9, "a is the number 1; expected a table, [nodes.NAME]"),
@@ -249,19 +252,90 @@ class MistakeTests(FileCase):
     def test_endpoints(self) -> None:
         """An address that nothing can listen on is found before anything starts."""
         for text in ("7450", "tcp:", "tcp:70000", "tcp:-1", "tcp:http", "pigeon:1", "tcp:1:interfacs=::1", "unix:"):
-            self.assert_said(f'[listeners]\ndst = ["tcp:1",\n "{text}"]\n', (3, "expected"))
+            self.assert_said(f'[listeners]\ndst = ["tcp:1:interface=127.0.0.1",\n "{text}"]\n', (3, "expected"))
         for text in (
-            "tcp:0",
+            "tcp:0:interface=127.0.0.1",
             "tcp:port=80:interface=127.0.0.1",
             "tcp6:7450:interface=\\\\:\\\\:1",
             "unix:a.sock:mode=600",
         ):
             self.assert_said(f'[listeners]\nnbd = "{text}"\n')
 
+    def test_exposed(self) -> None:
+        """What others can reach without TLS is refused, unless it was said in plain words."""
+        words = "can be reached from other machines and has no TLS ... open_to_the_network = true"
+        for text in ("tcp:7450", "tcp:7450:interface=10.1.2.3", "tcp:7450:interface=", "tcp6:7450"):
+            self.assert_said(f'[listeners]\ndst = "{text}"\n', (2, words))
+            self.assert_said(f'[daemon]\nadmin = "{text}"\n', (2, words))
+            self.assert_said(f'[daemon]\nopen_to_the_network = true\n[listeners]\ndst = "{text}"\n')
+        for text in (
+            "tcp:1:interface=127.9.9.9",
+            "tcp:1:interface=localhost",
+            "tcp6:1:interface=\\\\:\\\\:1",
+            "unix:a",
+        ):
+            self.assert_said(f'[listeners]\ndst = "{text}"\n')
+            self.assert_said(f'[daemon]\nadmin = {{endpoint = "{text}", tls = "off"}}\n')
+
+    def test_tls(self) -> None:
+        """What a listener says of TLS is read, and demands certificates."""
+        self.assert_said(
+            '[listeners]\nnbd = {endpoint = "unix:a", tls = "sometimes"}\ndst = {endpont = "unix:b"}\n'
+            '[daemon]\nopen_to_the_network = "yes"\nadmin = {endpoint = "unix:c", tls = "optional"}\n'
+            'security_dir = "certificates"\n',
+            (2, "tls is 'sometimes'; expected one of off, optional, required"),
+            (3, "a listener has no 'endpont'; expected"),
+            (5, "it is the text 'yes'; expected true or false"),
+            (6, "admin is HTTP or HTTPS"),
+            (7, "there is no directory ... certificates"),
+        )
+        self.assert_said(
+            '[listeners]\nnbd = [{endpoint = "tcp:1", tls = "required"}]\n', (2, "there is no certificate")
+        )
+        path = self.write(
+            '[daemon]\nstate_dir = "state"\n[listeners]\nnbd = ["tcp:1", {endpoint = "unix:a", tls = "off"}]\n'
+        )
+        os.makedirs(os.path.join(os.path.dirname(path), "state", "security"))
+        topology = load(path, memory_providers())
+        self.assertEqual((ListenerSpec("tcp:1"), ListenerSpec("unix:a", "off")), topology.listeners["nbd"])
+        self.assertEqual(
+            os.path.join(os.path.dirname(os.path.abspath(path)), "state/security"), topology.security_dir()
+        )
+
+    def test_allow(self) -> None:
+        """An access list is read strictly: a rule that means nothing must not let anybody in."""
+        path = self.write(
+            '[nodes.m]\nuri = "memory:?size=1M"\n[exports.nobody]\ndevice = "m"\nallow = []\n'
+            '[exports.here]\ndevice = "m"\n'
+            '[exports.some]\ndevice = "m"\n'
+            'allow = [{access = "write", identity = "alpha"}, {access = "read", network = "10.0.0.0/8"}]\n'
+        )
+        nobody, here, some = load(path, memory_providers()).exports
+        self.assertEqual(((), None), (nobody.allow, here.allow))
+        self.assertEqual(
+            (
+                AccessRule(Access.WRITE, identity="alpha"),
+                AccessRule(Access.READ, network=ipaddress.ip_network("10.0.0.0/8")),
+            ),
+            some.allow,
+        )
+        for rule, words in (
+            ("{}", "a rule has no access"),
+            ('{access = "wirte"}', "a rule has the access 'wirte'"),
+            ('{access = "read", who = "alpha"}', "a rule has no 'who'; known are access, identity, network"),
+            ('{access = "read", identity = ""}', "the identity '' is no name"),
+            ('{access = "read", network = "10.0.0.1/8"}', "the network '10.0.0.1/8' is none ... has host bits set"),
+            ('{access = "read", network = 10}', "the network 10 is none (not a text)"),
+            ("7", "7 is no rule"),
+        ):
+            text = f'[nodes.m]\nuri = "memory:?size=1M"\n[exports.m]\ndevice = "m"\nallow = [\n{rule}]\n'
+            self.assert_said(text, (6, words))
+        self.assert_said(text.replace("[\n7]", '"alpha"'), (5, "allow is the text 'alpha'; expected a list of rules"))
+
     def test_protocols(self) -> None:
         """A protocol that nobody serves is an error at its line, with the one that was meant or those there are."""
         self.assert_said(
-            '[listeners]\nnbd = "tcp:1"\ndts = "tcp:2"\niscsi = ["tcp:3"]\n',
+            '[listeners]\nnbd = "unix:1"\ndts = "unix:2"\niscsi = ["unix:3"]\n',
             (3, "no plugin serves the protocol 'dts'; did you mean 'dst'?"),
             (4, "no plugin serves the protocol 'iscsi'; known are dst, nbd"),
         )
@@ -269,9 +343,10 @@ class MistakeTests(FileCase):
     def test_same_address_twice(self) -> None:
         """One address serves one protocol."""
         self.assert_said(
-            '[listeners]\ndst = "tcp:7450"\nnbd = "tcp:7450"\n[daemon]\nadmin = "tcp:7450"\n',
+            '[daemon]\nopen_to_the_network = true\nadmin = "tcp:7450"\n'
+            '[listeners]\ndst = "tcp:7450"\nnbd = "tcp:7450"\n',
             (3, "'tcp:7450' is there twice"),
-            (5, "'tcp:7450' is there twice"),
+            (6, "'tcp:7450' is there twice"),
         )
 
     def test_providers_are_asked(self) -> None:

@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from dst.cluster.topology import (
     Daemon,
     ExportSpec,
+    ListenerSpec,
     NodeSpec,
     SliceSpec,
     StorageSpec,
@@ -67,7 +68,7 @@ class ExpressionTests(SynchronousTestCase):
         )
         self.assertEqual({"chunk_size": "64K"}, next(s for s in made.storages if s.name == "fast").options)
         self.assertEqual((ExportSpec("fast", "fast", False),), made.exports)
-        self.assertEqual({"nbd": ("tcp:10809", "unix:/n")}, made.listeners)
+        self.assertEqual({"nbd": (ListenerSpec("tcp:10809"), ListenerSpec("unix:/n"))}, made.listeners)
         self.assertEqual(Daemon("state", "tcp:7480"), made.daemon)
 
     def test_same_device_twice(self) -> None:
@@ -119,7 +120,8 @@ class ExpressionTests(SynchronousTestCase):
     def test_listeners(self) -> None:
         """Any word may be a protocol, because a third party may serve it; several addresses stand in a row."""
         made = topology(memory("1M"), iscsi="tcp:3260", nbd=["tcp:1", "unix:n"], dst=())
-        self.assertEqual({"iscsi": ("tcp:3260",), "nbd": ("tcp:1", "unix:n"), "dst": ()}, made.listeners)
+        told = {protocol: [each.plain() for each in several] for protocol, several in made.listeners.items()}
+        self.assertEqual({"iscsi": ["tcp:3260"], "nbd": ["tcp:1", "unix:n"], "dst": []}, told)
 
     def test_misspelt(self) -> None:
         """A word that is nearly one of a topology's own is taken for that one and refused."""

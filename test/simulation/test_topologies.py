@@ -51,7 +51,7 @@ class AdaptedTests(SynchronousTestCase):
         self.assertEqual(
             {"a": "dst://10.77.0.2:7451/a", "b": "dst://10.77.0.3:7452/b?keepalive_s=2"}, self.uris(layout, "owner")
         )
-        self.assertEqual(("tcp:7452:interface=10.77.0.3",), layout.daemons["b"].listeners["dst"])
+        self.assertEqual("tcp:7452:interface=10.77.0.3", layout.daemons["b"].listeners["dst"][0].endpoint)
         self.assertEqual({"vol": ("owner",)}, layout.storages)
         self.assertEqual("/state", layout.daemons["owner"].daemon.state_dir)
         self.assertEqual("64K", layout.daemons["owner"].storages[0].options["region_size"])
