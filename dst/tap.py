@@ -24,12 +24,14 @@ from dst.cluster.ordered_service import OrderedService
 from dst.cluster.providers import Providers
 from dst.cluster.topology import Topology
 from dst.errors import ConfigurationError, DSTError
+from dst.notify import spoken_status, supervisor_of
 from dst.transport.stream import keep_freed_memory
 
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from dst.interfaces import IClusterAdmin
+    from dst.status import StatusTree
 
 __all__ = ["Options", "json_log", "makeService"]
 
@@ -134,6 +136,8 @@ def makeService(options: Options) -> OrderedService:
             sentence = f"unexpected {type(failure.value).__name__}: {failure.getErrorMessage()}; the log has more"
             _log.failure("the start failed", failure)
         _say(sentence)
+        if supervisor is not None:
+            supervisor.say(status=f"could not start: {sentence}")
         atexit.register(_leave_as_failed)
         reactor.callWhenRunning(reactor.stop)
 
@@ -151,6 +155,15 @@ def makeService(options: Options) -> OrderedService:
         )
     except ConfigurationError as error:
         _give_up(error.message, EXIT_FAILED)
+
+    def described() -> str:
+        trees: list[StatusTree] = []
+        cluster.admin.status().addCallback(trees.extend)
+        return spoken_status(trees)
+
+    supervisor = supervisor_of(reactor, os.environ, described)
+    if supervisor is not None:
+        cluster.service.observe(supervisor.told)
     return cluster.service
 
 

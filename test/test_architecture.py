@@ -47,7 +47,7 @@ LAYERS: list[tuple[str, tuple[str, ...]]] = [
     ("assembly", ("dst.cluster", "dst.plugins")),
     ("trying", ("dst.simulation",)),
     ("people", ("dst.admin",)),
-    ("process", ("dst.tap",)),
+    ("process", ("dst.tap", "dst.notify")),
 ]
 """From the lowest to the highest."""
 

@@ -8,6 +8,7 @@ logged, and none can hold up the end for ever.
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -20,9 +21,18 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
     from twisted.python.failure import Failure
 
-__all__ = ["OrderedService", "Step"]
+__all__ = ["OrderedService", "Phase", "Step"]
 
 _log = Logger()
+
+
+class Phase(enum.Enum):
+    """Where a service is, for whoever observes it."""
+
+    STARTING = "starting"
+    STARTED = "started"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
 
 
 @frozen
@@ -59,10 +69,21 @@ class OrderedService(Service):
         self._clock = clock
         self._steps = list(steps)
         self._failed = failed
+        self._observers: list[Callable[[Phase, str], None]] = []
         self._begun: list[Step] = []
         self._starting: Deferred[None] | None = None
         self._start_goes_on = False
         self._stopping: Deferred[None] | None = None
+
+    def observe(self, observer: Callable[[Phase, str], None]) -> None:
+        """
+        Have C{observer} told of each step that is started or stopped, by name, and of the end of each (C{""}).
+        """
+        self._observers.append(observer)
+
+    def _at(self, phase: Phase, step: str = "") -> None:
+        for observer in self._observers:
+            observer(phase, step)
 
     def start(self) -> Deferred[None]:
         """Start every step; fires when all have."""
@@ -96,9 +117,11 @@ class OrderedService(Service):
         try:
             for step in self._steps:
                 _log.info("{step}: starting", step=step.name)
+                self._at(Phase.STARTING, step.name)
                 self._begun.append(step)
                 await step.start()
             _log.info("everything is started")
+            self._at(Phase.STARTED)
         except BaseException:
             await self._unwind()
             raise
@@ -119,6 +142,7 @@ class OrderedService(Service):
         while self._begun:
             step = self._begun.pop()
             _log.info("{step}: stopping", step=step.name)
+            self._at(Phase.STOPPING, step.name)
             try:
                 await maybeDeferred(step.stop).addTimeout(step.stop_s_max, self._clock)
             except TimeoutError:
@@ -127,6 +151,7 @@ class OrderedService(Service):
                 _log.failure("{step}: could not be stopped in order", step=step.name)
             else:
                 _log.info("{step}: stopped", step=step.name)
+        self._at(Phase.STOPPED)
 
 
 def _end_of(deferred: Deferred[None]) -> Deferred[None]:

@@ -56,10 +56,11 @@ class DaemonProcess(ProcessProtocol):
     @ivar ended: fires with the exit status, or the negative number of the signal.
     """
 
-    def __init__(self, case: Any, *arguments: str, runner: str = "twistd") -> None:
+    def __init__(self, case: Any, *arguments: str, runner: str = "twistd", **variables: str) -> None:
         """
         @param arguments: what stands behind C{dst}.
         @param runner: C{"twistd"} or C{"twist"}.
+        @param variables: of its environment, besides those of this process.
         """
         self.output = ""
         self.errors = ""
@@ -67,7 +68,7 @@ class DaemonProcess(ProcessProtocol):
         self.started: Deferred[DaemonProcess] = Deferred()
         self.ended: Deferred[int] = Deferred()
         before = ("--nodaemon", "--pidfile=") if runner == "twistd" else ()
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **variables}
         directory = os.path.abspath(case.mktemp())
         os.makedirs(directory)
         command = [sys.executable, "-c", RUNNERS[runner], *before, "dst", *arguments]
