@@ -6,13 +6,14 @@ Values in, L{rich.text.Text} out; nothing here knows a terminal but by its width
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from attrs import frozen
 from rich.cells import cell_len
 from rich.text import Text
 
 from dst.admin.schema import is_storage
+from dst.explaining import Explanation
 from dst.status import Health, MemberState, ResyncProgress, StatusTree
 from dst.words import duration_in_words, percent_in_words, printable, rate_in_words, size_in_words
 
@@ -40,6 +41,12 @@ _TEXT_CELLS_MIN = 24
 """However narrow the terminal is, a reason gets so much of a line."""
 
 _NAME_CELLS_MAX = 40
+_NAME_CELLS_MIN = 12
+_COLUMNS_CELLS = 40
+"""About what the other columns need."""
+
+_ADVICE_MAX = 3
+"""What a person can do is said in full by C{dst explain}."""
 
 _MEMBER_STATES = frozenset(state.value for state in MemberState)
 
@@ -77,7 +84,12 @@ _HEADINGS = _Row("NAME", "KIND", "SIZE", "STATE", "FOR", (), "")
 
 
 def status_lines(
-    trees: Iterable[StatusTree], *, now: float, width: int | None = None, ascii_only: bool = False
+    trees: Iterable[StatusTree],
+    *,
+    now: float,
+    width: int | None = None,
+    ascii_only: bool = False,
+    explained: Mapping[str, Explanation] | None = None,
 ) -> list[Text]:
     """
     The lines that show C{trees}.
@@ -85,11 +97,14 @@ def status_lines(
     @param now: seconds of the epoch, to say how long something has been so.
     @param width: cells of a line; what explains is wrapped to it.  C{None}: nothing is wrapped.
     @param ascii_only: for terminals that cannot show lines.
+    @param explained: by the name of a tree: what comes next and what a person can do, said of those that are not
+        healthy.
     """
     guides = _ASCII if ascii_only else _LINES
-    groups = [list(_rows(tree, now, guides, "", "", top=True)) for tree in trees]
+    why = explained or {}
+    groups = [list(_rows(tree, now, guides, "", "", top=True, why=why.get(tree.name))) for tree in trees]
     everything = [_HEADINGS, *(row for rows in groups for row in rows)]
-    name_cells = min(_NAME_CELLS_MAX, max(cell_len(row.name) for row in everything))
+    name_cells = min(_name_cells_max(width), max(cell_len(row.name) for row in everything))
     kind_cells, size_cells, word_cells = (
         max(cell_len(getattr(row, column)) for row in everything) for column in ("kind", "size", "word")
     )
@@ -113,8 +128,20 @@ def status_lines(
     return lines
 
 
+def _name_cells_max(width: int | None) -> int:
+    """Names give way before the states do, which are what a person looks for."""
+    return _NAME_CELLS_MAX if width is None else max(_NAME_CELLS_MIN, min(_NAME_CELLS_MAX, width - _COLUMNS_CELLS))
+
+
 def _rows(
-    tree: StatusTree, now: float, guides: _Guides, prefix: str, indent: str, *, top: bool = False
+    tree: StatusTree,
+    now: float,
+    guides: _Guides,
+    prefix: str,
+    indent: str,
+    *,
+    top: bool = False,
+    why: Explanation | None = None,
 ) -> Iterator[_Row]:
     down = indent + (guides.down if tree.children else "   ")
     yield _Row(
@@ -123,7 +150,7 @@ def _rows(
         size=size_in_words(tree.size) if tree.size else "",
         word=_word(tree, top),
         age=duration_in_words(now - tree.since) if tree.since else "",
-        below=_below(tree, guides),
+        below=[*_below(tree, guides), *_advice(tree, why)],
         indent=down,
     )
     for number, child in enumerate(tree.children, 1):
@@ -171,6 +198,17 @@ def _below(tree: StatusTree, guides: _Guides) -> list[tuple[str, str]]:
     if tree.resync is not None:
         said.extend(_progress(tree.resync, tree.reason, guides))
     return said
+
+
+def _advice(tree: StatusTree, why: Explanation | None) -> Iterator[tuple[str, str]]:
+    """What comes next and what a person can do, where there is anything to wait for or to do."""
+    if why is None or (tree.health is Health.HEALTHY and not why.next_step):
+        return
+    if why.next_step:
+        within = "" if why.within_s is None else f" within {duration_in_words(max(1.0, why.within_s))}"
+        yield f"next: {printable(why.next_step)}{within if not why.condition else ''}", "cyan"
+    for sentence in why.advice[:_ADVICE_MAX]:
+        yield f"you can: {printable(sentence)}", "bold"
 
 
 def _ownership(tree: StatusTree) -> list[str]:

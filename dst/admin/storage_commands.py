@@ -4,16 +4,29 @@ The commands of C{dst} that explain, and those on ownership, diverged histories 
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import TYPE_CHECKING
 
 import click
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError
 from twisted.python.failure import Failure
 
+from dst.admin.completing import complete_member, complete_name, complete_storage
 from dst.admin.schema_explained import explanations_to_envelope, resyncs_to_envelope
-from dst.admin.tools import Tools, console, operate, sure
+from dst.admin.tools import (
+    EXIT_GOES_ON,
+    YES,
+    Tools,
+    console,
+    fail,
+    json_option,
+    json_wanted,
+    operate,
+    show_json,
+    sleep,
+    sure,
+    told,
+)
 from dst.errors import DeadlinePassed, DSTError, InvalidRequest
 from dst.explaining import Explanation
 from dst.words import printable, size_in_words
@@ -28,12 +41,10 @@ __all__ = ["explain", "storage"]
 LOOK_S = 1.0
 """How often is looked how a take-over goes on."""
 
-_YES = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
-
 
 @click.command()
-@click.argument("name", required=False)
-@click.option("--json", "as_json", is_flag=True, help="The answer of GET /v1/explain, for scripts.")
+@click.argument("name", required=False, shell_complete=complete_name)
+@json_option("the answer of GET /v1/explain")
 @click.option("--all", "everything", is_flag=True, help="Explain what is healthy, too.")
 @click.pass_obj
 def explain(tools: Tools, name: str | None, as_json: bool, everything: bool) -> None:
@@ -56,7 +67,7 @@ def explain(tools: Tools, name: str | None, as_json: bool, everything: bool) -> 
 
     explanations: list[Explanation] = tools.ask(work)
     if as_json:
-        click.echo(json.dumps(explanations_to_envelope(explanations, tools.now()), indent=2))
+        show_json(explanations_to_envelope(explanations, tools.now()))
     elif explanations:
         _show(tools, explanations, everything or name is not None and not explanations[0].next_step)
     else:
@@ -88,10 +99,11 @@ def storage() -> None:
 
 
 @storage.command("take-over", short_help="Own it in this daemon.")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_storage)
 @click.option("--wait", "wait_s", type=click.FloatRange(1), default=300.0, show_default=True, help="Seconds.")
+@json_option("what was done")
 @click.pass_obj
-def take_over(tools: Tools, name: str, wait_s: float) -> None:
+def take_over(tools: Tools, name: str, wait_s: float, as_json: bool) -> None:
     """
     Own the storage NAME in this daemon: ask the one that owns it to hand it over.
 
@@ -104,7 +116,7 @@ def take_over(tools: Tools, name: str, wait_s: float) -> None:
       dst --url http://127.0.0.1:7481 storage take-over vol
     """
     tools.ask(lambda admin, clock: _take_over(admin, clock, name, wait_s))
-    click.echo(f"{name} is owned and served here")
+    told(f"{name} is owned and served here", done="take-over", storage=name)
 
 
 async def _take_over(admin: IClusterAdmin, clock: IReactorTime, name: str, wait_s: float) -> None:
@@ -118,15 +130,17 @@ async def _take_over(admin: IClusterAdmin, clock: IReactorTime, name: str, wait_
             while not ended and clock.seconds() < end:
                 said = await _say_how_it_is(admin, name, said, ended)
                 if not ended:
-                    await _sleep(clock, LOOK_S)
+                    await sleep(clock, LOOK_S)
         finally:
             if not ended:
                 taking.cancel()
         result = ended[0] if ended else None
         if isinstance(result, Failure) and result.check(CancelledError) and clock.seconds() >= end:
-            raise DeadlinePassed(
-                f"{name!r} was not taken over in {wait_s:g} s; the daemon goes on trying, and `dst explain {name}` "
-                "says what it waits for"
+            fail(
+                f"{name!r} was not taken over in {wait_s:g} s; the daemon goes on trying",
+                f"`dst explain {name}` says what it waits for",
+                code="goes-on",
+                exit_code=EXIT_GOES_ON,
             )
         if isinstance(result, Failure) and result.check(DeadlinePassed) and clock.seconds() < end:
             continue  # the daemon goes on, and only its answer had a limit
@@ -145,23 +159,24 @@ async def _say_how_it_is(admin: IClusterAdmin, name: str, said: str, ended: list
         sentence = explained[0].summary
         if explained[0].next_step:
             sentence += f"; next: {explained[0].next_step}"
-    if sentence != said and not ended:
+    if sentence != said and not ended and not json_wanted():
         click.echo(f"... {printable(sentence)}", err=True)
     return sentence
 
 
-def _sleep(clock: IReactorTime, seconds: float) -> Deferred[None]:
-    waited: Deferred[None] = Deferred(lambda _: timer.cancel())
-    timer = clock.callLater(seconds, waited.callback, None)
-    return waited
-
-
 @storage.command(short_help="Choose between histories that have diverged.")
-@click.argument("name")
-@click.option("--keep", metavar="NODE", required=True, help="A member that has the history to go on with.")
-@_YES
+@click.argument("name", shell_complete=complete_storage)
+@click.option(
+    "--keep",
+    metavar="NODE",
+    required=True,
+    help="A member that has the history to go on with.",
+    shell_complete=complete_member,
+)
+@YES
+@json_option("what was done")
 @click.pass_obj
-def resolve(tools: Tools, name: str, keep: str, yes: bool) -> None:
+def resolve(tools: Tools, name: str, keep: str, yes: bool, as_json: bool) -> None:
     """
     Choose between histories of the storage NAME that have diverged.
 
@@ -172,23 +187,31 @@ def resolve(tools: Tools, name: str, keep: str, yes: bool) -> None:
       dst storage resolve vol --keep a
     """
 
-    async def look(admin: IClusterAdmin, clock: IReactorTime) -> list[Explanation]:
-        return await admin.explain(name)
+    async def work(admin: IClusterAdmin, clock: IReactorTime) -> None:
+        explanations = await admin.explain(name)
+        if not as_json:
+            _show(tools, explanations, False, err=True)
+            click.echo(err=True)
+        consequence = (
+            f"{name!r} goes on with what node {keep!r} has; what only the other histories have is lost for ever."
+        )
+        sure(tools, yes, consequence)
+        await admin.resolve(name, keep)
 
-    _show(tools, tools.ask(look), False, err=True)
-    click.echo(err=True)
-    sure(yes, f"{name!r} goes on with what node {keep!r} has; what only the other histories have is lost for ever.")
-    operate(
-        tools,
-        lambda admin: admin.resolve(name, keep),
+    tools.ask(work)
+    told(
         f"{name} goes on with the history of {keep}; `dst watch {name}` shows the resync",
+        done="resolve",
+        storage=name,
+        keep=keep,
     )
 
 
 @storage.command(short_help="Make it larger: its media has grown.")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_storage)
+@json_option("what was done")
 @click.pass_obj
-def grow(tools: Tools, name: str) -> None:
+def grow(tools: Tools, name: str, as_json: bool) -> None:
     """
     Make the storage NAME as large as all its members have room for.
 
@@ -201,7 +224,7 @@ def grow(tools: Tools, name: str) -> None:
     """
 
     size = tools.ask(lambda admin, clock: _grow(admin, name))
-    click.echo(f"{name} has {size_in_words(size)} now ({size} bytes)")
+    told(f"{name} has {size_in_words(size)} now ({size} bytes)", done="grow", storage=name, size=size)
 
 
 async def _grow(admin: IClusterAdmin, name: str) -> int:
@@ -222,10 +245,11 @@ async def _size(admin: IClusterAdmin, name: str) -> int:
 
 
 @storage.command("pause-resync", short_help="Copy nothing more, for now.")
-@click.argument("name")
-@click.argument("node", required=False)
+@click.argument("name", shell_complete=complete_storage)
+@click.argument("node", required=False, shell_complete=complete_member)
+@json_option("what was done")
 @click.pass_obj
-def pause_resync(tools: Tools, name: str, node: str | None) -> None:
+def pause_resync(tools: Tools, name: str, node: str | None, as_json: bool) -> None:
     """
     Copy nothing more to NODE of the storage NAME, or to any of its members.
 
@@ -241,14 +265,18 @@ def pause_resync(tools: Tools, name: str, node: str | None) -> None:
         f"resync of {node or 'every member'} of {name} is paused; `dst storage resume-resync {name}"
         + (f" {node}`" if node else "`")
         + " goes on",
+        done="pause-resync",
+        storage=name,
+        node=node,
     )
 
 
 @storage.command("resume-resync", short_help="Go on copying.")
-@click.argument("name")
-@click.argument("node", required=False)
+@click.argument("name", shell_complete=complete_storage)
+@click.argument("node", required=False, shell_complete=complete_member)
+@json_option("what was done")
 @click.pass_obj
-def resume_resync(tools: Tools, name: str, node: str | None) -> None:
+def resume_resync(tools: Tools, name: str, node: str | None, as_json: bool) -> None:
     """
     Go on copying to NODE of the storage NAME, or to all its members.
 
@@ -260,12 +288,15 @@ def resume_resync(tools: Tools, name: str, node: str | None) -> None:
         tools,
         lambda admin: admin.resume_resync(name, node),
         f"resync of {node or 'every member'} of {name} goes on",
+        done="resume-resync",
+        storage=name,
+        node=node,
     )
 
 
 @storage.command(short_help="The resyncs that have ended, and why they were.")
-@click.argument("name")
-@click.option("--json", "as_json", is_flag=True, help="The answer of GET /v1/storages/NAME/resyncs, for scripts.")
+@click.argument("name", shell_complete=complete_storage)
+@json_option("the answer of GET /v1/storages/NAME/resyncs")
 @click.pass_obj
 def history(tools: Tools, name: str, as_json: bool) -> None:
     """
@@ -280,7 +311,7 @@ def history(tools: Tools, name: str, as_json: bool) -> None:
 
     records = tools.ask(lambda admin, clock: _resyncs(admin, name))
     if as_json:
-        click.echo(json.dumps(resyncs_to_envelope(records, tools.now()), indent=2))
+        show_json(resyncs_to_envelope(records, tools.now()))
     elif records:
         screen = console(sys.stdout)
         for line in resync_lines(records):

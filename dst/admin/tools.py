@@ -1,28 +1,87 @@
-"""What the commands of C{dst} reach the world with."""
+"""
+What the commands of C{dst} reach the world with, and how each of them ends.
+
+A command does all its work in one run of the reactor, questions to the person included: a reactor cannot be
+started twice in one process.
+
+The exit codes are for scripts and never change their meaning; L{EXIT_CODES} is the table that the help and the
+manual show.
+"""
 
 from __future__ import annotations
 
+import json
+import signal
 import sys
+import threading
 import time
-from collections.abc import Callable, Coroutine
-from typing import IO, TYPE_CHECKING, Any, NoReturn, TypeAlias
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar
 
 import click
 from attrs import define
 from twisted.internet.defer import CancelledError, Deferred
 
-from dst.admin.schema import correction_for
-from dst.errors import DSTError
+from dst import __version__
+from dst.admin.schema import API_VERSION, correction_for, error_row
+from dst.errors import Denied, DSTError, NotFound, Unavailable
+from dst.words import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
     from twisted.internet.interfaces import IReactorTime
 
     from dst.interfaces import IClusterAdmin
 
-__all__ = ["EXIT_ERROR", "Tools", "Work", "console", "fail", "operate", "sure"]
+__all__ = [
+    "EXIT_CODES",
+    "EXIT_ERROR",
+    "EXIT_GOES_ON",
+    "EXIT_NOT_ALLOWED",
+    "EXIT_NOT_HEALTHY",
+    "EXIT_NO_DAEMON",
+    "EXIT_USAGE",
+    "YES",
+    "Tools",
+    "Work",
+    "console",
+    "fail",
+    "fail_with",
+    "json_option",
+    "json_wanted",
+    "operate",
+    "show_json",
+    "show_lines",
+    "sleep",
+    "sure",
+    "told",
+]
 
 EXIT_ERROR = 1
+EXIT_USAGE = 2
+EXIT_NOT_HEALTHY = 3
+EXIT_NOT_ALLOWED = 4
+EXIT_NO_DAEMON = 5
+EXIT_GOES_ON = 6
+
+EXIT_CODES: dict[int, str] = {
+    0: "done; with --exit-code: and everything that is shown is healthy",
+    EXIT_ERROR: "refused or failed; `check` has found mistakes; `demo` has seen something that is not right",
+    EXIT_USAGE: "the command line is wrong; `rehearse`: something did not heal",
+    EXIT_NOT_HEALTHY: "with --exit-code: something that is shown is not healthy",
+    EXIT_NOT_ALLOWED: "this person or machine may not do that",
+    EXIT_NO_DAEMON: "no daemon answers",
+    EXIT_GOES_ON: "it goes on in the daemon: the time to wait for it is over",
+}
+
+_JSON = "dst.json"
+
+_NO_ADDRESS = "there is nothing at this address"
+"""How every daemon says that it has no such thing, as opposed to none of that name."""
+
+T = TypeVar("T")
 
 Work: TypeAlias = "Callable[[IClusterAdmin, IReactorTime], Coroutine[Deferred[Any], Any, Any]]"
 """What a command does, given an admin and a clock."""
@@ -34,53 +93,171 @@ class Tools:
     Tests bring their own.
 
     @ivar run: run C{work} with the admin at a URL; returns its result or raises its error, C{CancelledError} when
-        the person has interrupted it.
+        the person has interrupted it.  Can be called once in the life of a process.
     @ivar now: seconds of the epoch.
+    @ivar can_ask: whether there is a person who can answer a question.
     """
 
     run: Callable[[str, Work], Any]
     now: Callable[[], float] = time.time
     url: str = ""
+    can_ask: Callable[[], bool] = lambda: sys.stdin is not None and sys.stdin.isatty()
 
     def ask(self, work: Work) -> Any:
         """The result of C{work}; an error ends the command with its sentence."""
         try:
             return self.run(self.url, work)
         except DSTError as error:
-            fail(error.message, correction_for(error))
+            fail_with(error)
         except CancelledError:
-            fail("interrupted: what was asked for may or may not have been done", "look at `dst status`")
+            fail(
+                "interrupted: what was asked for may or may not have been done",
+                "look at `dst status`",
+                code="interrupted",
+            )
 
 
-def fail(cause: str, correction: str) -> NoReturn:
-    """End the command with what happened and what can be done."""
-    click.echo(f"error: {cause}", err=True)
-    if correction:
-        click.echo(f"  try: {correction}", err=True)
-    sys.exit(EXIT_ERROR)
+# -- how a command ends ----------------------------------------------------------
 
 
-def sure(yes: bool, consequence: str) -> None:
-    """Ask, unless it was said already."""
+def fail(cause: str, correction: str, *, code: str = "failed", exit_code: int = EXIT_ERROR) -> NoReturn:
+    """
+    End the command with what happened and what can be done, on standard error.
+
+    @param code: for scripts, in C{--json}; the codes of the REST interface and some of the command's own.
+    """
+    if json_wanted():
+        told = {"code": code, "cause": cause, "correction": correction, "exit_code": exit_code}
+        click.echo(json.dumps({"version": API_VERSION, "error": told}, indent=2), err=True)
+    else:
+        click.echo(f"error: {cause}", err=True)
+        if correction:
+            click.echo(f"  try: {correction}", err=True)
+    sys.exit(exit_code)
+
+
+def fail_with(error: DSTError) -> NoReturn:
+    """End the command with C{error}."""
+    exit_code = EXIT_ERROR
+    code = error_row(error).code
+    if isinstance(error, NotFound) and _NO_ADDRESS in error.message:
+        fail(
+            f"the daemon does not know what was asked for: it is older than this command ({__version__})",
+            "upgrade the daemon; `dst status` and what is about members works with any",
+            code="not-supported",
+        )
+    if isinstance(error, Denied):
+        exit_code = EXIT_NOT_ALLOWED
+    elif isinstance(error, Unavailable) and _nobody_answers(error):
+        exit_code, code = EXIT_NO_DAEMON, "no-daemon"
+    fail(error.message, correction_for(error), code=code, exit_code=exit_code)
+
+
+def _nobody_answers(error: Unavailable) -> bool:
+    from dst.admin.client import NoDaemon  # here, since it loads a whole HTTP client
+
+    return isinstance(error, NoDaemon)
+
+
+# -- JSON --------------------------------------------------------------------------
+
+
+def json_option(of: str) -> Callable[[Any], Any]:
+    """
+    The option C{--json} of a command, its argument C{as_json}; errors are JSON then, too.
+
+    @param of: what is printed, for the help.
+    """
+
+    def noted(context: click.Context, parameter: click.Parameter, value: bool) -> bool:
+        if value:
+            context.meta[_JSON] = True
+        return value
+
+    return click.option("--json", "as_json", is_flag=True, is_eager=True, callback=noted, help=f"For scripts: {of}.")
+
+
+def json_wanted() -> bool:
+    """Whether the command that runs was asked for JSON."""
+    context = click.get_current_context(silent=True)
+    return context is not None and bool(context.meta.get(_JSON))
+
+
+def show_json(value: object) -> None:
+    """On standard output."""
+    click.echo(json.dumps(value, indent=2))
+
+
+# -- asking and telling --------------------------------------------------------------
+
+YES = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+
+
+def sure(tools: Tools, yes: bool, consequence: str) -> None:
+    """
+    Ask, unless it was said already; where nobody can be asked, nothing is done.
+
+    It may be called while the reactor runs: everything else waits for the person then.
+    """
     if yes:
         return
-    try:
-        agreed = click.confirm(f"{consequence}  Go on?", err=True)
-    except click.Abort:
-        click.echo(err=True)
-        agreed = False
+    agreed = False
+    if tools.can_ask():
+        try:
+            with _interruptible():
+                agreed = click.confirm(f"{consequence}  Go on?", err=True)
+        except click.Abort:
+            click.echo(err=True)
+    else:
+        click.echo(consequence, err=True)
     if not agreed:
-        fail("nothing was done", "answer y, or say --yes where nobody can be asked")
+        fail("nothing was done", "answer y, or say --yes where nobody can be asked", code="not-confirmed")
 
 
-def operate(tools: Tools, ask: Callable[[IClusterAdmin], Deferred[None]], done: str) -> None:
-    """Ask for an operation, and say that it was done."""
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C ends a question: the reactor only notes it, and is not looking while a person is asked."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def operate(tools: Tools, ask: Callable[[IClusterAdmin], Deferred[None]], sentence: str, /, **facts: object) -> None:
+    """
+    Ask for an operation, and say that it was done.
+
+    @param facts: what C{--json} tells of it.
+    """
 
     async def work(admin: IClusterAdmin, clock: IReactorTime) -> None:
         await ask(admin)
 
     tools.ask(work)
-    click.echo(done)
+    told(sentence, **facts)
+
+
+def told(sentence: str, /, **facts: object) -> None:
+    """Say what was done: to a person the sentence, to a script C{facts} as well."""
+    if json_wanted():
+        show_json({"version": API_VERSION, **facts, "sentence": sentence})
+    else:
+        click.echo(printable(sentence))
+
+
+def sleep(clock: IReactorTime, seconds: float) -> Deferred[None]:
+    """Fires after so many seconds; can be cancelled."""
+    waited: Deferred[None] = Deferred(lambda _: timer.cancel())
+    timer = clock.callLater(seconds, waited.callback, None)
+    return waited
+
+
+# -- drawing -------------------------------------------------------------------------
 
 
 def console(file: IO[str]) -> Console:
@@ -88,3 +265,14 @@ def console(file: IO[str]) -> Console:
     from rich import console
 
     return console.Console(file=file, highlight=False, markup=False, emoji=False)
+
+
+def show_lines(lines: Callable[[int | None], list[Text]], *, err: bool = False) -> None:
+    """
+    Draw lines that were made for the width of the screen.
+
+    @param lines: makes them, given the cells of a line, or C{None} where nothing is to be cut or wrapped.
+    """
+    screen = console(sys.stderr if err else sys.stdout)
+    for line in lines(screen.width if screen.is_terminal else None):
+        screen.print(line, soft_wrap=True)

@@ -6,61 +6,15 @@ import json
 from typing import Any
 
 from click.testing import CliRunner, Result
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.task import Clock
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.internet.defer import CancelledError
 
 from dst import __version__
 from dst.admin.cli import cli
-from dst.admin.client import DEFAULT_URL
+from dst.admin.client import DEFAULT_URL, NoDaemon
 from dst.admin.tools import Tools
-from dst.errors import MediaError, Unavailable
+from dst.errors import Denied, MediaError, NotFound, Unavailable
 from dst.testing.fake_admin import FakeAdmin
-
-
-class CommandCase(SynchronousTestCase):
-    """Commands against a fake cluster; the clock advances until a command ends, or C{patience_s} have passed."""
-
-    patience_s = 10
-
-    def setUp(self) -> None:
-        self.clock = Clock()
-        self.fake = FakeAdmin()
-        self.urls: list[str] = []
-        self.script: dict[int, Any] = {}
-
-    def run_work(self, url: str, work: Any) -> Any:
-        self.urls.append(url)
-        running = Deferred.fromCoroutine(work(self.fake, self.clock))
-        results: list[Any] = []
-        running.addBoth(results.append)
-        for second in range(self.patience_s):
-            if results:
-                break
-            self.script.get(second, lambda: None)()
-            self.clock.advance(1)
-        else:
-            running.cancel()
-        self.assertEqual([], self.clock.getDelayedCalls(), "nothing is left when a command ends")
-        if isinstance(getattr(results[0], "value", None), Exception):
-            raise results[0].value
-        return results[0]
-
-    def dst(self, *arguments: str, answer: str = "", env: dict[str, str] | None = None) -> Result:
-        result = CliRunner().invoke(
-            cli, arguments, input=answer, obj=Tools(self.run_work, lambda: 1_700_000_000.0), env=env or {}
-        )
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return result
-
-    def assert_error(self, result: Result, sentence: str, exit_code: int = 1) -> None:
-        """It failed, said why and what to do on standard error, and nothing else on standard output."""
-        self.assertEqual((exit_code, ""), (result.exit_code, result.stdout))
-        self.assertIn(sentence, result.stderr)
-        lines = result.stderr.strip().splitlines()
-        self.assertTrue(lines[-2].startswith("error: "), lines)
-        self.assertTrue(lines[-1].startswith("  try: "), lines)
+from test.admin.commands import CommandCase
 
 
 class StatusTests(CommandCase):
@@ -238,6 +192,20 @@ class OperationTests(CommandCase):
             self.assertEqual(1, len(self.fake.calls))
             self.fake = FakeAdmin()
 
+    def test_nobody_to_ask(self) -> None:
+        """Without a terminal there is no question: what stands in a pipe is no answer."""
+        self.can_ask = False
+        self.assert_error(self.dst("init", "fresh", "--keep", "x", answer="y\n"), "nothing was done")
+        self.assertEqual([], self.fake.calls)
+        self.assertEqual(0, self.dst("init", "fresh", "--keep", "x", "--yes").exit_code)
+
+    def test_json(self) -> None:
+        """For scripts, what was done."""
+        done = json.loads(self.dst("suspend", "vol", "b", "--json").stdout)
+        sentence = done.pop("sentence")
+        self.assertEqual({"version": 1, "done": "suspend", "storage": "vol", "node": "b"}, done)
+        self.assertIn("is suspended", sentence)
+
     def test_interrupted(self) -> None:
         """Ctrl-C does not pretend to know what was done."""
         self.fake.waiting = True
@@ -251,6 +219,59 @@ class OperationTests(CommandCase):
 
         result = CliRunner().invoke(cli, ["watch"], obj=Tools(interrupted))
         self.assertEqual((0, ""), (result.exit_code, result.output))
+
+
+class ErrorTests(CommandCase):
+    """How scripts learn what went wrong"""
+
+    def error(self, *arguments: str) -> tuple[int, dict[str, Any]]:
+        """The exit code, and the error in JSON on standard error."""
+        result = self.dst(*arguments)
+        self.assertEqual("", result.stdout)
+        told = json.loads(result.stderr)
+        self.assertEqual(1, told["version"])
+        self.assertEqual(result.exit_code, told["error"]["exit_code"])
+        return result.exit_code, told["error"]
+
+    def test_refused(self) -> None:
+        """A refusal has the code that it has in the REST interface."""
+        code, error = self.error("suspend", "nothing", "a", "--json")
+        self.assertEqual((1, "not-found"), (code, error["code"]))
+        self.assertIn("there is no storage 'nothing'", error["cause"])
+        self.assertTrue(error["correction"])
+
+    def test_no_daemon(self) -> None:
+        """That nobody answers has an exit code of its own; a daemon that says "unavailable" has not."""
+        self.fake.failing = NoDaemon("no daemon answers")
+        code, error = self.error("status", "--json")
+        self.assertEqual((5, "no-daemon"), (code, error["code"]))
+        self.fake.failing = Unavailable("no member of vol can be reached")
+        self.assertEqual(
+            (1, "unavailable"), (self.error("status", "--json")[0], self.error("status", "--json")[1]["code"])
+        )
+
+    def test_not_allowed(self) -> None:
+        """Nor is a lack of rights like any other failure."""
+        self.fake.failing = Denied("the role view may not do that")
+        code, error = self.error("suspend", "vol", "a", "--json")
+        self.assertEqual((4, "denied"), (code, error["code"]))
+
+    def test_older_daemon(self) -> None:
+        """What a daemon has never heard of is told apart from what it has not."""
+        self.fake.failing = NotFound("there is nothing at this address")
+        self.assert_error(self.dst("storage", "history", "vol"), "older than this command")
+
+    def test_usage(self) -> None:
+        """A wrong command line is JSON, too, where JSON was asked for."""
+        code, error = self.error("suspend", "--json")
+        self.assertEqual((2, "usage"), (code, error["code"]))
+        self.assertIn("STORAGE", error["cause"])
+        self.assertEqual(2, self.error("status", "--json", "--fast")[0])
+
+    def test_did_you_mean(self) -> None:
+        """A name that is nearly right is suggested."""
+        self.assert_error(self.dst("status", "vool"), "did you mean 'vol'?")
+        self.assertIn("status", self.dst("statsu").stderr)
 
 
 class HelpTests(CommandCase):

@@ -20,8 +20,8 @@ from dst.explaining import Explanation, ResyncRecord
 from dst.explaining_trees import explain_tree
 from dst.status import Health
 from dst.words import duration_in_words
+from test.admin.commands import CommandCase
 from test.admin.fixture import everything
-from test.admin.test_cli import CommandCase
 from test.admin.test_rest import HOST, RestCase
 
 NOW = 1_700_000_000.0
@@ -198,7 +198,7 @@ class StorageCommandTests(CommandCase):
         """Nobody waits for ever: what goes on is said."""
         self.fake.waiting = True
         result = self.dst("storage", "take-over", "vol", "--wait", "3")
-        self.assertEqual(1, result.exit_code)
+        self.assertEqual(6, result.exit_code)
         self.assertIn("'vol' was not taken over in 3 s; the daemon goes on trying", result.stderr)
 
     def test_take_over_refused(self) -> None:

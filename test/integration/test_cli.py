@@ -96,10 +96,22 @@ class CommandTests(TestCase):
         """Where no daemon answers there is one sentence, and what to do."""
         await self.port.stopListening()
         out, err, code = await self.dst("status")
-        self.assertEqual((1, ""), (code, out))
+        self.assertEqual((5, ""), (code, out))
         self.assertIn(f"no daemon answers at {self.url} (connection refused)", err)
         self.assertIn("try: start it", err)
         self.assertNotIn("Traceback", err)
+
+    async def test_choice(self) -> None:
+        """What asks and then acts does both against a real daemon; without a terminal it wants --yes."""
+        self.fake.diverged.add("vol")
+        out, err, code = await self.dst("storage", "resolve", "vol", "--keep", "a")
+        self.assertEqual((1, ""), (code, out))
+        self.assertIn("lost for ever", err)
+        self.assertIn("nothing was done", err)
+        self.assertEqual([], self.fake.calls)
+        out, err, code = await self.dst("storage", "resolve", "vol", "--keep", "a", "--yes")
+        self.assertEqual(0, code, err)
+        self.assertEqual([("resolve", "vol", "a")], self.fake.calls)
 
     async def test_wrong_url(self) -> None:
         """A URL that is none is an error, and no traceback."""

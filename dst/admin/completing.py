@@ -1,0 +1,167 @@
+"""
+What a shell completes: the names that the daemon has, asked for with little patience.
+
+A person waits for the Tab key, so a daemon that does not answer at once completes nothing, and whatever goes
+wrong stays silent: the shell has no place to say it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import urllib.request
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+__all__ = [
+    "complete_device",
+    "complete_export",
+    "complete_member",
+    "complete_name",
+    "complete_node",
+    "complete_operation",
+    "complete_session",
+    "complete_storage",
+    "completion",
+]
+
+ANSWER_S_MAX = 0.7
+"""After that a person wonders whether the key was pressed."""
+
+ANSWER_BYTES_MAX = 4 * 1024 * 1024
+"""A list of names that is longer is not read to its end by anybody."""
+
+SHELLS = ("bash", "zsh", "fish")
+
+Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
+
+
+def _answer(context: click.Context, path: str) -> dict[str, Any]:
+    """
+    What the daemon says; nothing if it does not.
+
+    It is asked with the standard library: this has to be quick, and a reactor takes longer to load than the answer
+    takes to come.
+    """
+    url = str(context.find_root().params.get("url") or os.environ.get("DST_URL") or "http://127.0.0.1:7480")
+    headers = {"Accept": "application/json"}
+    if os.environ.get("DST_TOKEN"):
+        headers["Authorization"] = f"Bearer {os.environ['DST_TOKEN']}"
+    request = urllib.request.Request(url.rstrip("/") + path, headers=headers)
+    try:
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(request, timeout=ANSWER_S_MAX) as answer:
+            value = json.loads(answer.read(ANSWER_BYTES_MAX))
+    except Exception:  # whatever it is: nothing is completed
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _trees(context: click.Context) -> Iterator[tuple[dict[str, Any], bool]]:
+    """Every entry of the status at the top, and whether it is a storage."""
+    status = _answer(context, "/v1/status")
+    for kind in ("storages", "nodes"):
+        for entry in status.get(kind, ()):
+            if isinstance(entry, dict):
+                yield entry, kind == "storages"
+
+
+def _walk(entry: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield entry
+    for member in entry.get("members", ()):
+        if isinstance(member, dict):
+            yield from _walk(member)
+
+
+def _items(names: dict[str, str], incomplete: str) -> list[CompletionItem]:
+    return [CompletionItem(name, help=said) for name, said in sorted(names.items()) if name.startswith(incomplete)]
+
+
+def _said(entry: dict[str, Any]) -> str:
+    return f"{entry.get('kind', '')}, {entry.get('health', '')}"
+
+
+def complete_storage(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The names of storages."""
+    return _items({str(entry["name"]): _said(entry) for entry, storage in _trees(context) if storage}, incomplete)
+
+
+def complete_node(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The names of nodes, in storages and in none."""
+    names = {}
+    for top, storage in _trees(context):
+        for entry in _walk(top):
+            if not (storage and entry is top):
+                names[str(entry["name"])] = f"{entry.get('kind', '')}, {entry.get('state', '')}"
+    return _items(names, incomplete)
+
+
+def complete_device(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The names of everything that can be exported."""
+    return _items({str(each["name"]): _said(each) for top, _ in _trees(context) for each in _walk(top)}, incomplete)
+
+
+complete_name = complete_device
+
+
+def complete_member(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The names of the members of the storage that was named before."""
+    chosen = context.params.get("storage") or context.params.get("name")
+    names = {}
+    for top, _ in _trees(context):
+        if chosen is None or top.get("name") == chosen:
+            for entry in top.get("members", ()):
+                names[str(entry["name"])] = f"{entry.get('kind', '')}, {entry.get('state', '')}"
+    return _items(names, incomplete)
+
+
+def _listed(path: str, kind: str, key: str, said: str) -> Completer:
+    def complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        entries = _answer(context, path).get(kind, ())
+        names = {str(entry[key]): str(entry.get(said, "")) for entry in entries if isinstance(entry, dict)}
+        return _items(names, incomplete)
+
+    return complete
+
+
+complete_export = _listed("/v1/exports", "exports", "name", "device")
+complete_session = _listed("/v1/sessions", "sessions", "id", "peer")
+complete_operation = _listed("/v1/operations", "operations", "id", "kind")
+
+
+# -- the command that gives a shell its script -----------------------------------------
+
+
+@click.command(short_help="The script that makes a shell complete this command.")
+@click.argument("shell", type=click.Choice(SHELLS))
+@click.pass_context
+def completion(context: click.Context, shell: str) -> None:
+    """
+    Print the script that makes SHELL complete commands, options, and the names that the daemon has.
+
+    Nothing is changed: put the script where your shell looks for it.
+
+    \b
+    Examples:
+      dst completion bash > ~/.local/share/bash-completion/completions/dst
+      eval "$(dst completion bash)"                    for this shell only
+      dst completion zsh > ~/.zfunc/_dst
+      dst completion fish > ~/.config/fish/completions/dst.fish
+    """
+    from click.shell_completion import get_completion_class
+
+    root = context.find_root()
+    kind = get_completion_class(shell)
+    assert kind is not None, shell
+    source = kind(root.command, {}, "dst", "_DST_COMPLETE")
+    click.echo(_script(shell, source))
+
+
+def _script(shell: str, source: Any) -> str:
+    """
+    As click writes it; its own way for bash runs a bash to ask for its version, and refuses where there is none.
+    """
+    return str(source.source_template % source.source_vars()).replace("\r", "")

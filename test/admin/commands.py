@@ -1,0 +1,67 @@
+"""A fixture: the C{dst} command against a cluster that exists only in what it says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from click.testing import CliRunner, Result
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from dst.admin.cli import cli
+from dst.admin.tools import Tools
+from dst.testing.fake_admin import FakeAdmin
+
+__all__ = ["CommandCase"]
+
+
+class CommandCase(SynchronousTestCase):
+    """
+    Commands against a fake cluster; the clock advances until a command ends, or C{patience_s} have passed.
+
+    @ivar script: what happens in which second.
+    @ivar can_ask: whether there is a terminal with a person.
+    """
+
+    patience_s = 10
+    can_ask = True
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.fake = FakeAdmin()
+        self.urls: list[str] = []
+        self.script: dict[int, Any] = {}
+
+    def run_work(self, url: str, work: Any) -> Any:
+        self.urls.append(url)
+        running = Deferred.fromCoroutine(work(self.fake, self.clock))
+        results: list[Any] = []
+        running.addBoth(results.append)
+        for second in range(self.patience_s):
+            if results:
+                break
+            self.script.get(second, lambda: None)()
+            self.clock.advance(1)
+        else:
+            running.cancel()
+        self.assertEqual([], self.clock.getDelayedCalls(), "nothing is left when a command ends")
+        if isinstance(results[0], Failure):
+            raise results[0].value
+        return results[0]
+
+    def dst(self, *arguments: str, answer: str = "", env: dict[str, str] | None = None) -> Result:
+        tools = Tools(self.run_work, lambda: 1_700_000_000.0, can_ask=lambda: self.can_ask)
+        result = CliRunner().invoke(cli, arguments, input=answer, obj=tools, env=env or {})
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result
+
+    def assert_error(self, result: Result, sentence: str, exit_code: int = 1) -> None:
+        """It failed, said why and what to do on standard error, and nothing else on standard output."""
+        self.assertEqual((exit_code, ""), (result.exit_code, result.stdout))
+        self.assertIn(sentence, result.stderr)
+        lines = result.stderr.strip().splitlines()
+        self.assertTrue(lines[-2].startswith("error: "), lines)
+        self.assertTrue(lines[-1].startswith("  try: "), lines)
