@@ -32,8 +32,9 @@ from dst.administration import (
     SessionStatus,
     Traffic,
 )
-from dst.explaining import Explanation, ResyncRecord
+from dst.explaining import Explanation, ResyncRecord, ScrubRecord
 from dst.geometry import Geometry, StatusExtent
+from dst.identity import Identity
 from dst.ownership import Claim, Promise
 from dst.status import LinkState, StatusTree
 
@@ -57,6 +58,7 @@ __all__ = [
     "INode",
     "INodeProvider",
     "INodeObserver",
+    "IScrubs",
     "MemberOptions",
     "OpenExport",
     "StopObserving",
@@ -394,6 +396,29 @@ class IAlgorithm(INode):
         """The last resyncs that have ended, the oldest first; a bounded number."""
 
 
+class IScrubs(Interface):
+    """
+    A storage with several copies that can compare all of them, to find what no disk reports.  Optional.
+    """
+
+    def scrub(*, repair: bool = True) -> Deferred[None]:
+        """
+        Compare all copies, from where the last one was stopped if it was.  It gives way to clients and resyncs.
+
+        What is evident is mended where C{repair} is: what one copy cannot read, or has otherwise than most.  Where no
+        copy is more credible than another nothing is changed.
+
+        @return: fires when it has begun; C{scrubs} tells how it goes.
+        @raise InvalidRequest: one goes on already.
+        """
+
+    def stop_scrub() -> Deferred[None]:
+        """Stop the one that goes on. @raise InvalidRequest: none does."""
+
+    def scrubs() -> Sequence[ScrubRecord]:
+        """The one that goes on, and the last ones that have ended, the oldest first; a bounded number."""
+
+
 class IHistories(Interface):
     """
     A storage of which there can be several histories, because a person made it go on from an older copy.  Optional.
@@ -471,15 +496,21 @@ class OpenExport:
 
 
 class IExports(Interface):
-    """What a server can serve, and to whom."""
+    """
+    What a server can serve, and to whom.
 
-    def list_exports(identity: object | None) -> list[str]:
+    Servers make one L{Identity} for each connection (C{dst.transport.peers.identity_at}); with TLS, when its handshake
+    is over.  C{None} is somebody of whom nothing is known.
+    """
+
+    def list_exports(identity: Identity | None) -> list[str]:
         """The names that this identity may open, sorted."""
 
-    def open_export(name: str, identity: object | None) -> OpenExport:
+    def open_export(name: str, identity: Identity | None) -> OpenExport:
         """
-        @raise NotFound: there is none of that name.
-        @raise Denied: there is, but not for this identity.
+        @raise NotFound: there is none of that name, or none that this identity may know of: which of the two is not
+            to be told from the error.
+        @raise Denied: there is, but not for this identity; only of those who may know.
         """
 
 

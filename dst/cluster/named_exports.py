@@ -1,27 +1,35 @@
 """
-What a daemon serves: its devices under the names of the topology.
+What a daemon serves, and to whom: its devices under the names of the topology.
 """
 
 from __future__ import annotations
 
 from collections.abc import Container, Iterable
 
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from dst.cluster.building import Devices
 from dst.cluster.topology import ExportSpec
 from dst.errors import NotFound
+from dst.identity import Access, Identity, access_for
 from dst.interfaces import IExports, IHistories, INode, OpenExport
 
 __all__ = ["NamedExports"]
+
+_log = Logger()
+
+_STRANGER = Identity()
 
 
 @implementer(IExports)
 class NamedExports:
     """
-    Every export, for everybody: identities mean nothing yet.
+    Every export, for those whom its access list allows.
 
-    A device that is not ready is listed; the servers refuse to open it until it is.
+    Who may not open an export is not told that there is one: the answer is the same as for a name that nobody has
+    given, and only the log knows better.  A device that is not ready is listed; the servers refuse to open it until
+    it is.
 
     While a storage has several histories each of them is there to be read, as C{STORAGE@NODE}. That is so for a
     storage that is exported, or below one that is: who may read that may read these.
@@ -39,15 +47,21 @@ class NamedExports:
             if spec.device in devices.by_name:
                 devices.fences.of(spec.device, devices.by_name[spec.device])  # to be read before anybody comes
 
-    def list_exports(self, identity: object | None) -> list[str]:
+    def list_exports(self, identity: Identity | None) -> list[str]:
         """See L{IExports.list_exports}."""
-        return sorted({*self._specs, *self._histories()})
+        allowed = self._allowed(identity)
+        return sorted({*(spec.name for spec in allowed), *self._histories(allowed)})
 
-    def _histories(self) -> dict[str, INode]:
-        """Copies that can only be read, by C{STORAGE@NODE}."""
+    def _allowed(self, identity: Identity | None) -> list[ExportSpec]:
+        """What C{identity} may open."""
+        who = identity or _STRANGER
+        return [spec for spec in self._specs.values() if access_for(who, spec.allow) is not None]
+
+    def _histories(self, specs: Iterable[ExportSpec]) -> dict[str, INode]:
+        """Copies below some exports that can only be read, by C{STORAGE@NODE}."""
         found: dict[str, INode] = {}
         seen: set[str] = set()
-        names = [spec.device for spec in self._specs.values()]
+        names = [spec.device for spec in specs]
         while names:
             name = names.pop()
             device = self._devices.by_name.get(name)
@@ -60,17 +74,39 @@ class NamedExports:
                 names += [node.name for node in self._devices.storages[name].nodes]
         return found
 
-    def open_export(self, name: str, identity: object | None) -> OpenExport:
+    def open_export(self, name: str, identity: Identity | None) -> OpenExport:
         """See L{IExports.open_export}."""
         spec = self._specs.get(name)
         if spec is None:
-            history = self._histories().get(name)
+            history = self._histories(self._allowed(identity)).get(name)
             if history is not None:
                 return OpenExport(history, read_only=True)
-            names = ", ".join(self.list_exports(identity)[:12]) or "none"
-            raise NotFound(f"there is no export {name[:80]!r} here; there are: {names}")
+            known = name in self._histories(self._specs.values())
+            raise self._refusal(name, identity, "it may not read the storage" if known else "there is none")
+        access = access_for(identity or _STRANGER, spec.allow)
+        if access is None:
+            raise self._refusal(name, identity, _why_not(identity or _STRANGER, spec))
         node, fences = self._devices.by_name[spec.device], self._devices.fences
         fence = fences.of(spec.device, node)
         if fence is None:
-            return OpenExport(node, spec.read_only or spec.device in self._used)
-        return OpenExport(fences.unclaimed(spec.device, node, fence), spec.read_only, fence, node)
+            return OpenExport(node, spec.read_only or spec.device in self._used or access is Access.READ)
+        unclaimed = fences.unclaimed(spec.device, node, fence)
+        if access is Access.READ:
+            return OpenExport(unclaimed, read_only=True)  # who may not change it may not keep its owner from that
+        return OpenExport(unclaimed, spec.read_only, fence, node)
+
+    def _refusal(self, name: str, identity: Identity | None, why: str) -> NotFound:
+        """The same words whatever the reason is; the reason goes to the log."""
+        who = identity or _STRANGER
+        _log.warn("{who} was refused the export {export!r}: {why}", who=str(who), export=name[:80], why=why)
+        names = ", ".join(self.list_exports(identity)[:12]) or "none"
+        return NotFound(f"there is no export {name[:80]!r} here that {who} may use; there are: {names}")
+
+
+def _why_not(who: Identity, spec: ExportSpec) -> str:
+    if spec.allow is None:
+        return "without `allow` it is for this machine only"
+    if not spec.allow:
+        return "its `allow` is empty, which is nobody"
+    named = "" if who.name else ", and it has shown no certificate"
+    return f"no rule of its `allow` is about it{named}"

@@ -25,6 +25,8 @@ class Limits:
     What one server allows, and why.
 
     @ivar connections_max: each costs a descriptor of some thousand.
+    @ivar connections_per_address_max: a daemon has one for each node, and sometimes two; of this machine as many as
+        there are.
     @ivar requests_max: of one connection; twice what the deepest usual queue has.
     @ivar bytes_max: of one connection's requests: reads being answered and writes being done.  One
         request alone is always let in.
@@ -41,6 +43,7 @@ class Limits:
     """
 
     connections_max: int = 256
+    connections_per_address_max: int = 64
     requests_max: int = 256
     bytes_max: int = 32 * 1024 * 1024
     memory_bytes_max: int = 96 * 1024 * 1024

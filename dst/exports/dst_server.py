@@ -21,6 +21,7 @@ from dst.exports.dst_limits import Limits, Memory
 from dst.exports.dst_session import DSTServerSession
 from dst.exports.traffic import Totals, words_for
 from dst.interfaces import IExporter, IExports, OpenExport
+from dst.transport.peers import Crowd
 from dst.wire.handshake import Hello, Terms
 
 if TYPE_CHECKING:
@@ -61,10 +62,12 @@ class DSTServerFactory(ServerFactory):
         self.memory = Memory(clock, self.limits.memory_bytes_max)
         self._sessions: dict[DSTServerSession, None] = {}  # in the order in which they came
         self._count = 0  # of sessions, ever
+        self._crowd = Crowd(self.limits.connections_per_address_max)
         self._totals = Totals()
         self._clock = clock
         self._exports = exports
-        self._by_token: dict[bytes, DSTServerSession] = {}
+        # Whoever knows another client's token cannot take over from it under another name.
+        self._by_token: dict[tuple[str | None, bytes], DSTServerSession] = {}
         self._lingering: set[DSTServerSession] = set()  # closed, with changes that are still being executed
         self._settling: list[tuple[Callable[[], int], Deferred[None]]] = []
         self._admitted: set[DSTServerSession] = set()
@@ -78,8 +81,15 @@ class DSTServerFactory(ServerFactory):
     def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
         if self._drained is not None or len(self._sessions) >= self.limits.connections_max + _REFUSALS_MAX:
             return None
+        if not self._crowd.enter(addr):
+            _log.warn(
+                "{peer} is sent away: {count} come from there already, the most of one address",
+                peer=words_for(addr),
+                count=self.limits.connections_per_address_max,
+            )
+            return None
         self._count += 1
-        session = DSTServerSession(self._clock, self, words_for(addr), f"dst-{self._count}")
+        session = DSTServerSession(self._clock, self, addr, f"dst-{self._count}")
         if len(self._sessions) < self.limits.connections_max:
             self._admitted.add(session)
         self._sessions[session] = None
@@ -139,17 +149,17 @@ class DSTServerFactory(ServerFactory):
 
     # What a session asks.
 
-    def list_exports(self) -> list[str]:
-        return self._exports.list_exports(None)
+    def list_exports(self, session: DSTServerSession) -> list[str]:
+        return self._exports.list_exports(session.identity)
 
     async def open_export(self, session: DSTServerSession, hello: Hello) -> OpenExport:
         if session not in self._admitted:
             raise LimitReached(f"this server has {self.limits.connections_max} connections, the most it takes")
-        export = self._exports.open_export(hello.export, None)
-        current = self._by_token.get(hello.token)
+        export = self._exports.open_export(hello.export, session.identity)
+        current = self._by_token.get((session.identity.name, hello.token))
         if current is not None and current.hello is not None and current.hello.attempt >= hello.attempt:
             raise Denied("a newer connection of the same client is here already")
-        self._by_token[hello.token] = session
+        self._by_token[session.identity.name, hello.token] = session
         if current is not None:
             _log.info("{peer} takes over from {old}", peer=session.peer, old=current.peer)
             current.cut()
@@ -190,8 +200,11 @@ class DSTServerFactory(ServerFactory):
             if session.export is not None:
                 self._totals.ended(session.export, session.requests.counters)
         self._admitted.discard(session)
-        if session.hello is not None and self._by_token.get(session.hello.token) is session:
-            del self._by_token[session.hello.token]
+        self._crowd.leave(session.address)
+        if session.hello is not None:
+            key = (session.identity.name, session.hello.token)
+            if self._by_token.get(key) is session:
+                del self._by_token[key]
         self._linger(session)
         if self._drained is not None and not self._sessions:
             drained, self._drained = self._drained, []

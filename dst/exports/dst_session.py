@@ -19,19 +19,21 @@ from dst.administration import SessionStatus
 from dst.errors import DSTError, IncarnationChanged, PeerError, Unavailable
 from dst.exports.dst_limits import Limits, Memory
 from dst.exports.dst_requests import Requests
-from dst.exports.traffic import session_status
+from dst.exports.traffic import session_status, words_for
 from dst.geometry import Geometry
+from dst.identity import Identity
 from dst.interfaces import INode, OpenExport, StopObserving
 from dst.recovery.fence import Fence
 from dst.status import LinkState
 from dst.surroundings import surroundings_of
 from dst.transport.connection import FrameConnection
+from dst.transport.peers import identity_at
 from dst.wire.framing import answer_header, error_answer, goodbye, notice
 from dst.wire.handshake import Configuration, Hello, Terms, decode_hello, encode_configuration, negotiate
 from dst.wire.messages import DATA_BYTES_MAX, Frame, Operation
 
 if TYPE_CHECKING:
-    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+    from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
 
 __all__ = ["DSTServerSession", "SessionServer"]
 
@@ -57,8 +59,8 @@ class SessionServer(Protocol):
     terms: Terms
     memory: Memory
 
-    def list_exports(self) -> list[str]:
-        """The names that may be opened."""
+    def list_exports(self, session: DSTServerSession) -> list[str]:
+        """The names that it may open."""
 
     async def open_export(self, session: DSTServerSession, hello: Hello) -> OpenExport:
         """
@@ -77,16 +79,20 @@ class SessionServer(Protocol):
 class DSTServerSession(FrameConnection):
     """
     @ivar id: what operators call it.
+    @ivar address: where it comes from.
+    @ivar identity: who it is; known when it has said hello.
     @ivar hello: what the client said, once it has.
     @ivar requests: what it asked of its device.
     @ivar answered_bytes: what was read for it in this turn, and is counted until it is sent.
     @ivar queued_bytes: what is counted while requests wait here for their turn.
     """
 
-    def __init__(self, clock: IReactorTime, server: SessionServer, peer: str, id: str) -> None:
+    def __init__(self, clock: IReactorTime, server: SessionServer, address: IAddress | None, id: str) -> None:
         super().__init__(clock)
         self.id = id
-        self.peer = peer
+        self.address = address
+        self.peer = words_for(address)
+        self.identity = Identity()
         self.hello: Hello | None = None
         self.answered_bytes = 0
         self._server = server
@@ -144,8 +150,8 @@ class DSTServerSession(FrameConnection):
             self.id,
             "dst",
             export,
-            self.peer,
-            None,
+            words_for(self.address),
+            self.identity,
             requests.counters,
             read_only=requests.geometry.read_only,
             since=self._since,
@@ -207,6 +213,9 @@ class DSTServerSession(FrameConnection):
 
     async def _greet(self, frame: Frame) -> None:
         try:
+            self.identity = identity_at(self.transport)  # by now a handshake of TLS is over
+            if self.identity.name is not None:
+                self.peer = f"{self.identity.name} at {words_for(self.address)}"
             self.hello = hello = decode_hello(frame.data)
             geometry, incarnation, node, fence = Geometry(0), bytes(16), None, None
             if hello.export:
@@ -270,7 +279,7 @@ class DSTServerSession(FrameConnection):
     # Requests
 
     def list_exports(self) -> list[str]:
-        return self._server.list_exports()
+        return self._server.list_exports(self)
 
     def incarnation_changed(self) -> None:
         assert self.requests.node is not None

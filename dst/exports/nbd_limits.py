@@ -20,6 +20,8 @@ class NBDLimits:
     The limits of one server; every one has a reason.
 
     @ivar connections_max: a connection costs a descriptor and some 100 KiB while it receives.
+    @ivar connections_per_address_max: a machine with a dozen disks, of sixteen connections each; of this machine as
+        many as there are.
     @ivar requests_max: of one client, unanswered or answered and not read by it: four times what Linux keeps in
         flight.
     @ivar session_bytes_max: data of one client's requests in memory, in either direction, until it has read the
@@ -34,6 +36,7 @@ class NBDLimits:
     """
 
     connections_max: int = 1024
+    connections_per_address_max: int = 192
     requests_max: int = 512
     session_bytes_max: int = 32 * _MIB
     bytes_max: int = 256 * _MIB

@@ -16,8 +16,9 @@ from dst.administration import SessionStatus, Traffic
 from dst.errors import NotFound, Unavailable
 from dst.exports.nbd_limits import Budget, NBDLimits
 from dst.exports.nbd_session import NBDSession
-from dst.exports.traffic import Totals
+from dst.exports.traffic import Totals, words_for
 from dst.geometry import align_down
+from dst.identity import Identity
 from dst.interfaces import IExporter, IExports, INode, OpenExport
 from dst.nbd.constants import (
     DEFAULT_TRANSFER_BYTES_MAX,
@@ -34,6 +35,7 @@ from dst.nbd.constants import (
 )
 from dst.nbd.server_handshake import ExportInfo
 from dst.status import LinkState
+from dst.transport.peers import Crowd, identity_at
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime, ITransport
@@ -56,11 +58,6 @@ _ALWAYS: Final = (
 _log = Logger()
 
 
-def _nobody(transport: ITransport) -> object | None:
-    """Plain TCP and UNIX sockets say nothing about who connects."""
-    return None
-
-
 @implementer(IExporter)
 class NBDServerFactory(ServerFactory):
     """
@@ -77,7 +74,7 @@ class NBDServerFactory(ServerFactory):
         exports: IExports,
         *,
         limits: NBDLimits | None = None,
-        identify: Callable[[ITransport], object | None] = _nobody,
+        identify: Callable[[ITransport], Identity | None] = identity_at,
     ) -> None:
         """
         @param identify: who the client at the other end of a transport is, in the terms of C{exports}.
@@ -86,6 +83,7 @@ class NBDServerFactory(ServerFactory):
         self.exports = exports
         self.limits = limits or NBDLimits()
         self.identify = identify
+        self.crowd = Crowd(self.limits.connections_per_address_max)
         self.budget = Budget(self.limits.bytes_max)
         self._sessions: dict[NBDSession, None] = {}  # in the order in which they came
         self._count = 0  # of sessions, ever
@@ -107,8 +105,15 @@ class NBDServerFactory(ServerFactory):
                 "NBD client {peer} was sent away: {count} are here already", peer=addr, count=len(self._sessions)
             )
             return None
+        if not self.crowd.enter(addr):
+            _log.warn(
+                "NBD client {peer} was sent away: {count} come from there already, the most of one address",
+                peer=words_for(addr),
+                count=self.limits.connections_per_address_max,
+            )
+            return None
         self._count += 1
-        session = NBDSession(self, f"nbd-{self._count}")
+        session = NBDSession(self, addr, f"nbd-{self._count}")
         session.factory = self
         return session
 
@@ -148,7 +153,7 @@ class NBDServerFactory(ServerFactory):
         live = [(each.export, each.counters) for each in self._sessions if each.export is not None]
         return self._totals.traffic(live)
 
-    def describe(self, name: str, identity: object | None) -> tuple[ExportInfo, OpenExport]:
+    def describe(self, name: str, identity: Identity | None) -> tuple[ExportInfo, OpenExport]:
         """
         Find an export for a client.
 
@@ -178,6 +183,7 @@ class NBDServerFactory(ServerFactory):
     def session_ended(self, session: NBDSession) -> None:
         """Its connection is gone."""
         self._sessions.pop(session, None)
+        self.crowd.leave(session.address)
         if session.export is not None:
             self._totals.ended(session.export, session.counters)
         if self._sessions:

@@ -21,13 +21,14 @@ from dst.administration import SessionStatus
 from dst.errors import PeerError
 from dst.exports.nbd_transmission import Transmission
 from dst.exports.traffic import Counters, session_status, words_for
+from dst.identity import Identity
 from dst.interfaces import OpenExport
 from dst.nbd.server_handshake import ExportInfo, ServerHandshake
 from dst.surroundings import surroundings_of
 from dst.transport.stream import Stream, stream_over
 
 if TYPE_CHECKING:
-    from twisted.internet.interfaces import IDelayedCall
+    from twisted.internet.interfaces import IAddress, IDelayedCall
 
     from dst.exports.nbd_server import NBDServerFactory
 
@@ -42,14 +43,16 @@ class NBDSession(Protocol):
 
     @ivar hole: see L{dst.transport.stream.IStreamUser}.
     @ivar id: what operators call it.
+    @ivar address: where it comes from.
     @ivar export: the name of what it has open; C{None} before that is agreed on.
     @ivar counters: what it asked for.
     """
 
     hole: memoryview | None = None
 
-    def __init__(self, server: NBDServerFactory, id: str) -> None:
+    def __init__(self, server: NBDServerFactory, address: IAddress | None, id: str) -> None:
         self.id = id
+        self.address = address
         self.export: str | None = None
         self.counters = Counters()
         self._since = 0.0
@@ -58,7 +61,7 @@ class NBDSession(Protocol):
         self._handshake: ServerHandshake | None = None
         self._transmission: Transmission | None = None
         self._opened: OpenExport | None = None
-        self._identity: object | None = None
+        self._identity: Identity | None = None
         self._timer: IDelayedCall | None = None
         self._reading = True
         self._ended = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail
@@ -9,6 +10,7 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import ServerFactory
 from twisted.internet.testing import MemoryReactorClock
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
@@ -29,6 +31,7 @@ from dst.cluster.topology import (
     topology,
 )
 from dst.errors import AlreadyInUse, ConfigurationError, Fenced, NotFound, Unavailable
+from dst.identity import Access, AccessRule, Identity
 from dst.interfaces import IAlgorithm, IExporter, IExportProvider, IExports, IFenced, IHistories, INode, INodeProvider
 from dst.nodes.memory import MemoryDevice
 from dst.ownership import Claim
@@ -36,6 +39,13 @@ from dst.recovery.state_files import MemoryFiles
 from dst.status import LinkState
 from dst.testing.faulty import FaultyDevice
 from test.cluster.fixtures import memory_providers
+
+LOCAL = Identity(address="127.0.0.1")
+
+
+def rule(access: str, identity: str | None = None, network: str | None = None) -> AccessRule:
+    """A rule of an access list."""
+    return AccessRule(Access(access), identity, None if network is None else ip_network(network))
 
 
 @implementer(INodeProvider)
@@ -246,7 +256,7 @@ class StartAndStopTests(AssemblyCase):
         self.assertEqual(["roll-call"] * 2, [listening.what for listening in cluster.listening])
         self.assertIs(self.reactor.tcpServers[0][1], served.made)
         self.assertIs(self.reactor.unixServers[0][1], served.made)
-        self.assertEqual(["x"], served.made.exports.list_exports(None))
+        self.assertEqual(["x"], served.made.exports.list_exports(LOCAL))
         stopping = cluster.stop()
         self.assertEqual([], cluster.listening)
         self.assertEqual(["open n", "drain"], self.provider.events)
@@ -401,10 +411,10 @@ class NamedExportsTests(SynchronousTestCase):
         """Every export is listed, sorted, and opened with its permission."""
         devices = self.devices("a", "b")
         exports = NamedExports([ExportSpec("x", "b", True), ExportSpec("a", "a")], devices)
-        self.assertEqual(["a", "x"], exports.list_exports(None))
-        opened = exports.open_export("x", None)
+        self.assertEqual(["a", "x"], exports.list_exports(LOCAL))
+        opened = exports.open_export("x", LOCAL)
         self.assertEqual((devices.by_name["b"], True, None), (opened.node, opened.read_only, opened.fence))
-        self.assertFalse(exports.open_export("a", None).read_only)
+        self.assertFalse(exports.open_export("a", LOCAL).read_only)
 
     def test_replaced_device(self) -> None:
         """A device that was replaced is served from then on, with and without a fence."""
@@ -412,23 +422,109 @@ class NamedExportsTests(SynchronousTestCase):
             devices = self.devices("a", promising=promising)
             exports = NamedExports([ExportSpec("a", "a")], devices)
             self.successResultOf(Deferred.fromCoroutine(devices.fences.open()))
-            exports.open_export("a", None)
+            exports.open_export("a", LOCAL)
             devices.by_name["a"] = MemoryDevice(self.reactor, "a", 8192)
             devices.by_name["a"].open()
-            self.assertEqual(8192, exports.open_export("a", None).node.geometry.size)
+            self.assertEqual(8192, exports.open_export("a", LOCAL).node.geometry.size)
 
     def test_unknown(self) -> None:
         """A name that is not there is refused, with those that are."""
         exports = NamedExports([ExportSpec("vol", "vol")], self.devices())
-        error = self.assertRaises(NotFound, exports.open_export, "vol2", None)
-        self.assertEqual("there is no export 'vol2' here; there are: vol", error.message)
+        error = self.assertRaises(NotFound, exports.open_export, "vol2", LOCAL)
+        self.assertEqual(
+            "there is no export 'vol2' here that 127.0.0.1 may use; there are: vol",
+            error.message,
+        )
+
+    def test_access(self) -> None:
+        """Each client sees and opens what its access list says, and no more."""
+        alpha, beta = Identity(name="alpha", address="10.0.0.1"), Identity(name="beta", address="10.0.0.2")
+        anybody, here = Identity(address="10.0.0.3"), Identity(user_id=1000)
+        exports = NamedExports(
+            [
+                ExportSpec("here", "vol"),
+                ExportSpec("nobody", "vol", allow=()),
+                ExportSpec("some", "vol", allow=(rule("write", "alpha"), rule("read", None, "10.0.0.0/30"))),
+                ExportSpec("fixed", "vol", True, (rule("write", "alpha"), rule("write", None, "127.0.0.0/8"))),
+                ExportSpec("open", "vol", allow=(rule("read"),)),
+            ],
+            self.devices("vol"),
+        )
+        for who, expected in (
+            (alpha, {"some": False, "fixed": True, "open": True}),
+            (beta, {"some": True, "open": True}),
+            (anybody, {"some": True, "open": True}),
+            (here, {"here": False, "open": True}),
+            (LOCAL, {"here": False, "fixed": True, "open": True}),
+            (Identity(address="::ffff:127.0.0.1"), {"here": False, "fixed": True, "open": True}),
+            (Identity(address="192.0.2.1"), {"open": True}),
+            (None, {"open": True}),
+        ):
+            self.assertEqual(sorted(expected), exports.list_exports(who), who)
+            self.assertEqual(expected, {name: exports.open_export(name, who).read_only for name in expected}, who)
+            for name in {"here", "nobody", "some", "fixed", "open", "vol", "no such"} - set(expected):
+                error = self.assertRaises(NotFound, exports.open_export, name, who)
+                self.assertEqual(
+                    f"there is no export {name!r} here that {who or Identity()} may use; "
+                    f"there are: {', '.join(sorted(expected))}",
+                    error.message,
+                )
+
+    def test_refusal_is_logged(self) -> None:
+        """The log has who was refused what, and why, whether there is such a thing or not."""
+        exports = NamedExports(
+            [
+                ExportSpec("a", "vol"),
+                ExportSpec("b", "vol", allow=()),
+                ExportSpec("c", "vol", allow=(rule("read", "x"),)),
+            ],
+            self.devices("vol"),
+        )
+        with capturedLogs() as events:
+            for name in ("a", "b", "c", "d" * 1000):
+                self.assertRaises(NotFound, exports.open_export, name, Identity(name="mallory", address="10.6.6.6"))
+        said = [formatEvent(event) for event in events]
+        for sentence, why in zip(
+            said,
+            ("for this machine only", "which is nobody", "no rule of its `allow` is about it", "there is none"),
+            strict=True,
+        ):
+            self.assertIn("mallory at 10.6.6.6 was refused the export", sentence)
+            self.assertIn(why, sentence)
+            self.assertLess(len(sentence), 300)
+
+    def test_reader_cannot_claim(self) -> None:
+        """Who may only read a device is not given its fence, with which it could keep the owner out."""
+        devices = self.devices("a", promising=True)
+        exports = NamedExports([ExportSpec("a", "a", allow=(rule("read"), rule("write", "owner")))], devices)
+        self.successResultOf(Deferred.fromCoroutine(devices.fences.open()))
+        opened = exports.open_export("a", Identity(name="reader", address="10.0.0.1"))
+        self.assertEqual((True, None, None), (opened.read_only, opened.fence, opened.device))
+        opened = exports.open_export("a", Identity(name="owner", address="10.0.0.1"))
+        self.assertFalse(opened.read_only)
+        self.assertIsNot(None, opened.fence)
+
+    def test_histories_are_as_their_storage(self) -> None:
+        """Who may not read the storage may not read its histories, nor learn that there are any."""
+        devices = self.devices("history")
+        storage = _Storage(self.reactor, "s")
+        storage.many = {"a": devices.by_name["history"]}
+        devices.by_name["s"] = devices.storages["s"] = storage  # type: ignore[assignment]
+        exports = NamedExports([ExportSpec("vol", "s", allow=(rule("read", "alpha"),))], devices)
+        alpha, beta = Identity(name="alpha", address="10.0.0.1"), Identity(name="beta", address="10.0.0.1")
+        self.assertEqual(["s@a", "vol"], exports.list_exports(alpha))
+        self.assertTrue(exports.open_export("s@a", alpha).read_only)
+        self.assertEqual([], exports.list_exports(beta))
+        refused = self.assertRaises(NotFound, exports.open_export, "s@a", beta)
+        unknown = self.assertRaises(NotFound, exports.open_export, "s@z", beta)
+        self.assertEqual(refused.message, unknown.message.replace("s@z", "s@a"))
 
     def test_claimed(self) -> None:
         """For who cannot claim it, a device that belongs to an owner is read-only, until that gives it back."""
         devices = self.devices("a", promising=True)
         exports = NamedExports([ExportSpec("a", "a")], devices, {"a"})
         self.successResultOf(Deferred.fromCoroutine(devices.fences.open()))
-        node = exports.open_export("a", None).node
+        node = exports.open_export("a", LOCAL).node
         self.assertFalse(node.geometry.read_only)
         member = devices.fences.claimable("a", devices.by_name["a"])
         member.open()
@@ -448,7 +544,7 @@ class NamedExportsTests(SynchronousTestCase):
     def test_part_of_another_device(self) -> None:
         """Where a part of another device cannot be fenced it is served read-only."""
         exports = NamedExports([ExportSpec("a", "a")], self.devices("a"), {"a"})
-        self.assertTrue(exports.open_export("a", None).read_only)
+        self.assertTrue(exports.open_export("a", LOCAL).read_only)
 
     def test_memory_of_promises_damaged(self) -> None:
         """A device whose promises are damaged is not served, and says so; the others are; once mended it is."""
@@ -456,12 +552,12 @@ class NamedExportsTests(SynchronousTestCase):
         self.files.files["a.fence"] = b"nonsense"
         exports = NamedExports([ExportSpec("a", "a"), ExportSpec("b", "b")], devices)
         self.successResultOf(Deferred.fromCoroutine(devices.fences.open()))
-        error = self.assertRaises(Unavailable, exports.open_export, "a", None)
+        error = self.assertRaises(Unavailable, exports.open_export, "a", LOCAL)
         self.assertIn("a.fence", error.message)
-        self.assertFalse(exports.open_export("b", None).read_only)
+        self.assertFalse(exports.open_export("b", LOCAL).read_only)
         self.assertEqual(b"nonsense", self.files.files["a.fence"])
         del self.files.files["a.fence"]
-        exports.open_export("a", None)
+        exports.open_export("a", LOCAL)
         self.flushLoggedErrors()
 
     def test_same_fence(self) -> None:
@@ -471,7 +567,7 @@ class NamedExportsTests(SynchronousTestCase):
         self.successResultOf(Deferred.fromCoroutine(devices.fences.open()))
         first, second = (devices.fences.claimable("a", devices.by_name["a"]) for _ in range(2))
         assert IFenced.providedBy(first) and IFenced.providedBy(second)
-        opened = exports.open_export("a", None)
+        opened = exports.open_export("a", LOCAL)
         self.assertEqual({first.fence}, {second.fence, opened.fence.identity})  # type: ignore[union-attr]
         self.assertIs(devices.by_name["a"], opened.device)
 
@@ -493,16 +589,16 @@ class NamedExportsTests(SynchronousTestCase):
             devices.by_name[storage.name] = devices.storages[storage.name] = storage  # type: ignore[assignment]
         outer.nodes = [inner]
         exports = NamedExports([ExportSpec("vol", "outer"), ExportSpec("inner@b", "a@b")], devices)
-        self.assertEqual(["inner@b", "vol"], exports.list_exports(None))
+        self.assertEqual(["inner@b", "vol"], exports.list_exports(LOCAL))
         for storage in (inner, outer, other):
             storage.many = {"a": history, "b": history}
-        self.assertEqual(["inner@a", "inner@b", "outer@a", "outer@b", "vol"], exports.list_exports(None))
-        opened = exports.open_export("inner@a", None)
+        self.assertEqual(["inner@a", "inner@b", "outer@a", "outer@b", "vol"], exports.list_exports(LOCAL))
+        opened = exports.open_export("inner@a", LOCAL)
         self.assertEqual((history, True), (opened.node, opened.read_only))
-        self.assertIs(devices.by_name["a@b"], exports.open_export("inner@b", None).node, "the topology's own name")
-        self.assertRaises(NotFound, exports.open_export, "other@a", None)
+        self.assertIs(devices.by_name["a@b"], exports.open_export("inner@b", LOCAL).node, "the topology's own name")
+        self.assertRaises(NotFound, exports.open_export, "other@a", LOCAL)
         inner.many = {}
-        error = self.assertRaises(NotFound, exports.open_export, "inner@a", None)
+        error = self.assertRaises(NotFound, exports.open_export, "inner@a", LOCAL)
         self.assertIn("there are: inner@b, outer@a, outer@b, vol", error.message)
 
 
