@@ -37,16 +37,19 @@ class Flaps:
 
     @ivar first_s: how long the first one above L{FREE} costs; 0: members are never held back.
     @ivar sentence: why it is held back, and for how long.
+    @ivar slow: it left because it was too slow, the last time.
     """
 
     first_s: float
     sentence: str = ""
+    slow: bool = False
     _left: deque[float] = field(factory=lambda: deque(maxlen=_REMEMBERED_MAX))
     _until: float = 0.0
 
     def left(self, now: float, *, slow: bool = False) -> None:
         """It has left, by its own fault."""
         self._left.append(now)
+        self.slow = slow
         held_s = 0.0
         count = self.count(now)
         if self.first_s and count > FREE:
@@ -64,6 +67,7 @@ class Flaps:
     def forgive(self) -> None:
         """A person says that it is well."""
         self._left.clear()
+        self.slow = False
         self._until = 0.0
 
     def count(self, now: float) -> int:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 from attrs import evolve
 
 from dst.algorithms.mirror.explaining_votes import owned_elsewhere, ownership_facts
+from dst.algorithms.mirror.facts import member_facts, watched_facts
 from dst.algorithms.mirror.member import Member, members_in
+from dst.explaining import ScrubRecord
 from dst.status import Health, LinkState, MemberState, StatusTree
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ class Telling:
             reason=self._reason(),
             since=self._mirror.since,
             size=self._mirror.geometry.size,
-            detail=ownership_facts(self._mirror),
+            detail={**ownership_facts(self._mirror), **watched_facts(self._mirror)},
             children=children,
         )
         serving = self._mirror.serving
@@ -53,8 +55,11 @@ class Telling:
             "claim": configuration.record.claim.number,
             "record": configuration.record.sequence,
         }
-        if serving.copier.pacer.active:
+        if serving.copier.resyncing:
             detail["resync_pace"] = serving.copier.pacer.why_slow or "as fast as the members can"
+        scrubs = self._mirror.scrubs()
+        if scrubs:
+            detail["scrub"] = _scrub_row(scrubs[-1])
         return evolve(
             tree,
             redundancy=max(0, copies - 1),
@@ -106,16 +111,8 @@ class Telling:
             since=member.since,
             dirty_bytes=min(dirty, self._mirror.geometry.size),
             resync=member.progress if member.state is MemberState.RESYNCING else None,
-            detail={**below.detail, "link": member.node.link.value, **self._flaps(member)},
+            detail={**below.detail, "link": member.node.link.value, **member_facts(self._mirror, member)},
         )
-
-    def _flaps(self, member: Member) -> dict[str, object]:
-        """How often it left lately, and how much longer it is held back for that."""
-        now = self._mirror.clock.seconds()
-        count = member.flaps.count(now)
-        if not count:
-            return {}
-        return {"left_lately": count, "held_back_s": round(member.flaps.held_s(now), 1)}
 
     def _dirty_regions(self, serving: Serving, member: Member) -> int:
         configuration = serving.configuration
@@ -132,3 +129,18 @@ class Telling:
         for region in serving.hot.regions:
             differ[region] = 1
         return differ.count(1)
+
+
+def _scrub_row(scrub: ScrubRecord) -> dict[str, object]:
+    """The last one, for people; all of it is told by C{scrubs}."""
+    total = scrub.bytes_total
+    return {
+        "state": scrub.state,
+        "began": scrub.began,
+        "ended": scrub.ended,
+        "percent": round(100 * (total - scrub.bytes_left) / total, 1) if total else 100.0,
+        "undecided_bytes": scrub.undecided_bytes,
+        "lost_bytes": scrub.lost_bytes,
+        "repaired_bytes": scrub.repaired_bytes,
+        "found": scrub.waits_for or scrub.sentence,
+    }
