@@ -27,6 +27,7 @@ from twisted.python.failure import Failure
 from dst.cluster.admin import ClusterAdmin
 from dst.cluster.building import build
 from dst.cluster.endpoints import absolute_endpoint, with_backlog
+from dst.cluster.listening import ListenerSpec
 from dst.cluster.listing import spoken_address
 from dst.cluster.named_exports import NamedExports
 from dst.cluster.ordered_service import OrderedService, Step
@@ -101,6 +102,7 @@ class Cluster:
     @ivar admin: the operator's view.
     @ivar listening: where something is served now.
     @ivar exporters: who serves, by protocol.
+    @ivar opened: the devices that this opened itself and will close: nodes that stand alone, and storages that do.
     @ivar service: starts and stops it all in order.
     """
 
@@ -128,13 +130,13 @@ class Cluster:
         if topology.daemon.state_dir is not None:
             self._state_dir = make_state_dir(_path(topology.daemon.state_dir, topology.base_dir))
         fence_files = None if self._state_dir is None else partial(state_files, reactor, self._state_dir.fences_dir)
-        self.devices = build(topology, reactor, providers, self._storage_dir, fence_files)
+        self.devices = build(topology, reactor, providers, self.storage_dir, fence_files)
         self.exports = NamedExports(topology.exports, self.devices, topology.used())
         self.admin: IClusterAdmin = ClusterAdmin(reactor, self)
         self.listening: list[Listening] = []
         self._close_site: Callable[[], Deferred[None]] | None = None
         self.exporters: dict[str, IExporter] = {}
-        self._opened: dict[str, list[INode]] = {"nodes": [], "storages": []}
+        self.opened: dict[str, list[INode]] = {"nodes": [], "storages": []}
         used = topology.used()
         standing_alone = [device for name, device in self.devices.by_name.items() if name not in used]
         storages = [device for device in standing_alone if device.name in self.devices.storages]
@@ -143,10 +145,10 @@ class Cluster:
             reactor,
             [
                 Step("state directory", self._lock, self._unlock, CLOSE_S_MAX),
-                Step("nodes", partial(self._open, "nodes", nodes), partial(self._close, "nodes"), CLOSE_S_MAX),
+                Step("nodes", partial(self.open_devices, "nodes", nodes), partial(self._close, "nodes"), CLOSE_S_MAX),
                 Step(
                     "storages",
-                    partial(self._open, "storages", storages),
+                    partial(self.open_devices, "storages", storages),
                     partial(self._close, "storages"),
                     CLOSE_S_MAX,
                 ),
@@ -180,7 +182,8 @@ class Cluster:
 
     # -- the steps
 
-    def _storage_dir(self, name: str) -> str | None:
+    def storage_dir(self, name: str) -> str | None:
+        """Where the storage of this name may keep things."""
         return None if self._state_dir is None else self._state_dir.storage_dir(name)
 
     async def _lock(self) -> None:
@@ -195,10 +198,16 @@ class Cluster:
             self._state_dir.unlock()
         return succeed(None)
 
-    async def _open(self, kind: str, devices: Sequence[INode]) -> None:
+    def create_storage_dir(self, name: str) -> None:
+        """Make sure that L{storage_dir} is there. @raise ConfigurationError: it cannot be."""
+        if self._state_dir is not None:
+            self._state_dir.create_storage_dir(name)
+
+    async def open_devices(self, kind: str, devices: Sequence[INode]) -> None:
+        """Open what stands alone; it is closed in the end."""
         opening = []
         for device in devices:
-            self._opened[kind].append(device)
+            self.opened[kind].append(device)
             opening.append(_opened_in_time(self._reactor, device))
         await _first_failure(opening)
         for device in devices:
@@ -211,18 +220,41 @@ class Cluster:
 
     async def _close(self, kind: str) -> None:
         closing = []
-        while self._opened[kind]:
-            device = self._opened[kind].pop()
+        while self.opened[kind]:
+            device = self.opened[kind].pop()
             closing.append(maybeDeferred(device.close).addErrback(_log_failure, f"{device.name} could not be closed"))
         await gatherResults(closing)
 
     async def _listen(self) -> None:
         for protocol, listeners in self.topology.listeners.items():
-            if listeners:
-                exporter = self._exporter(protocol)
-                self.exporters[protocol] = exporter
-                for listener in listeners:
-                    await self._listen_at(protocol, listener.endpoint, exporter)
+            for listener in listeners:
+                await self.open_listener(protocol, listener)
+
+    async def open_listener(self, protocol: str, listener: ListenerSpec) -> None:
+        """
+        Serve at one place more.
+
+        @raise AlreadyInUse: somebody else listens there.
+        """
+        exporter = self.exporters.get(protocol)
+        if exporter is None:
+            exporter = self.exporters[protocol] = self._exporter(protocol)
+        await self._listen_at(protocol, listener.endpoint, exporter)
+
+    async def close_listener(self, protocol: str, listener: ListenerSpec) -> None:
+        """Take no more clients there; those that are connected stay."""
+        description = absolute_endpoint(listener.endpoint, self.topology.base_dir)
+        for listening in [
+            each for each in self.listening if (each.what, each.description) == (protocol, description)
+        ]:
+            self.listening.remove(listening)
+            await maybeDeferred(listening.port.stopListening)
+
+    async def drain_unused(self) -> None:
+        """Let the clients of every protocol go that listens nowhere any more."""
+        used = {listening.what for listening in self.listening}
+        for protocol in [each for each in self.exporters if each not in used]:
+            await self.exporters.pop(protocol).drain()
 
     def _exporter(self, protocol: str) -> IExporter:
         try:

@@ -54,15 +54,17 @@ def build(
     providers: Providers,
     storage_dir: Callable[[str], str | None],
     fence_files: Callable[[], IStateFiles] | None = None,
+    there: Devices | None = None,
 ) -> Devices:
     """
     Every device of C{topology}.
 
     @param storage_dir: the directory that a storage of this name may keep things in.
     @param fence_files: where the daemon may keep what its devices have promised.
+    @param there: devices that are there already: what is missing is added to them.
     @raise ConfigurationError: one cannot be made; the sentence names it.
     """
-    builder = _Builder(topology, reactor, providers, storage_dir, fence_files)
+    builder = _Builder(topology, reactor, providers, storage_dir, fence_files, there)
     builder.build()
     if builder.findings:
         raise ConfigurationError(builder.findings[0].sentence)
@@ -110,17 +112,18 @@ class _Builder:
         providers: Providers,
         storage_dir: Callable[[str], str | None],
         fence_files: Callable[[], IStateFiles] | None = None,
+        there: Devices | None = None,
     ) -> None:
         self._topology = topology
         self._reactor = reactor
         self._providers = providers
         self._storage_dir = storage_dir
-        self.devices = Devices(fences=Fences(reactor, fence_files))
+        self.devices = there or Devices(fences=Fences(reactor, fence_files))
         self.findings: list[Finding] = []
 
     def build(self) -> None:
         for spec in self._topology.nodes:
-            if spec.scheme in self._providers.nodes:
+            if spec.scheme in self._providers.nodes and spec.name not in self.devices.by_name:
                 self._try(spec, self._node)
         try:
             order = storage_order(self._topology)
@@ -128,7 +131,7 @@ class _Builder:
             return  # whoever checks the rules has said so
         for above in order:
             below = (above.parent,) if isinstance(above, SliceSpec) else (*above.nodes, *above.witnesses)
-            if not all(name in self.devices.by_name for name in below):
+            if above.name in self.devices.by_name or not all(name in self.devices.by_name for name in below):
                 continue
             if isinstance(above, SliceSpec):
                 self._slice(above)

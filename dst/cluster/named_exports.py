@@ -40,9 +40,14 @@ class NamedExports:
         @param devices: looked at each time, so that a device may be replaced by another one.
         @param used: the names of those that are part of another device: they are only changed past a fence.
         """
+        self._devices = devices
+        self.serve(specs, used)
+
+    def serve(self, specs: Iterable[ExportSpec], used: Container[str]) -> None:
+        """Serve these from now on; sessions that are open go on as they are."""
         self._used = used
         self._specs = {spec.name: spec for spec in specs}
-        self._devices = devices
+        devices = self._devices
         for spec in self._specs.values():
             if spec.device in devices.by_name:
                 devices.fences.of(spec.device, devices.by_name[spec.device])  # to be read before anybody comes
