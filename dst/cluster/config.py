@@ -22,7 +22,17 @@ from dst.cluster.toml_lines import Lines, lines_of, nearest_line
 from dst.cluster.topology import Topology, as_topology
 from dst.errors import ConfigurationError
 
-__all__ = ["FILE_BYTES_MAX", "BadTopology", "Problem", "check", "checked_document", "load", "load_script"]
+__all__ = [
+    "FILE_BYTES_MAX",
+    "BadTopology",
+    "LoadedTopology",
+    "Problem",
+    "check",
+    "checked_document",
+    "load",
+    "load_file",
+    "load_script",
+]
 
 FILE_BYTES_MAX = 4 * 1024 * 1024
 """Some hundred bytes for each device that a daemon may have; more is not a topology but a mistake."""
@@ -73,14 +83,39 @@ def check(path: str | os.PathLike[str], providers: Providers | None = None) -> l
     return []
 
 
+@frozen
+class LoadedTopology:
+    """
+    What a TOML file says, and how.
+
+    @ivar document: its tables.
+    @ivar data: its bytes.
+    """
+
+    path: str
+    topology: Topology
+    document: Document
+    data: bytes
+
+
 def load(path: str | os.PathLike[str], providers: Providers | None = None) -> Topology:
     """
     The topology in a TOML file.
 
     @raise BadTopology: it cannot be used.
     """
+    return load_file(path, providers).topology
+
+
+def load_file(path: str | os.PathLike[str], providers: Providers | None = None) -> LoadedTopology:
+    """
+    As L{load}, with all that has to be known to change the file.
+
+    @raise BadTopology: it cannot be used.
+    """
     path = os.fspath(path)
-    text = _read_text(path)
+    data = _read(path)
+    text = _decoded(path, data)
     try:
         document = tomllib.loads(text)
         lines = lines_of(text)
@@ -92,7 +127,7 @@ def load(path: str | os.PathLike[str], providers: Providers | None = None) -> To
     topology, found = checked_document(document, os.path.dirname(os.path.abspath(path)), providers)
     if found:
         raise BadTopology(_problems(path, found, lines))
-    return topology
+    return LoadedTopology(path, topology, document, data)
 
 
 def checked_document(document: Document, base_dir: str, providers: Providers) -> tuple[Topology, list[Finding]]:
@@ -111,7 +146,7 @@ def load_script(path: str | os.PathLike[str], providers: Providers | None = None
     @raise BadTopology: it cannot be used.
     """
     path = os.fspath(path)
-    _read_text(path)
+    _decoded(path, _read(path))
     try:
         names = runpy.run_path(path, run_name="__dst__")
         value = names.get("topology")
@@ -133,15 +168,20 @@ def load_script(path: str | os.PathLike[str], providers: Providers | None = None
     return topology
 
 
-def _read_text(path: str) -> str:
+def _read(path: str) -> bytes:
     try:
         with open(path, "rb") as source:
             data = source.read(FILE_BYTES_MAX + 1)
-        if len(data) > FILE_BYTES_MAX:
-            raise BadTopology([Problem(path, None, f"is larger than {FILE_BYTES_MAX} bytes; expected a topology")])
-        return data.decode("utf-8-sig")
     except OSError as error:
         raise BadTopology([Problem(path, None, f"cannot be read: {error.strerror}")]) from None
+    if len(data) > FILE_BYTES_MAX:
+        raise BadTopology([Problem(path, None, f"is larger than {FILE_BYTES_MAX} bytes; expected a topology")])
+    return data
+
+
+def _decoded(path: str, data: bytes) -> str:
+    try:
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise BadTopology([Problem(path, line, "is not UTF-8 text; expected a topology")]) from None

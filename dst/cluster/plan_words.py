@@ -58,8 +58,8 @@ def removed_member(storage: str, node: str, left: int, before: int) -> str:
 def replaced_member(storage: str, node: str, uri: str, size: int) -> str:
     """Another medium under the same name."""
     return (
-        f"{node} of {storage} becomes {uri}: what that holds is overwritten, the old copy leaves first, "
-        f"and {storage} is short of one until {_bytes(size)} are copied; a node with a name of its own would be added before"
+        f"{node} of {storage} becomes {uri}: what that holds is overwritten, the old copy leaves first, and "
+        f"redundancy is lower until {_bytes(size)} are copied; a node with a name of its own is added before"
     )
 
 
