@@ -10,7 +10,7 @@ from attrs import frozen
 
 from dst.status import Health
 
-__all__ = ["Explanation", "ResyncRecord"]
+__all__ = ["Explanation", "ResyncRecord", "ScrubRecord"]
 
 
 @frozen
@@ -82,3 +82,56 @@ class ResyncRecord:
     bytes_dirty: int
     bytes_copied: int
     outcome: str
+
+
+@frozen
+class ScrubRecord:
+    """
+    One comparison of all copies, that goes on or has ended.
+
+    @ivar state: C{"running"}, C{"done"} or C{"stopped"}.
+    @ivar began: seconds of the epoch.
+    @ivar ended: C{None} while it goes on.
+    @ivar repair: what is evident is mended.
+    @ivar bytes_total: what is to be compared.
+    @ivar bytes_left: what is left of that.
+    @ivar bytes_per_s: over the last seconds.
+    @ivar unreadable_bytes: what one copy could not read and another could.
+    @ivar outvoted_bytes: what one copy has otherwise than most of them.
+    @ivar repaired_bytes: how much of both was written anew.
+    @ivar undecided_bytes: what copies have otherwise, and none of them is more credible. Nothing was changed there.
+    @ivar lost_bytes: what no copy can read.
+    @ivar undecided: where, as (offset, length, how the copies fall apart); the first ones.
+    @ivar waits_for: one sentence while it cannot go on.
+    """
+
+    state: str
+    began: float
+    ended: float | None
+    repair: bool
+    bytes_total: int
+    bytes_left: int
+    bytes_per_s: float = 0.0
+    unreadable_bytes: int = 0
+    outvoted_bytes: int = 0
+    repaired_bytes: int = 0
+    undecided_bytes: int = 0
+    lost_bytes: int = 0
+    undecided: tuple[tuple[int, int, str], ...] = ()
+    waits_for: str = ""
+
+    @property
+    def sentence(self) -> str:
+        """What was found, for a person."""
+        parts = []
+        if self.undecided_bytes:
+            parts.append(f"{self.undecided_bytes} bytes differ and no copy is more credible")
+        if self.lost_bytes:
+            parts.append(f"{self.lost_bytes} bytes no copy can read")
+        if self.outvoted_bytes:
+            parts.append(f"{self.outvoted_bytes} bytes one copy had otherwise than most")
+        if self.unreadable_bytes:
+            parts.append(f"{self.unreadable_bytes} bytes one copy could not read")
+        if self.repaired_bytes:
+            parts.append(f"{self.repaired_bytes} bytes were mended")
+        return "; ".join(parts) or "all copies are equal"

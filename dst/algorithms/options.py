@@ -48,6 +48,13 @@ class Options:
             raise self._wrong(key, found, "seconds, from 0 to 86400")
         return float(found)
 
+    def days(self, key: str, default: float) -> float:
+        """A long time."""
+        found = self._take(key, default)
+        if isinstance(found, bool) or not isinstance(found, (int, float)) or not 0 <= found <= 3650:
+            raise self._wrong(key, found, "days, from 0 (never) to 3650")
+        return float(found)
+
     def share(self, key: str, default: float) -> float:
         """A part of a whole."""
         found = self._take(key, default)

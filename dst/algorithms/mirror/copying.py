@@ -56,6 +56,8 @@ BAD_RETRY_S = 30.0
 PAUSED_LOOK_S = 1.0
 """How often a paused resync looks whether its member is still there."""
 
+_AFTER_COPIES = 1000
+
 PAUSED = "paused by hand; it goes on when it is resumed"
 
 
@@ -97,10 +99,13 @@ class Copier:
         self._runs: dict[int, ResyncRun] = {}
         self._sources = Sources(clock, members, configuration, order)
         self._reconciler = Reconciler(
-            clock, members, configuration, order, hot, data_path, self._sources, self._chunks, changed
+            clock, members, configuration, order, hot, data_path, self._sources, self.chunks, changed
         )
         self.reconcile_soon = self._reconciler.reconcile_soon
+        self.reconcile = self._reconciler.reconcile
         self.repair = self._reconciler.repair
+        self.hold = self._sources.hold
+        self.write = self._sources.write
 
     @property
     def reconciled_bytes(self) -> int:
@@ -126,6 +131,16 @@ class Copier:
         """How many members the storage can still lose."""
         configuration = self._configuration
         return max(0, (configuration.in_sync & configuration.usable).bit_count() - 1)
+
+    @property
+    def resyncing(self) -> bool:
+        """Something is copied to a member."""
+        return bool(self._runs)
+
+    @property
+    def rank(self) -> int:
+        """As L{redundancy}, for whose turn it is: who only compares comes after everybody who copies."""
+        return self.redundancy + (0 if self._runs else _AFTER_COPIES)
 
     # -- to a resync target
 
@@ -269,7 +284,7 @@ class Copier:
             hot = self._hot.regions.get(region)
             if hot is not None:
                 hot.marked |= member.bit
-        chunks = deque(chunk for region in regions for chunk in self._chunks(region))
+        chunks = deque(chunk for region in regions for chunk in self.chunks(region))
         await all_of([start(self._copy_chunks, run, chunks) for _ in range(self.pacer.pace.chunks)])
         await member.unless_left(Deferred.fromCoroutine(member.tables.flush()))
         if self._is_target(member):
@@ -278,7 +293,8 @@ class Copier:
             if run.bad:
                 run.bad_until = max(run.bad_until, self._clock.seconds() + BAD_RETRY_S)
 
-    def _chunks(self, region: int) -> list[tuple[int, int]]:
+    def chunks(self, region: int) -> list[tuple[int, int]]:
+        """The parts of a region that are held and read at once, as (first, end)."""
         first = region * self._region_size
         end = min(first + self._region_size, self._configuration.record.data_size)
         step = min(self._transfer_bytes(), self.pacer.pace.chunk_bytes)

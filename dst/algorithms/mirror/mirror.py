@@ -24,6 +24,7 @@ from dst.algorithms.mirror.operation import Change, Operation
 from dst.algorithms.mirror.owning import Ownership, fenced
 from dst.algorithms.mirror.resync_run import HISTORY_MAX, Pauses
 from dst.algorithms.mirror.returning import trouble_with
+from dst.algorithms.mirror.scrubbing import Scrubs
 from dst.algorithms.mirror.serving import MirrorOptions, Serving
 from dst.algorithms.mirror.starting import Starter
 from dst.algorithms.mirror.telling import Telling
@@ -38,12 +39,13 @@ from dst.errors import (
     NotSupported,
     Unavailable,
 )
-from dst.explaining import Explanation, ResyncRecord
+from dst.explaining import Explanation, ResyncRecord, ScrubRecord
 from dst.geometry import BlockStatus, Geometry, StatusExtent
-from dst.interfaces import Buffer, IAlgorithm, IHistories, INode, MemberOptions
+from dst.interfaces import Buffer, IAlgorithm, IHistories, INode, IScrubs, MemberOptions
 from dst.observing import ObservableNode
 from dst.recovery.pace import ResyncScheduler
 from dst.recovery.record_store import IRecordStore, NoRecordStore
+from dst.recovery.state_files import IStateFiles
 from dst.status import LinkState, MemberState, StatusTree
 from dst.surroundings import REAL
 
@@ -67,7 +69,7 @@ _CLOSE_S_MAX = 10.0
 """How long a stop waits for what has not been answered; after that it is answered with an error."""
 
 
-@implementer(IAlgorithm, IHistories)
+@implementer(IAlgorithm, IHistories, IScrubs)
 class Mirror(ObservableNode):
     """
     Every member has the whole content; ages tell what each one missed.
@@ -89,8 +91,10 @@ class Mirror(ObservableNode):
         owner_name: str = "",
         now: Callable[[], float] = REAL.boot_clock_s,
         scheduler: ResyncScheduler | None = None,
+        files: IStateFiles | None = None,
     ) -> None:
         """
+        @param files: where it is kept how far a scrub is.
         @param witnesses: nodes that vote and have no data.
         @param owner_name: what this daemon is called where it claims nodes.
         @param now: the clock of leases, which counts while the machine is suspended.
@@ -116,6 +120,7 @@ class Mirror(ObservableNode):
         self._growing = Growing(self)
         self._teller = Telling(self)
         self._explainer = Explaining(self)
+        self._scrubs = Scrubs(self, self._wall_clock_s, self.options.scrub_s, files)
         self.witnesses = [Witness(node) for node in witnesses]
         self.ownership = Ownership(
             clock,
@@ -266,6 +271,14 @@ class Mirror(ObservableNode):
         serving.configuration.votes_changed()
         self._opened()
         self.tenure.begun()
+        Deferred.fromCoroutine(self._begin_scrubs(serving)).addErrback(
+            lambda failure: _log.failure("scrubs could not begin", failure)
+        )
+
+    async def _begin_scrubs(self, serving: Serving) -> None:
+        await self._scrubs.load()
+        if self.serving is serving and not self.closing:
+            self._scrubs.serve(serving)
 
     def _geometry(self, size: int) -> Geometry:
         geometries = [member.node.geometry for member in self.members if member.node.geometry.size]
@@ -300,6 +313,7 @@ class Mirror(ObservableNode):
             self.starter.force(name)
 
     def _halt(self, serving: Serving, error: DSTError) -> None:
+        self._scrubs.rest()
         serving.configuration.targets = 0
         serving.configuration.stop()
         serving.witnesses.stop()
@@ -681,6 +695,28 @@ class Mirror(ObservableNode):
             self.pauses.resume(name, names)
         self.tell_observers()
         return succeed(None)
+
+    def scrub(self, *, repair: bool = True) -> Deferred[None]:
+        """See L{dst.interfaces.IScrubs.scrub}."""
+        if self.serving is None:
+            return fail(self.unavailable())
+        try:
+            self._scrubs.begin(repair)
+        except InvalidRequest:
+            return fail()
+        return succeed(None)
+
+    def stop_scrub(self) -> Deferred[None]:
+        """See L{dst.interfaces.IScrubs.stop_scrub}."""
+        try:
+            self._scrubs.stop()
+        except InvalidRequest:
+            return fail()
+        return succeed(None)
+
+    def scrubs(self) -> Sequence[ScrubRecord]:
+        """See L{dst.interfaces.IScrubs.scrubs}."""
+        return self._scrubs.records()
 
     def resyncs(self) -> Sequence[ResyncRecord]:
         """See L{IAlgorithm.resyncs}."""

@@ -83,6 +83,7 @@ class MirrorProvider:
             flap_hold_s=given.seconds("flap_hold_s", 15.0),
             resync_floor=given.share("resync_floor", 0.10),
             resync_ceiling=given.share("resync_ceiling", 0.60),
+            scrub_s=given.days("scrub_days", 30.0) * 86400,
         )
         given.done()
         given.count(len(nodes), 1, MEMBERS_MAX)
@@ -100,6 +101,7 @@ class MirrorProvider:
             now=surroundings.boot_clock_s,
             # All storages on one reactor are of one daemon.
             scheduler=self._schedulers.setdefault(reactor, ResyncScheduler()),
+            files=None if state_dir is None else state_files(reactor, state_dir),
         )
 
 

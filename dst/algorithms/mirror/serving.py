@@ -54,6 +54,7 @@ class MirrorOptions:
         further one; 0: never.
     @ivar resync_floor: the share of what the members can do that a resync always has.
     @ivar resync_ceiling: the share that it has at most while clients are active.
+    @ivar scrub_s: how long after a scrub the next one begins by itself; 0: never.
     """
 
     region_size: int = 0
@@ -72,6 +73,7 @@ class MirrorOptions:
     flap_hold_s: float = 15.0
     resync_floor: float = 0.10
     resync_ceiling: float = 0.60
+    scrub_s: float = 0.0
 
     def __attrs_post_init__(self) -> None:
         size = self.region_size
@@ -159,7 +161,7 @@ class Serving:
             self.configuration.votes_changed,
             mirror.entropy,
         )
-        self._members = members
+        self.members = members
         for member in members:
             member.drained = lambda member=member: self.returning.consider(member)  # type: ignore[misc]
         self.hot.start(sorted(started.hot))
@@ -185,5 +187,5 @@ class Serving:
                 self.data_path.reconciled(region)
         self.data_path.gone(gone)
         self.hot.left()
-        for member in self._members:
+        for member in self.members:
             self.returning.consider(member)

@@ -96,7 +96,7 @@ class Watch:
         window = self._load.take()
         for member in self._members:
             member.tick = self._load.tick
-        self._copier.pacer.observe(window, self._copier.redundancy)
+        self._copier.pacer.observe(window, self._copier.rank)
         self._copier.refresh()
         if self._slow_s and not self._configuration.frozen:
             self._ask_others()
