@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from attrs import frozen
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IProtocolFactory
+from twisted.internet.interfaces import IOpenSSLServerConnectionCreator, IProtocolFactory
 from zope.interface import Attribute, Interface
 
 from dst.administration import (
@@ -550,6 +550,20 @@ class IExporter(IProtocolFactory):
         """
         What was asked for since the exporter was made, by the name of the export.  The numbers only grow, also when
         clients go.  Cheap; never waits.
+        """
+
+
+class INegotiatesTLS(IExporter):
+    """
+    An exporter whose protocol begins in the clear and agrees on TLS by itself.  Optional: every other one is put behind
+    TLS as it is, and cannot have a listener with C{tls = "optional"}.
+    """
+
+    def door(options: IOpenSSLServerConnectionCreator, *, required: bool) -> IProtocolFactory:
+        """
+        What a port is given where there is TLS.
+
+        @param required: nothing but TLS is asked for or answered before there is TLS.  Else it may be agreed on.
         """
 
 

@@ -26,8 +26,9 @@ from twisted.python.failure import Failure
 
 from dst.cluster.admin import ClusterAdmin
 from dst.cluster.building import build
+from dst.cluster.doors import door
 from dst.cluster.endpoints import absolute_endpoint, with_backlog
-from dst.cluster.listening import ListenerSpec
+from dst.cluster.listening import ListenerSpec, tls_policy
 from dst.cluster.listing import spoken_address
 from dst.cluster.named_exports import NamedExports
 from dst.cluster.ordered_service import OrderedService, Step
@@ -38,6 +39,7 @@ from dst.cluster.topology import Topology, as_topology
 from dst.errors import AlreadyInUse, ConfigurationError, NotFound
 from dst.interfaces import IClusterAdmin, IExporter, INode
 from dst.recovery.state_files import state_files
+from dst.security.security import Security
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -124,7 +126,9 @@ class Cluster:
         """
         self._reactor = reactor
         self.topology = topology
-        self.providers = providers
+        security_dir = topology.security_dir()
+        self.security = None if security_dir is None else Security(security_dir, reactor)
+        self.providers = providers = evolve(providers, security=self.security)
         self._admin_site = admin_site
         self._state_dir: StateDir | None = None
         if topology.daemon.state_dir is not None:
@@ -145,6 +149,7 @@ class Cluster:
             reactor,
             [
                 Step("state directory", self._lock, self._unlock, CLOSE_S_MAX),
+                Step("certificates", self._watch_certificates, self._leave_certificates, CLOSE_S_MAX),
                 Step("nodes", partial(self.open_devices, "nodes", nodes), partial(self._close, "nodes"), CLOSE_S_MAX),
                 Step(
                     "storages",
@@ -198,6 +203,18 @@ class Cluster:
             self._state_dir.unlock()
         return succeed(None)
 
+    def _watch_certificates(self) -> Deferred[None]:
+        if self.security is not None:
+            self.security.start()
+            days = self.security.certificate_days_left()
+            _log.info("this is {name}, by a certificate for {days:.0f} days", name=self.security.name, days=days)
+        return succeed(None)
+
+    def _leave_certificates(self) -> Deferred[None]:
+        if self.security is not None:
+            self.security.stop()
+        return succeed(None)
+
     def create_storage_dir(self, name: str) -> None:
         """Make sure that L{storage_dir} is there. @raise ConfigurationError: it cannot be."""
         if self._state_dir is not None:
@@ -239,7 +256,7 @@ class Cluster:
         exporter = self.exporters.get(protocol)
         if exporter is None:
             exporter = self.exporters[protocol] = self._exporter(protocol)
-        await self._listen_at(protocol, listener.endpoint, exporter)
+        await self._listen_at(protocol, listener, exporter)
 
     async def close_listener(self, protocol: str, listener: ListenerSpec) -> None:
         """Take no more clients there; those that are connected stay."""
@@ -272,7 +289,8 @@ class Cluster:
         description = self.topology.daemon.admin
         if self._admin_site is not None and description is not None:
             site, self._close_site = self._admin_site(self.admin)
-            await self._listen_at("admin", description, site)
+            listener = ListenerSpec(description, self.topology.daemon.admin_tls)
+            await self._listen_at("admin", listener, site, certificate_demanded=False)
 
     async def _stop_admin(self) -> None:
         await self._stop_listening("admin")
@@ -280,8 +298,14 @@ class Cluster:
         if close is not None:
             await close()
 
-    async def _listen_at(self, what: str, description: str, factory: IProtocolFactory) -> None:
-        description = absolute_endpoint(description, self.topology.base_dir)
+    async def _listen_at(
+        self, what: str, listener: ListenerSpec, factory: IProtocolFactory, *, certificate_demanded: bool = True
+    ) -> None:
+        description = absolute_endpoint(listener.endpoint, self.topology.base_dir)
+        policy = tls_policy(listener, self.security is not None)
+        factory = door(
+            factory, listener, policy, self.security, self._reactor, certificate_demanded=certificate_demanded
+        )
         try:
             port = await serverFromString(self._reactor, with_backlog(description)).listen(factory)
         except CannotListenError as error:

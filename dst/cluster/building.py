@@ -4,12 +4,13 @@ From a topology to its devices, not open yet: nothing is touched here.
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from twisted.internet.interfaces import IHostnameResolver, IReactorPluggableNameResolver
 from twisted.internet.task import Clock
 from twisted.logger import Logger
@@ -24,6 +25,7 @@ from dst.errors import ConfigurationError
 from dst.interfaces import IAlgorithm, INode
 from dst.nodes.slice import SliceNode
 from dst.recovery.state_files import IStateFiles
+from dst.security.security import Security
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -73,7 +75,14 @@ def build(
 
 def check_building(topology: Topology, providers: Providers) -> list[Finding]:
     """What the providers have to say against C{topology}; what cannot be asked is left out."""
-    builder = _Builder(topology, _InertReactor(), providers, lambda name: None)
+    reactor = _InertReactor()
+    directory = topology.security_dir()
+    if directory is not None and os.path.isdir(directory):
+        try:
+            providers = evolve(providers, security=Security(directory, reactor))
+        except ConfigurationError as error:
+            return [Finding(("daemon", "security_dir"), error.message)]
+    builder = _Builder(topology, reactor, providers, lambda name: None)
     builder.build()
     return builder.findings
 
@@ -93,7 +102,7 @@ def node_from_uri(
         known = did_you_mean(scheme, providers.nodes)
         raise ConfigurationError(f"node {name!r}: no plugin makes nodes of {uri!r}{known}")
     try:
-        node: INode = provider.node_from_uri(reactor, name, uri, dict(options))
+        node: INode = provider.node_from_uri(reactor, name, uri, dict(options), **providers.for_security(provider))
     except ConfigurationError:
         raise
     except Exception as error:

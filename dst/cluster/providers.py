@@ -17,6 +17,7 @@ from twisted.python.modules import getModule
 
 import dst.plugins
 from dst.interfaces import IAlgorithmProvider, IExportProvider, INodeProvider
+from dst.security.interfaces import ISecurity
 
 __all__ = ["Providers"]
 
@@ -37,12 +38,19 @@ class Providers:
     @ivar algorithms: by the name of the algorithm.
     @ivar exports: by protocol.
     @ivar broken: one sentence for each plugin that could not be used.
+    @ivar security: the certificates of the daemon that uses them, for those who have C{takes_security = True}, or
+        C{None}.
     """
 
     nodes: dict[str, INodeProvider] = field(factory=dict)
     algorithms: dict[str, IAlgorithmProvider] = field(factory=dict)
     exports: dict[str, IExportProvider] = field(factory=dict)
     broken: list[str] = field(factory=list)
+    security: ISecurity | None = None
+
+    def for_security(self, provider: object) -> dict[str, ISecurity | None]:
+        """What C{provider} is given besides what every provider is."""
+        return {"security": self.security} if getattr(provider, "takes_security", False) else {}
 
     @classmethod
     def found(cls) -> Providers:

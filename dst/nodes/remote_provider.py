@@ -4,6 +4,7 @@ What a topology says of a node that is an export of another daemon: C{dst://} an
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import urlsplit
@@ -17,6 +18,9 @@ from dst.interfaces import INode, INodeProvider
 from dst.nodes.addresses import network_endpoint
 from dst.nodes.remote import RemoteNode
 from dst.nodes.settings import Settings
+from dst.security.certificates import NAME
+from dst.security.interfaces import ISecurity
+from dst.security.tls import TLSEndpoint
 from dst.surroundings import surroundings_of
 from dst.wire.messages import NAME_BYTES_MAX
 
@@ -30,6 +34,39 @@ PORT: Final = 7450
 
 _UNIX_PATH_BYTES_MAX: Final = 107
 """The kernel has room for 108, with a zero at the end."""
+
+
+def _over_tls(
+    reactor: IReactorTime,
+    endpoint: IStreamClientEndpoint,
+    host: str,
+    uri: str,
+    settings: Settings,
+    security: ISecurity | None,
+) -> IStreamClientEndpoint:
+    """C{endpoint}, with TLS if the settings want it, or if nobody has said that they do not."""
+    tls = settings.take_bool("tls", security is not None and not _is_loopback(host))
+    peer = settings.take_text("peer") or None
+    where = f"node {settings.name!r}: {uri}"
+    if not tls:
+        if peer is not None:
+            raise ConfigurationError(f"{where} has peer={peer!r} and no TLS: without it nobody knows who is there")
+        return endpoint
+    if security is None:
+        raise ConfigurationError(
+            f"{where} has tls=on, and this daemon has no certificate: `dst join` or `dst ca issue` makes a security "
+            "directory; name it as [daemon] security_dir"
+        )
+    if peer is not None and not NAME.fullmatch(peer):
+        raise ConfigurationError(f"{where} has peer={peer!r}; expected the name in the other daemon's certificate")
+    return TLSEndpoint(security.client_options(host, peer), endpoint, reactor)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _node(
@@ -57,12 +94,22 @@ class RemoteNodeProvider:
     """
     C{dst://HOST[:PORT]/EXPORT}, where C{HOST} is a name, an IPv4 address, or an IPv6 address in brackets.
 
-    Settings: C{resend_s_max}, C{deadline_s}, C{keepalive_s}.
+    Settings: C{resend_s_max}, C{deadline_s}, C{keepalive_s}; C{tls=on} or C{off}, by default on where the daemon has
+    certificates and C{HOST} is another machine; C{peer=NAME}, whom to expect there by the certificate, instead of
+    one that is for C{HOST}.
     """
 
     scheme = "dst"
+    takes_security = True
 
-    def node_from_uri(self, reactor: IReactorTime, name: str, uri: str, options: dict[str, object]) -> INode:
+    def node_from_uri(
+        self,
+        reactor: IReactorTime,
+        name: str,
+        uri: str,
+        options: dict[str, object],
+        security: ISecurity | None = None,
+    ) -> INode:
         """See L{INodeProvider.node_from_uri}."""
         expected = "expected dst://HOST:PORT/EXPORT, as dst://127.0.0.1:7450/vol or dst://[::1]:7450/vol"
         try:
@@ -76,6 +123,7 @@ class RemoteNodeProvider:
         settings.uri = uri
         export = _export_name(name, uri, settings.path.removeprefix("/"), expected)
         endpoint, address = network_endpoint(reactor, host, PORT if port is None else port)
+        endpoint = _over_tls(reactor, endpoint, host, uri, settings, security)
         return _node(reactor, endpoint, export, address, settings)
 
 

@@ -18,6 +18,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dst.errors import PeerError, Unavailable
+from dst.security.reasons import why_lost
 from dst.status import Status
 from dst.transport.connection import FrameConnection
 from dst.wire.bodies import decode_error
@@ -132,9 +133,12 @@ class ClientSession(FrameConnection):
     def ended(self, reason: Failure) -> None:
         self._over = True
         self._stop_timer()
-        why = self._reason or (
-            "the server closed the connection" if reason.check(ConnectionDone) else reason.getErrorMessage()
-        )
+        why = self._reason or why_lost(self.transport, reason)
+        if not why and reason.check(ConnectionDone):
+            why = "the server closed the connection"
+            if self.parser.began_with_tls:
+                why = "the server speaks TLS only; say tls=on in the node's URI"
+        why = why or reason.getErrorMessage()
         if not self.ready.called:
             self.ready.errback(Unavailable(why))
         elif self.owner is not None:

@@ -15,6 +15,7 @@ from dst.cluster.topology import Daemon, ExportSpec, ListenerSpec, NodeSpec, Sli
 from dst.identity import Access, AccessRule
 from dst.status_json import STATUS_DEPTH_MAX
 from test.cluster.fixtures import memory_providers
+from test.security.machines import Machines
 
 GOOD = """\
 [daemon]
@@ -295,7 +296,8 @@ class MistakeTests(FileCase):
         path = self.write(
             '[daemon]\nstate_dir = "state"\n[listeners]\nnbd = ["tcp:1", {endpoint = "unix:a", tls = "off"}]\n'
         )
-        os.makedirs(os.path.join(os.path.dirname(path), "state", "security"))
+        machines = Machines(os.path.join(os.path.dirname(path), "state"))
+        machines.add("security")
         topology = load(path, memory_providers())
         self.assertEqual((ListenerSpec("tcp:1"), ListenerSpec("unix:a", "off")), topology.listeners["nbd"])
         self.assertEqual(
