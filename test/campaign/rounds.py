@@ -216,6 +216,8 @@ class Round:
             self.cluster.daemons[name].signal(signal.SIGKILL)
         for name in names:
             self.cluster.daemons[name].kill()
+            # An order to die that it has not seen was for this process, not for the next one.
+            (self.cluster.directory / f"{name}.img.die").unlink(missing_ok=True)
             if name in alive:
                 what = "power loss of" if self.cluster.fragile(name) else "kill of"
                 kind = "owner" if name in self.cluster.shape.owners else "witness" if name == "witness" else "node"

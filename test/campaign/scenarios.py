@@ -107,8 +107,12 @@ def killed_at_first_changes(round: Round) -> None:
     if round.cluster.fragile(victim):
         (round.cluster.directory / f"{victim}.img.die").write_text(str(round.random.randrange(1, 12)))
     round.start(*round.cluster.shape.owners)
-    if round.cluster.fragile(victim) and round.cluster.daemons[victim].has_died(4.0):
+    if not round.cluster.fragile(victim):
+        return
+    if round.cluster.daemons[victim].has_died(4.0):
         round.faults["power loss of node at a chosen write"] += 1
+    else:
+        round.kill(victim)  # it counts still, and would die when everything is to heal
 
 
 def last_copy(round: Round) -> None:
