@@ -19,6 +19,7 @@ from dst.cluster.topology import ExportSpec
 from dst.exports.dst_server import DSTServerFactory
 from dst.exports.nbd_server import NBDServerFactory
 from dst.exports.providers import DSTExportProvider, NBDExportProvider
+from dst.identity import Identity
 from dst.nodes.file import FileNodeProvider
 from dst.nodes.memory import MemoryDevice, MemoryNodeProvider
 from dst.nodes.nbd import NBDNode
@@ -121,11 +122,11 @@ class NBDExportProviderTests(export_provider_suite(NBDExportProvider, NBDServerF
     """C{nbd}, the server."""
 
 
-def make_exports() -> tuple[NamedExports, None]:
+def make_exports() -> tuple[NamedExports, Identity]:
     """Two exports of one device."""
     clock = Clock()
     devices = Devices(by_name={"m": MemoryDevice(clock, "m", 1 << 20)}, fences=Fences(clock, None))
-    return NamedExports([ExportSpec("b", "m", False), ExportSpec("a", "m", True)], devices), None
+    return NamedExports([ExportSpec("b", "m", False), ExportSpec("a", "m", True)], devices), Identity(user_id=0)
 
 
 class NamedExportsTests(exports_suite(NamedExports, make_exports)):

@@ -28,9 +28,10 @@ from dst.cluster.admin import ClusterAdmin
 from dst.cluster.building import build
 from dst.cluster.doors import door
 from dst.cluster.endpoints import absolute_endpoint, with_backlog
-from dst.cluster.listening import ListenerSpec, tls_policy
+from dst.cluster.listening import ListenerSpec, host_reaches_out, tls_policy, wrong_with_exposure
 from dst.cluster.listing import spoken_address
 from dst.cluster.named_exports import NamedExports
+from dst.cluster.noticing import NOTICING_S_MAX, Noticing
 from dst.cluster.ordered_service import OrderedService, Step
 from dst.cluster.providers import Providers
 from dst.cluster.rules import findings
@@ -102,6 +103,7 @@ class Cluster:
     @ivar devices: what was built of the topology.
     @ivar exports: what is served.
     @ivar admin: the operator's view.
+    @ivar noticing: what has happened, and what is not as it should be.
     @ivar listening: where something is served now.
     @ivar exporters: who serves, by protocol.
     @ivar opened: the devices that this opened itself and will close: nodes that stand alone, and storages that do.
@@ -136,6 +138,7 @@ class Cluster:
         fence_files = None if self._state_dir is None else partial(state_files, reactor, self._state_dir.fences_dir)
         self.devices = build(topology, reactor, providers, self.storage_dir, fence_files)
         self.exports = NamedExports(topology.exports, self.devices, topology.used())
+        self.noticing = Noticing(reactor, self)
         self.admin: IClusterAdmin = ClusterAdmin(reactor, self)
         self.listening: list[Listening] = []
         self._close_site: Callable[[], Deferred[None]] | None = None
@@ -157,6 +160,7 @@ class Cluster:
                     partial(self._close, "storages"),
                     CLOSE_S_MAX,
                 ),
+                Step("noticing", self.noticing.start, self.noticing.stop, NOTICING_S_MAX),
                 Step("exports", self._listen, self._drain, DRAIN_S_MAX),
                 Step("admin", self._listen_for_admin, self._stop_admin, DRAIN_S_MAX),
             ],
@@ -186,6 +190,11 @@ class Cluster:
         await self.stop()
 
     # -- the steps
+
+    @property
+    def state_path(self) -> str | None:
+        """The absolute path of the state directory."""
+        return None if self._state_dir is None else self._state_dir.path
 
     def storage_dir(self, name: str) -> str | None:
         """Where the storage of this name may keep things."""
@@ -315,6 +324,16 @@ class Cluster:
                 f"cannot listen for {what} at {description}: {reason}; "
                 "stop what is there, or give this daemon another address"
             ) from None
+        # Where it really is may be known only now: a socket that was handed down, a name for an interface.
+        wrong = wrong_with_exposure(
+            evolve(listener, tls=policy),
+            secured=self.security is not None,
+            open_to_the_network=self.topology.daemon.open_to_the_network,
+            outward=host_reaches_out(getattr(port.getHost(), "host", None) or "localhost"),
+        )
+        if wrong:
+            await maybeDeferred(port.stopListening)
+            raise ConfigurationError(wrong)
         self.listening.append(Listening(what, description, port))
         _log.info("{what} listens at {address}", what=what, address=spoken_address(port.getHost()))
 

@@ -298,6 +298,8 @@ class _Rules:
                 wrong = wrong_with_exposure(
                     listener, secured=security_dir is not None, open_to_the_network=daemon.open_to_the_network
                 )
+            if not wrong and listener.tls == "optional" and place[:2] == ("listeners", "dst"):
+                wrong = "the DST protocol has TLS from the first byte or not at all; expected tls = off or required"
             if wrong:
                 yield Finding(place, wrong)
             seen.add(text)
