@@ -24,6 +24,7 @@ from dst.administration import (
 from dst.cluster.building import Devices, node_from_uri
 from dst.cluster.document import etag_of, to_document
 from dst.cluster.listing import list_exports, list_listeners, list_sessions
+from dst.cluster.noticing import shown_devices
 from dst.cluster.operations import Operations
 from dst.cluster.rules import did_you_mean
 from dst.cluster.topology import Topology, absolute_uri
@@ -70,14 +71,7 @@ class ClusterAdmin:
 
     def _shown(self) -> list[INode]:
         """Every storage, and every node that is in none."""
-        used = {node.name for storage in self._devices.storages.values() for node in storage.nodes}
-        used |= {spec.parent for spec in self._topology.slices}
-        used |= {name for spec in self._topology.storages for name in spec.witnesses}
-        return [
-            device
-            for name, device in sorted(self._devices.by_name.items())
-            if name not in used or name in self._devices.storages
-        ]
+        return shown_devices(self._cluster)
 
     def initialise(self, storage: str, *, keep: str | None = None, discard: bool = False) -> Deferred[None]:
         """See L{IClusterAdmin.initialise}."""
@@ -240,11 +234,11 @@ class ClusterAdmin:
 
     def events(self, after: int = 0) -> Deferred[list[Event]]:
         """See L{IClusterAdmin.events}."""
-        return succeed([])
+        return succeed(self._cluster.noticing.journal.after(after))
 
     def health(self) -> Deferred[list[HealthFinding]]:
         """See L{IClusterAdmin.health}."""
-        return succeed([])
+        return succeed(self._cluster.noticing.findings())
 
     # -- how
 

@@ -23,7 +23,7 @@ TOO_FEW_COPIES = "too-few-copies"
 
 def watched_facts(mirror: Mirror) -> dict[str, object]:
     """
-    Of the storage: what it waits for, whether records can be made stable, and its witnesses.
+    Of the storage: what it waits for, whether records can be made stable, its witnesses, and where copies differ.
     """
     facts: dict[str, object] = {}
     waits = _waits(mirror)
@@ -36,6 +36,7 @@ def watched_facts(mirror: Mirror) -> dict[str, object]:
             facts["record_unstable"] = True
         if len(votes) > 1 and mirror.ownership.own_vote in votes:
             facts["own_vote"] = True
+    facts |= _scrubbed(mirror)
     if mirror.witnesses:
         facts["witnesses"] = [
             {
@@ -64,6 +65,18 @@ def member_facts(mirror: Mirror, member: Member) -> dict[str, object]:
     if member.state is not MemberState.IN_SYNC and member.name in mirror.pauses:
         facts["resync_paused"] = True
     return facts
+
+
+def _scrubbed(mirror: Mirror) -> dict[str, object]:
+    """What the last comparison of all copies left open; one that goes on has not come to it again yet."""
+    scrubs = mirror.scrubs()
+    ended = [scrub for scrub in scrubs if scrub.state == "done"][-1:]
+    going_on = [scrub for scrub in scrubs[-1:] if scrub.ended is None]
+    open_bytes = {
+        "undecided_bytes": max((scrub.undecided_bytes for scrub in (*ended, *going_on)), default=0),
+        "lost_bytes": max((scrub.lost_bytes for scrub in (*ended, *going_on)), default=0),
+    }
+    return {name: count for name, count in open_bytes.items() if count}
 
 
 def _waits(mirror: Mirror) -> str:
