@@ -23,6 +23,7 @@ from attrs import evolve, frozen
 from crc32c import crc32c
 
 from dst.errors import BadMedia
+from dst.label.upgrading import FIRST_VERSION, FormatTooNew, from_version_1
 from dst.label.zone import LABELS_BYTES, SLOT_BYTES
 from dst.ownership import FENCE_BYTES, Claim
 
@@ -48,7 +49,7 @@ __all__ = [
 
 MAGIC = b"DSTLABEL"
 VERSION = 2
-"""1 was never released."""
+"""What is written.  Earlier ones are read, see L{dst.label.upgrading}."""
 MEMBERS_MAX = 256
 NAME_BYTES_MAX = 64
 ANCESTRY_MAX = 16
@@ -288,7 +289,8 @@ def decode_slot(slot: bytes) -> Label | None:
     """
     The label in one slot; C{None} where there never was one.
 
-    @raise BadMedia: there is one, and it is damaged, or of a version or with features this release does not know.
+    @raise BadMedia: there is one, and it is damaged.
+    @raise FormatTooNew: it is of a version or has features that this release does not know.
     """
     if len(slot) < _HEADER.size or slot[:8] != MAGIC:
         return None
@@ -299,11 +301,13 @@ def decode_slot(slot: bytes) -> Label | None:
     body = slot[_HEADER.size : _HEADER.size + length]
     if crc32c(body, crc32c(head)) != checksum:
         raise BadMedia("the label's checksum does not match")
-    if version != VERSION or incompatible:
-        raise BadMedia(
+    if not FIRST_VERSION <= version <= VERSION or incompatible:
+        raise FormatTooNew(
             f"the label has format version {version} and features {incompatible:#x}, this release knows "
             f"version {VERSION} and features 0; use a newer release"
         )
+    if version == FIRST_VERSION:
+        body = from_version_1(body)
     try:
         return _decode_body(sequence, _Body(body))
     except (UnicodeDecodeError, struct.error) as error:

@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred, succeed
 
 from dst.errors import BadMedia
 from dst.label.format import Label, decode_slot, encode_slot
+from dst.label.upgrading import FormatTooNew
 from dst.recovery.state_files import DirectoryFiles, IStateFiles
 
 __all__ = ["OWNER_BYTES", "IRecordStore", "NoRecordStore", "RecordStore"]
@@ -79,6 +80,8 @@ class RecordStore:
             return None
         try:
             label = decode_slot(kept)
+        except FormatTooNew as error:
+            raise FormatTooNew(f"{self._path(self._name)}: {error.message}") from error
         except BadMedia as error:
             raise self._damaged(self._name, error.message) from error
         if label is None:
@@ -103,5 +106,7 @@ class RecordStore:
         return kept
 
     def _damaged(self, name: str, why: str) -> BadMedia:
-        where = self._files.path(name) if isinstance(self._files, DirectoryFiles) else name
-        return BadMedia(f"{where} is damaged: {why}; if every member is present the file may be deleted")
+        return BadMedia(f"{self._path(name)} is damaged: {why}; if every member is present the file may be deleted")
+
+    def _path(self, name: str) -> str:
+        return self._files.path(name) if isinstance(self._files, DirectoryFiles) else name

@@ -6,15 +6,18 @@ from __future__ import annotations
 
 import builtins
 import os
+import struct
 from collections.abc import Callable
 from typing import Any
 
 from attrs import evolve
+from crc32c import crc32c
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from dst.errors import BadMedia, ConfigurationError, MediaError
 from dst.label.format import Label
+from dst.label.upgrading import FormatTooNew
 from dst.recovery.record_store import NoRecordStore, RecordStore
 from dst.recovery.state_files import DirectoryFiles
 from test.label.examples import LABEL
@@ -127,6 +130,21 @@ class RecordStoreTests(SynchronousTestCase):
         self.assertEqual(LABEL, self.successResultOf(self.store.load()))
         self.keep(NEXT)
         self.assertEqual(["record"], os.listdir(self.directory))
+
+    def test_later_release(self) -> None:
+        """A record of a later format is not called damaged, and nobody is told to delete it."""
+        self.keep(LABEL)
+        with open(self.path, "r+b") as file:
+            slot = file.read()
+            (length,) = struct.unpack_from("<I", slot, 20)
+            later = slot[:8] + b"\x63\x00" + slot[10:32] + bytes(4) + slot[36 : 64 + length]
+            later = later[:32] + struct.pack("<I", crc32c(later)) + later[36:]
+            file.seek(0)
+            file.write(later)
+        error = self.failureResultOf(self.store.load(), FormatTooNew).value
+        self.assertIn("version 99", error.message)
+        self.assertIn(self.path, error.message)
+        self.assertNotIn("delete", error.message)
 
     def test_damaged(self) -> None:
         """A record that is damaged, cut short, empty or something else is refused, by the name of its file."""
