@@ -19,7 +19,7 @@ from dst.exports.nbd_session import NBDSession
 from dst.exports.traffic import Totals, words_for
 from dst.geometry import align_down
 from dst.identity import Identity
-from dst.interfaces import IExporter, IExports, INode, OpenExport
+from dst.interfaces import IExports, INegotiatesTLS, INode, OpenExport
 from dst.nbd.constants import (
     DEFAULT_TRANSFER_BYTES_MAX,
     FLAG_CAN_MULTI_CONN,
@@ -38,7 +38,14 @@ from dst.status import LinkState
 from dst.transport.peers import Crowd, identity_at
 
 if TYPE_CHECKING:
-    from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime, ITransport
+    from twisted.internet.interfaces import (
+        IAddress,
+        IDelayedCall,
+        IOpenSSLServerConnectionCreator,
+        IProtocolFactory,
+        IReactorTime,
+        ITransport,
+    )
 
 __all__ = ["NBDLimits", "NBDServerFactory"]
 
@@ -58,7 +65,24 @@ _ALWAYS: Final = (
 _log = Logger()
 
 
-@implementer(IExporter)
+class _Door(ServerFactory):
+    """What a port is given where there is TLS."""
+
+    noisy = False
+
+    def __init__(self, server: NBDServerFactory, options: IOpenSSLServerConnectionCreator, required: bool) -> None:
+        self._server = server
+        self._options = options
+        self._required = required
+
+    def buildProtocol(self, addr: IAddress | None) -> NBDSession | None:
+        session = self._server.buildProtocol(addr)
+        if session is not None:
+            session.offer_tls(self._options, required=self._required)
+        return session
+
+
+@implementer(INegotiatesTLS)
 class NBDServerFactory(ServerFactory):
     """
     Makes a session for each client that connects.
@@ -116,6 +140,10 @@ class NBDServerFactory(ServerFactory):
         session = NBDSession(self, addr, f"nbd-{self._count}")
         session.factory = self
         return session
+
+    def door(self, options: IOpenSSLServerConnectionCreator, *, required: bool) -> IProtocolFactory:
+        """See L{INegotiatesTLS.door}."""
+        return _Door(self, options, required)
 
     def drain(self) -> Deferred[None]:
         """

@@ -6,16 +6,20 @@ One NBD client: a handshake, then a transmission, then nothing.
     connected --> negotiating --agreed--> transmitting --client disconnects, or drain--> finishing --> lost
                        |                        |                                           |
                        +--- refused, too slow --+------- broken protocol, stalled ----------+--> aborted --> lost
+
+TLS begins in the middle of negotiating, if at all.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from twisted.internet.interfaces import IPushProducer, ITCPTransport
+from twisted.internet.interfaces import IHandshakeListener, IProtocolFactory, IPushProducer, ITCPTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from dst.administration import SessionStatus
 from dst.errors import PeerError
@@ -28,7 +32,7 @@ from dst.surroundings import surroundings_of
 from dst.transport.stream import Stream, stream_over
 
 if TYPE_CHECKING:
-    from twisted.internet.interfaces import IAddress, IDelayedCall
+    from twisted.internet.interfaces import IAddress, IDelayedCall, IOpenSSLServerConnectionCreator
 
     from dst.exports.nbd_server import NBDServerFactory
 
@@ -37,6 +41,7 @@ __all__ = ["NBDSession"]
 _log = Logger()
 
 
+@implementer(IHandshakeListener)
 class NBDSession(Protocol):
     """
     The server's end of one connection.
@@ -62,21 +67,30 @@ class NBDSession(Protocol):
         self._transmission: Transmission | None = None
         self._opened: OpenExport | None = None
         self._identity: Identity | None = None
+        self._tls: IOpenSSLServerConnectionCreator | None = None
+        self._tls_required = False
         self._timer: IDelayedCall | None = None
         self._reading = True
         self._ended = False
         self.peer = ""
+        self._who = ""
+
+    def offer_tls(self, options: IOpenSSLServerConnectionCreator, *, required: bool) -> None:
+        """There may be TLS, or there has to be; said before the connection is made."""
+        self._tls = options
+        self._tls_required = required
 
     # What Twisted calls
 
     def connectionMade(self) -> None:
         assert self.transport is not None
-        self.peer = words_for(self.transport.getPeer())
+        self.peer = self._who = words_for(self.transport.getPeer())
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpKeepAlive(True)  # an idle client that has vanished is noticed in the end
         self._stream = stream_over(self.transport, self)
         self._identity = self._server.identify(self.transport)
-        self._handshake = ServerHandshake(self)
+        policy = "off" if self._tls is None else "required" if self._tls_required else "optional"
+        self._handshake = ServerHandshake(self, policy)
         self._timer = self._server.clock.callLater(self._server.limits.negotiation_s, self._negotiation_expired)
         self._server.session_began(self)
         self._handshake.begin()
@@ -164,7 +178,7 @@ class NBDSession(Protocol):
         """End it at once, also while it is finishing."""
         self._ended = True
         self._stop_timer()
-        _log.warn("NBD client {peer} was cut off: {reason}", peer=self.peer, reason=reason)
+        _log.warn("NBD client {peer} was cut off: {reason}", peer=self._who, reason=reason)
         if self._transmission is not None:
             self._transmission.lost()
         self._abort()
@@ -208,10 +222,35 @@ class NBDSession(Protocol):
             self._send_handshake()
         if handshake.aborted:
             self.finish()
+        elif handshake.starting_tls:
+            if self._stream.congested:
+                self.set_reading(False)  # until the client has taken what was said in the clear
+            else:
+                self._start_tls(handshake)
         elif handshake.agreement is not None:
             self._agreed(handshake)
         else:
             self.set_reading(not self._stream.congested)
+
+    def _start_tls(self, handshake: ServerHandshake) -> None:
+        """Put TLS between this session and its transport."""
+        assert self.transport is not None and self._stream is not None and self._tls is not None
+        self._stream.release()
+        self.set_reading(True)
+        factory = TLSMemoryBIOFactory(self._tls, False, cast(IProtocolFactory, self._server), self._server.clock)
+        tls = factory.protocol(factory, self, False)
+        cast(Any, self.transport).protocol = tls
+        plain, self.transport = self.transport, tls
+        handshake.secured()
+        tls.makeConnection(plain)
+        self._stream = stream_over(tls, self)
+
+    def handshakeCompleted(self) -> None:
+        """TLS is there, and by now it is known who the client is."""
+        assert self.transport is not None
+        self._identity = self._server.identify(self.transport)
+        if self._identity is not None and self._identity.name is not None:
+            self._who = f"{self._identity.name} at {self.peer}"
 
     def _send_handshake(self) -> None:
         assert self._handshake is not None and self._stream is not None
@@ -236,7 +275,7 @@ class NBDSession(Protocol):
         export = handshake.agreement.export
         self.export = export.name
         self._since = surroundings_of(self._server.clock).wall_clock_s()
-        _log.info("NBD client {peer} uses {export!r}", peer=self.peer, export=export.name)
+        _log.info("NBD client {peer} uses {export!r}", peer=self._who, export=export.name)
         self._transmission.receive(handshake.rest)
 
     def _negotiation_expired(self) -> None:

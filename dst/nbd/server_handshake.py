@@ -14,6 +14,11 @@ a client that asks for long answers and does not read them.
 
 Whatever a client sends, this ends: the number of options and the length of each
 are limited, and the owner limits the time.
+
+Where there is TLS (C{OPT_STARTTLS}), the owner begins it when L{ServerHandshake.starting_tls} says so, and
+then says L{ServerHandshake.secured}.  Whatever a client has sent or agreed on before was sent by anybody who sat in
+between, and counts for nothing: bytes behind the option end the connection, and what was agreed on is forgotten.
+Where TLS is required nothing else is answered before it, not even which exports there are.
 """
 
 from __future__ import annotations
@@ -58,6 +63,7 @@ from dst.nbd.constants import (
     REP_ERR_BLOCK_SIZE_REQD,
     REP_ERR_INVALID,
     REP_ERR_POLICY,
+    REP_ERR_TLS_REQD,
     REP_ERR_TOO_BIG,
     REP_ERR_UNKNOWN,
     REP_ERR_UNSUP,
@@ -136,15 +142,20 @@ class ServerHandshake:
     """
     One connection until both sides agree.
 
+    @ivar tls: C{"off"}, C{"optional"} or C{"required"}.
     @ivar outgoing: what is to be sent; the owner takes it away.
+    @ivar starting_tls: TLS begins with the next byte in either direction; the owner sends C{outgoing} and begins it.
     @ivar agreement: set at the end; what was received behind it is in L{rest}.
     @ivar aborted: the client wants no export, and the connection is to be closed when C{outgoing} is sent.
     """
 
     _offered: IOffered
+    tls: str = "off"
     outgoing: list[bytes] = field(factory=list)
     agreement: Agreement | None = None
     aborted: bool = False
+    starting_tls: bool = False
+    _encrypted: bool = False
     _buffer: bytearray = field(factory=bytearray)
     _client_flags: int | None = None
     _options: int = 0
@@ -162,6 +173,14 @@ class ServerHandshake:
         """
         self._buffer += data
 
+    def secured(self) -> None:
+        """TLS has begun: from now on everything that is received came through it."""
+        assert self.starting_tls and not self._buffer
+        self.starting_tls = False
+        self._encrypted = True
+        self._structured = False
+        self._context_export = None
+
     @property
     def rest(self) -> bytes:
         """What came behind the option that ended the handshake."""
@@ -175,6 +194,9 @@ class ServerHandshake:
         @raise PeerError: the client broke the protocol, or wants something that can only be refused by hanging up.
         """
         if self.agreement is not None or self.aborted:
+            return False
+        if self.starting_tls:
+            self._check_nothing_behind()
             return False
         if self._client_flags is None:
             return self._advance_flags()
@@ -215,7 +237,11 @@ class ServerHandshake:
 
     def _option(self, option: int, data: bytes) -> None:
         assert self._client_flags is not None
-        if option == OPT_EXPORT_NAME:
+        if self.tls == "required" and not self._encrypted and option not in (OPT_STARTTLS, OPT_ABORT):
+            if option == OPT_EXPORT_NAME:
+                raise PeerError("the client wants an export without TLS, which is required here")
+            self._refuse(option, REP_ERR_TLS_REQD, "TLS is required here; begin with it")
+        elif option == OPT_EXPORT_NAME:
             self._export_name(data)
         elif not self._client_flags & FLAG_FIXED_NEWSTYLE:
             raise PeerError(f"option {option} without the fixed newstyle flag")
@@ -236,9 +262,24 @@ class ServerHandshake:
                 self._structured = True
                 self._reply(option, REP_ACK)
         elif option == OPT_STARTTLS:
-            self._refuse(option, REP_ERR_POLICY, "this server does not offer TLS here")
+            self._start_tls(data)
         else:
             self._refuse(option, REP_ERR_UNSUP, f"option {option} is not known here")
+
+    def _start_tls(self, data: bytes) -> None:
+        if data or self._encrypted:
+            sentence = "the option to begin TLS has no data" if data else "this is TLS already"
+            self._refuse(OPT_STARTTLS, REP_ERR_INVALID, sentence)
+        elif self.tls == "off":
+            self._refuse(OPT_STARTTLS, REP_ERR_POLICY, "this server does not offer TLS here")
+        else:
+            self._check_nothing_behind()
+            self._reply(OPT_STARTTLS, REP_ACK)
+            self.starting_tls = True
+
+    def _check_nothing_behind(self) -> None:
+        if self._buffer:
+            raise PeerError(f"{len(self._buffer)} bytes came behind the option to begin TLS, and before TLS")
 
     def _reply(self, option: int, reply: int, data: bytes = b"") -> None:
         self.outgoing.append(OPTION_REPLY.pack(OPTION_REPLY_MAGIC, option, reply, len(data)) + data)

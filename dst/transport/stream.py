@@ -111,6 +111,11 @@ class Stream(Protocol):
     def close(self) -> None:
         """The connection was lost: forget what was not sent.  Nothing is called afterwards."""
 
+    def release(self) -> None:
+        """
+        Give the transport back as it was; the stream is not used any more.  Not while it is congested.
+        """
+
 
 def stream_over(transport: ITransport, user: IStreamUser, receive_bytes: int = RECEIVE_BYTES) -> Stream:
     """
@@ -169,6 +174,11 @@ class _SocketStream:
     def close(self) -> None:
         self._unsent.clear()
         self.congested = False
+
+    def release(self) -> None:
+        assert not self.congested
+        for name in ("doRead", "doWrite"):
+            self._transport.__dict__.pop(name, None)
 
     def _do_read(self) -> Exception | None:
         user = self._user
@@ -247,6 +257,11 @@ class _OrdinaryStream:
     def close(self) -> None:
         self._closed = True
         self.congested = False
+
+    def release(self) -> None:
+        assert not self.congested
+        self._closed = True
+        cast(IConsumer, self._transport).unregisterProducer()
 
     def pauseProducing(self) -> None:
         self.congested = not self._closed
