@@ -12,14 +12,12 @@ from attrs import frozen
 __all__ = ["PageFile", "load_page"]
 
 _TYPES = {
-    "index.html": "text/html; charset=utf-8",
-    "app.js": "text/javascript; charset=utf-8",
-    "tree.js": "text/javascript; charset=utf-8",
-    "why.js": "text/javascript; charset=utf-8",
-    "words.js": "text/javascript; charset=utf-8",
-    "style.css": "text/css; charset=utf-8",
-    "icon.svg": "image/svg+xml",
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".svg": "image/svg+xml",
 }
+"""What a browser is told a file is, by the end of its name; a file with another end is not served."""
 
 
 @frozen
@@ -37,9 +35,11 @@ class PageFile:
 
 def load_page() -> dict[str, PageFile]:
     """Name -> file; these and no others are served."""
-    directory = resources.files("dst.admin") / "page"
     page = {}
-    for name, content_type in _TYPES.items():
-        content = (directory / name).read_bytes()
-        page[name] = PageFile(content, content_type, b'"' + hashlib.sha256(content).hexdigest()[:32].encode() + b'"')
+    for file in (resources.files("dst.admin") / "page").iterdir():
+        content_type = _TYPES.get(file.name[file.name.rfind(".") :])
+        if content_type is not None:
+            content = file.read_bytes()
+            etag = b'"' + hashlib.sha256(content).hexdigest()[:32].encode() + b'"'
+            page[file.name] = PageFile(content, content_type, etag)
     return page

@@ -1,204 +1,352 @@
-// The tree of one storage or node, kept up to date in place: what has the focus keeps it.
+// The topology, from the storages down to the leaves: one grid of rows, kept up to date in place.
+//
+// Rows are made when what they stand below is opened, and drawn when they are scrolled to, so that a thousand
+// storages cost no more than those that are looked at.
 
-import { durationInWords, percentInWords, sizeInWords } from "./words.js";
+import { now } from "./api.js";
+import { Sparkline } from "./charts.js";
+import { make, reconcile, setAttribute, setClass, setText, showBadge, withCode } from "./dom.js";
+import { exportsOf, known, rateNow, samplePeriod, samples } from "./traffic.js";
+import {
+  durationInWords, isMember, needsAttention, ownershipInWords, plural, progressInWords, rateInWords,
+  redundancyInWords, resyncBelow, sizeInWords, toneOf, wordOf,
+} from "./words.js";
 
-const MEMBER_STATES = new Set(["in-sync", "resyncing", "absent", "suspended", "refused"]);
+const OPEN_ROWS_MAX = 40; // a topology that fits a screen or two is shown whole
+const PIPS_MAX = 16;
 
-// Word -> how bad it is; the sign says it without colour.
-const TONES = {
-  "healthy": "good", "in-sync": "good", "ready": "good",
-  "standby": "none", "degraded": "warn", "resyncing": "busy", "suspended": "warn", "connecting": "busy", "interrupted": "warn",
-  "frozen": "bad", "failed": "bad", "absent": "bad", "refused": "bad", "away": "bad", "closed": "bad",
-};
-const SIGNS = { good: "✓", warn: "!", busy: "↻", bad: "✕", none: "·" };
-
-export function showBadge(element, word) {
-  const tone = TONES[word] ?? "none";
-  setText(element, `${SIGNS[tone]} ${word}`);
-  element.className = `badge ${tone}`;
-  element.hidden = false;
+export function keyOf(path) {
+  return path.map(encodeURIComponent).join("/");
 }
 
-export function setText(element, text) {
-  if (element.textContent !== text) element.textContent = text;
-}
-
-function make(parent, tag, className) {
-  const element = document.createElement(tag);
-  if (className) element.className = className;
-  parent.append(element);
-  return element;
-}
-
-function showSentence(element, sentence) {
-  setText(element, sentence);
-  element.hidden = sentence === "";
-}
-
-// One entry of the tree.  `context.operate(storage, operation, node)` is called by its buttons, `context.why(path)`
-// by its badge, `context.now()` is the daemon's clock.
-export class Entry {
-  constructor(element, context, storage = null, above = []) {
-    this.element = element;
-    this.context = context;
-    this.above = above; // the names of what it is below of, from the top
-    this.storage = storage; // the name of the storage this is a member of, if it can be operated on from here
-    const row = make(element, "div", "row");
-    this.name = make(row, storage === null && element.tagName === "ARTICLE" ? "h2" : "span", "name");
-    const facts = make(row, "span", "meta");
-    this.kind = make(facts, "span", "kind");
-    this.size = make(facts, "span", "size");
-    this.age = make(facts, "span", "age");
-    this.badge = make(row, "button", "badge");
-    this.badge.type = "button";
-    this.badge.addEventListener("click", () => this.context.why([...this.above, this.tree.name]));
-    this.actions = make(row, "span", "actions");
-    this.reason = make(element, "p", "reason");
-    this.facts = make(element, "p", "facts");
-    this.button = null;
+class Row {
+  constructor(tree, path, grid) {
+    this.path = path;
+    this.grid = grid;
+    this.rows = new Map();
+    this.element = make(null, "div", path.length === 1 ? "group" : "branch");
+    this.element.setAttribute("role", "none");
+    this.row = make(this.element, "div", "row");
+    this.row.setAttribute("role", "row");
+    this.row.setAttribute("aria-level", path.length);
+    this.row.tabIndex = -1;
+    this.row.dataset.key = keyOf(path);
+    this.row.style.setProperty("--level", path.length - 1);
+    this.row.entry = this;
+    const name = this.#cell("cell-name");
+    this.twist = make(name, "span", "twist");
+    this.twist.setAttribute("aria-hidden", "true");
+    this.name = make(name, "span", "name");
+    this.kind = make(name, "span", "kind");
+    const state = this.#cell("cell-state");
+    this.badge = make(state, "span", "badge");
+    this.pips = make(state, "span", "pips");
+    const what = this.#cell("cell-what");
+    this.reason = make(what, "span", "reason");
+    this.facts = make(what, "span", "facts");
     this.progress = null;
+    this.what = what;
+    const traffic = this.#cell("cell-traffic");
+    this.spark = path.length === 1 ? new Sparkline(traffic) : null;
+    this.rate = make(traffic, "span", "rate");
+    this.size = make(this.#cell("cell-size"), "span");
+    this.age = make(this.#cell("cell-age"), "span");
     this.list = null;
-    this.members = new Map();
+    this.said = null;
   }
 
-  update(tree) {
+  #cell(className) {
+    const cell = make(this.row, "div", className);
+    cell.setAttribute("role", "gridcell");
+    return cell;
+  }
+
+  update(tree, force = false) {
+    const said = this.path.length === 1 ? JSON.stringify(tree) : null;
+    if (!force && said !== null && said === this.said) return;
+    this.said = said;
     this.tree = tree;
     setText(this.name, tree.name);
     setText(this.kind, tree.kind);
+    showBadge(this.badge, wordOf(tree));
     setText(this.size, tree.size > 0 ? sizeInWords(tree.size) : "");
-    showBadge(this.badge, this.word());
-    this.badge.title = "Why?";
-    this.badge.setAttribute("aria-label", `${this.word()}: why ${tree.name} is so`);
-    showSentence(this.reason, tree.reason);
-    showSentence(this.facts, this.factsInWords());
+    withCode(this.reason, tree.reason);
+    this.reason.hidden = tree.reason === "";
+    const facts = this.factsInWords();
+    setText(this.facts, facts);
+    this.facts.hidden = facts === "";
+    this.updatePips();
+    this.updateProgress();
     this.updateAge();
-    this.updateProgress(tree.resync);
-    this.updateButton();
     this.updateMembers();
   }
 
-  // Of a member its state, of a storage its health.
-  word() {
-    const { state, health, members, detail } = this.tree;
-    if (detail?.role === "standby" && !MEMBER_STATES.has(state)) return "standby";
-    return members.length > 0 && !MEMBER_STATES.has(state) ? health : state;
-  }
-
   factsInWords() {
-    const { health, members, redundancy, dirty_bytes: dirty, resync, state, detail } = this.tree;
-    const facts = ownershipInWords(detail, this.tree.reason);
-    if (members.length > 0 && !MEMBER_STATES.has(state)) {
-      if (health === "degraded") {
-        facts.push(redundancy > 0 ? `${redundancy} more can be lost` : "nothing more can be lost without losing data");
-      }
-      if (dirty > 0) facts.push(`${sizeInWords(dirty)} not the same everywhere`);
-    } else if (dirty > 0 && !resync) {
-      facts.push(`${sizeInWords(dirty)} to copy when it is back`);
+    const { tree } = this;
+    const facts = [ownershipInWords(tree)];
+    if (isMember(tree)) {
+      if (tree.dirty_bytes > 0 && !tree.resync) facts.push(`${sizeInWords(tree.dirty_bytes)} to copy when it is back`);
+      if (tree.resync?.cause && tree.resync.cause !== tree.reason) facts.push(`${tree.resync.kind} resync: ${tree.resync.cause}`);
+    } else {
+      facts.push(redundancyInWords(tree));
+      if (tree.dirty_bytes > 0 && !resyncBelow(tree)) facts.push(`${sizeInWords(tree.dirty_bytes)} not the same everywhere`);
     }
-    if (resync?.cause && resync.cause !== this.tree.reason) facts.push(`${resync.kind} resync: ${resync.cause}`);
-    return facts.join(" · ");
+    return facts.filter(Boolean).join(" · ");
   }
 
-  updateAge() {
-    const { since } = this.tree;
-    setText(this.age, since > 0 ? `for ${durationInWords(this.context.now() - since)}` : "");
-    for (const member of this.members.values()) member.updateAge();
+  // The members of a storage at a glance: how many there are, and how they are.
+  updatePips() {
+    const members = this.tree.members.filter(isMember);
+    const words = members.slice(0, PIPS_MAX).map((member) => member.state);
+    const said = words.join(" ") + members.length;
+    if (this.pips.dataset.said === said) return;
+    this.pips.dataset.said = said;
+    this.pips.replaceChildren();
+    if (members.length < 2) return;
+    for (const word of words) make(this.pips, "i", toneOf(word));
+    if (members.length > PIPS_MAX) make(this.pips, "small", "", `+${members.length - PIPS_MAX}`);
+    const counts = new Map();
+    for (const { state } of members) counts.set(state, (counts.get(state) ?? 0) + 1);
+    this.pips.title = [...counts].map(([word, count]) => `${count} ${word}`).join(", ");
+    make(this.pips, "span", "spoken", this.pips.title);
   }
 
-  updateProgress(resync) {
+  // Of a member its own, of a storage that is not open what is copied below it.
+  updateProgress() {
+    const resync = this.tree.resync ?? (this.isOpen() ? null : resyncBelow(this.tree));
     if (!resync) {
       this.progress?.remove();
       this.progress = null;
       return;
     }
     if (this.progress === null) {
-      this.progress = document.createElement("div");
-      this.progress.className = "progress";
+      this.progress = make(this.what, "span", "progress");
       make(this.progress, "progress").setAttribute("aria-label", `resync of ${this.tree.name}`);
       make(this.progress, "span");
-      this.facts.after(this.progress);
     }
     const [bar, text] = this.progress.children;
-    const done = resync.bytes_total - resync.bytes_left;
     bar.max = Math.max(1, resync.bytes_total);
-    bar.value = resync.bytes_total > 0 ? done : 1;
-    const facts = [percentInWords(done, resync.bytes_total), `${sizeInWords(resync.bytes_left)} left`];
-    if (resync.stalled) {
-      facts.push(`waits: ${resync.stalled}`);
-    } else {
-      facts.push(`${sizeInWords(resync.bytes_per_s)}/s`);
-      if (resync.seconds_left !== null) facts.push(`${durationInWords(resync.seconds_left)} to go`);
-    }
+    bar.value = resync.bytes_total > 0 ? resync.bytes_total - resync.bytes_left : 1;
     this.progress.classList.toggle("stalled", Boolean(resync.stalled));
-    setText(text, facts.join(" · "));
+    setText(text, progressInWords(resync));
   }
 
-  updateButton() {
-    const operation = this.storage === null || !MEMBER_STATES.has(this.tree.state) || this.tree.state === "refused"
-      ? null : this.tree.state === "suspended" ? "resume" : "suspend";
-    if (operation === null) {
-      this.button?.remove();
-      this.button = null;
+  updateAge() {
+    const { since } = this.tree;
+    setText(this.age, since > 0 ? durationInWords(now() - since) : "");
+    for (const row of this.rows.values()) row.updateAge();
+  }
+
+  updateTraffic() {
+    if (this.spark === null) return;
+    const exported = exportsOf(this.tree.name);
+    const rate = exported.length > 0 ? rateNow(this.tree.name) : null;
+    this.spark.element.classList.toggle("gone", rate === null);
+    if (rate === null) {
+      setText(this.rate, "");
       return;
     }
-    if (this.button === null) {
-      this.button = make(this.actions, "button");
-      this.button.type = "button";
-      this.button.addEventListener("click", () => {
-        this.context.operate(this.storage, this.button.dataset.operation, this.tree.name);
-      });
-    }
-    this.button.dataset.operation = operation;
-    setText(this.button, operation === "resume" ? "Resume" : "Suspend");
-    this.button.setAttribute("aria-label", `${operation} ${this.tree.name} of ${this.storage}`);
+    const seconds = 60 * samplePeriod();
+    const values = samples(exported.map((each) => each.name), now() - seconds - 2).map((each) => each.read + each.written);
+    this.spark.update(values);
+    setText(this.rate, rateInWords(rate.read + rate.written));
+    this.rate.title = `${rateInWords(rate.read)} read, ${rateInWords(rate.written)} written`;
+  }
+
+  // -- what stands below ---------------------------------------------------------------
+
+  isOpen() {
+    return this.tree.members.length > 0 && this.grid.isOpen(this.path);
   }
 
   updateMembers() {
-    const { members, name } = this.tree;
-    if (members.length === 0) {
+    const { members } = this.tree;
+    const open = this.isOpen();
+    setAttribute(this.row, "aria-expanded", members.length === 0 ? null : open);
+    setClass(this.twist, members.length === 0 ? "twist leaf" : open ? "twist open" : "twist");
+    if (!open) {
       this.list?.remove();
       this.list = null;
-      this.members.clear();
+      this.rows.clear();
       return;
     }
     if (this.list === null) {
-      this.list = make(this.element, "ul", "tree");
-      this.list.setAttribute("aria-label", `what ${name} is made of`);
+      this.list = make(this.element, "div", "members");
+      this.list.setAttribute("role", "none");
     }
-    // Only the daemon's own storages can be operated on through it; what is below a remote node is another's.
-    const storage = this.element.tagName === "ARTICLE" ? name : null;
-    reconcile(this.list, "li", this.members, members, this.context, storage, [...this.above, name]);
+    reconcile(this.list, this.rows, members, (tree) => tree.name, (tree) => new Row(tree, [...this.path, tree.name], this.grid));
   }
 }
 
-// Whose a storage is, where that is not simply this daemon's.
-function ownershipInWords(detail, reason) {
-  const { role, owner, votes, quorum } = detail ?? {};
-  if (role === "standby" && owner && reason.includes(owner)) return [];
-  if (role === "standby") return [owner ? `standby; ${owner} is the owner` : "standby; nobody is the owner now"];
-  if (!Array.isArray(votes) || votes.length < 2) return [];
-  const missing = votes.filter((vote) => !vote.granted).map((vote) => vote.name);
-  if (missing.length === 0) return [];
-  return [`${votes.length - missing.length} of ${votes.length} votes, ${quorum} needed; not ${missing.join(", ")}`];
-}
+export class Grid {
+  // @param select: called with a path when a row is chosen.
+  constructor(element, select) {
+    this.element = element;
+    this.select = select;
+    this.rows = new Map();
+    this.opened = new Map(); // key -> whether a person opened or closed it
+    this.openByItself = true;
+    this.visible = new Set();
+    this.selected = null;
+    this.observer = new IntersectionObserver((entries) => {
+      for (const { target, isIntersecting } of entries) {
+        const row = target.firstElementChild?.entry;
+        if (isIntersecting && row) this.visible.add(row);
+        else this.visible.delete(row);
+        if (isIntersecting && row) {
+          row.updateAge();
+          row.updateTraffic();
+        }
+      }
+    }, { rootMargin: "200px" });
+    this.#head();
+    this.body = make(element, "div", "body");
+    this.body.setAttribute("role", "rowgroup");
+    element.addEventListener("keydown", (event) => this.#key(event));
+    element.addEventListener("click", (event) => this.#click(event));
+    element.addEventListener("focusin", (event) => this.#rove(event.target.closest("[role=row][data-key]")));
+  }
 
-// Make the entries below `parent` those of `trees`, in their order, keeping the elements there are.
-export function reconcile(parent, tag, entries, trees, context, storage = null, above = []) {
-  const wanted = new Set(trees.map((tree) => tree.name));
-  for (const [name, entry] of entries) {
-    if (!wanted.has(name)) {
-      entry.element.remove();
-      entries.delete(name);
+  #head() {
+    const group = make(this.element, "div", "head");
+    group.setAttribute("role", "rowgroup");
+    const row = make(group, "div", "row");
+    row.setAttribute("role", "row");
+    for (const [className, text] of [
+      ["cell-name", "Name"], ["cell-state", "State"], ["cell-what", "Why, and what is left"], ["cell-traffic", "Traffic"],
+      ["cell-size", "Size"], ["cell-age", "For"],
+    ]) {
+      make(row, "div", className, text).setAttribute("role", "columnheader");
     }
   }
-  trees.forEach((tree, place) => {
-    let entry = entries.get(tree.name);
-    if (entry === undefined) {
-      entry = new Entry(document.createElement(tag), context, storage, above);
-      if (tag === "article") entry.element.className = "card";
-      entries.set(tree.name, entry);
+
+  // @param trees: what is to be shown; `total` is how many rows there would be if all was open.
+  update(trees, total) {
+    const before = this.openByItself;
+    this.openByItself = total <= OPEN_ROWS_MAX;
+    reconcile(this.body, this.rows, trees, (tree) => tree.name, (tree) => {
+      const row = new Row(tree, [tree.name], this);
+      this.observer.observe(row.element);
+      return row;
+    });
+    if (before !== this.openByItself) for (const row of this.rows.values()) row.update(row.tree, true);
+    for (const row of this.visible) if (!row.element.isConnected) this.visible.delete(row);
+    this.element.classList.toggle("with-traffic", known);
+    if (this.body.querySelector('[tabindex="0"]') === null) this.#rove(this.body.querySelector(".row"));
+    this.#mark();
+  }
+
+  tick() {
+    for (const row of this.visible) row.updateAge();
+  }
+
+  traffic() {
+    this.element.classList.toggle("with-traffic", known);
+    for (const row of this.visible) row.updateTraffic();
+  }
+
+  isOpen(path) {
+    return this.opened.get(keyOf(path)) ?? this.openByItself;
+  }
+
+  open(row, open) {
+    this.opened.set(keyOf(row.path), open);
+    const top = this.rows.get(row.path[0]);
+    top.update(top.tree, true);
+    this.#mark();
+  }
+
+  // -- which one is chosen -----------------------------------------------------------------
+
+  choose(path) {
+    this.selected = path;
+    this.#mark();
+  }
+
+  #mark() {
+    const key = this.selected === null ? null : keyOf(this.selected);
+    for (const row of this.element.querySelectorAll("[aria-selected=true]")) {
+      if (row.dataset.key !== key) row.removeAttribute("aria-selected");
     }
-    entry.update(tree);
-    if (parent.children[place] !== entry.element) parent.insertBefore(entry.element, parent.children[place] ?? null);
-  });
+    if (key === null) return;
+    this.#find(key)?.setAttribute("aria-selected", "true");
+  }
+
+  #find(key) {
+    return this.body.querySelector(`[data-key="${CSS.escape(key)}"]`);
+  }
+
+  focus(path = null) {
+    const row = (path === null ? null : this.#find(keyOf(path))) ?? this.body.querySelector('[tabindex="0"]');
+    row?.focus();
+  }
+
+  #rove(row) {
+    if (!row) return;
+    for (const other of this.body.querySelectorAll('[tabindex="0"]')) if (other !== row) other.tabIndex = -1;
+    row.tabIndex = 0;
+  }
+
+  #click(event) {
+    const row = event.target.closest("[role=row][data-key]");
+    if (!row) return;
+    row.focus();
+    if (event.target.closest(".twist:not(.leaf)")) this.open(row.entry, !row.entry.isOpen());
+    else if (getSelection().isCollapsed) this.select(row.entry.path);
+  }
+
+  #key(event) {
+    const row = event.target.closest("[role=row][data-key]");
+    if (!row || event.ctrlKey || event.metaKey || event.altKey) return;
+    const { entry } = row;
+    const all = [...this.body.querySelectorAll("[role=row]")];
+    const place = all.indexOf(row);
+    const go = (to) => all[Math.max(0, Math.min(all.length - 1, to))].focus();
+    const keys = {
+      ArrowDown: () => go(place + 1),
+      ArrowUp: () => go(place - 1),
+      Home: () => go(0),
+      End: () => go(all.length - 1),
+      PageDown: () => go(place + 10),
+      PageUp: () => go(place - 10),
+      ArrowRight: () => {
+        if (entry.tree.members.length === 0) return;
+        if (entry.isOpen()) go(place + 1);
+        else this.open(entry, true);
+      },
+      ArrowLeft: () => {
+        if (entry.isOpen()) this.open(entry, false);
+        else if (entry.path.length > 1) this.#find(keyOf(entry.path.slice(0, -1)))?.focus();
+      },
+      Enter: () => this.select(entry.path),
+      " ": () => this.select(entry.path),
+    };
+    if (!(event.key in keys)) return;
+    event.preventDefault();
+    keys[event.key]();
+  }
+}
+
+// -- which are shown -------------------------------------------------------------------------
+
+export function countRows(trees) {
+  return trees.reduce((count, tree) => count + 1 + countRows(tree.members), 0);
+}
+
+function mentions(tree, text) {
+  return [tree.name, tree.kind, tree.reason, wordOf(tree)].some((word) => word.toLowerCase().includes(text))
+    || tree.members.some((member) => mentions(member, text));
+}
+
+export function chosenBy(show, text) {
+  const wanted = text.trim().toLowerCase();
+  return (tree) => (show !== "attention" || needsAttention(tree))
+    && (show !== "resync" || resyncBelow(tree) !== null)
+    && (wanted === "" || mentions(tree, wanted));
+}
+
+export function summaryOf(trees) {
+  const counts = new Map();
+  for (const tree of trees) counts.set(wordOf(tree), (counts.get(wordOf(tree)) ?? 0) + 1);
+  return [...counts].map(([word, count]) => `${count} ${word}`).join(", ") || plural(0, "storage");
 }

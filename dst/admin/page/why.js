@@ -1,84 +1,42 @@
-// Why something is as it is: the explanation of one entry of the tree, in a dialog, up to date while it is open.
+// Why something is as it is, what happens next, and what a person can do: an explanation, in words.
 
-import { setText } from "./tree.js";
+import { APIError, ask, path as address } from "./api.js";
+import { make, withCode } from "./dom.js";
 import { durationInWords } from "./words.js";
 
-const $ = (id) => document.getElementById(id);
-let shown = null; // the names from the top of the tree to what is explained
-let asking = false;
-
-export function showWhy(path) {
-  shown = path;
-  setText($("why-title"), path.at(-1));
-  $("why-list").replaceChildren();
-  setText($("why-error"), "");
-  $("why-error").hidden = true;
-  if (!$("why").open) $("why").showModal();
-  updateWhy();
-}
-
-// Ask again, if it is open: something has changed.
-export async function updateWhy() {
-  if (!$("why").open || shown === null || asking) return;
-  const path = shown;
-  asking = true;
-  try {
-    const answer = await fetch(`/v1/explain/${encodeURIComponent(path[0])}`, { cache: "no-store" });
-    const value = await answer.json();
-    if (path === shown) {
-      if (answer.ok) show(find(value.explanations, path));
-      else trouble(value.error?.cause ?? "The daemon reports an error it does not name.");
-    }
-  } catch {
-    trouble("The daemon does not answer. What is shown is how it was.");
-  } finally {
-    asking = false;
-  }
-  if (path !== shown) updateWhy();
-}
-
-function find(explanations, path) {
+// @param path: the names from the top of the tree to what is explained.
+// @return: its explanation, with that of the top as `top`.
+export async function explanationOf(path) {
+  const { value } = await ask(address("explain", path[0]));
+  let among = value.explanations;
   let found = null;
-  let among = explanations;
   for (const name of path) {
     found = among.find((each) => each.name === name) ?? null;
-    if (found === null) return null;
+    if (found === null) throw new APIError(404, { cause: "It is not there any more." });
     among = found.children;
   }
-  return found;
+  return { ...found, top: value.explanations[0] };
 }
 
-function trouble(sentence) {
-  setText($("why-error"), sentence);
-  $("why-error").hidden = false;
+// Whether any row of the tables that decided, in it or below it, is `row`.
+export function decidedBy(explanation, row) {
+  return explanation !== null && (explanation.row === row || explanation.children.some((child) => decidedBy(child, row)));
 }
 
-function show(explanation) {
-  if (explanation === null) {
-    trouble("It is not there any more.");
-    return;
-  }
-  $("why-error").hidden = true;
-  const list = document.createElement("dl");
+export function showWhy(list, explanation) {
+  const fresh = document.createElement("dl");
   const say = (label, sentences, tone = "") => {
     const said = sentences.filter((sentence) => sentence !== "");
     if (said.length === 0) return;
-    const term = document.createElement("dt");
-    term.textContent = label;
-    list.append(term);
-    for (const sentence of said) {
-      const text = document.createElement("dd");
-      if (tone) text.className = tone;
-      appendWithCode(text, sentence);
-      list.append(text);
-    }
+    make(fresh, "dt", "", label);
+    for (const sentence of said) withCode(make(fresh, "dd", tone), sentence);
   };
   say("Why", [explanation.summary]);
   say("Next", [explanation.next_step || "Nothing: all is well.", conditionOf(explanation)]);
   say("You can", explanation.advice);
   say("Seen", explanation.evidence, "quiet");
   say("Decided by", [explanation.row === "" ? "" : `the row \`${explanation.row}\``], "quiet");
-  $("why-list").replaceChildren(...list.children);
+  if (fresh.textContent !== list.textContent) list.replaceChildren(...fresh.childNodes);
 }
 
 function conditionOf({ condition, within_s: withinS }) {
@@ -86,19 +44,3 @@ function conditionOf({ condition, within_s: withinS }) {
   if (condition === "") return limit && `${limit[0].toUpperCase()}${limit.slice(1)}.`;
   return `When: ${condition}${limit === "" ? "" : ` (${limit} of that)`}`;
 }
-
-// Commands stand between backquotes.
-function appendWithCode(element, sentence) {
-  sentence.split("`").forEach((part, place) => {
-    if (place % 2 === 0) {
-      element.append(part);
-    } else {
-      const code = document.createElement("code");
-      code.textContent = part;
-      element.append(code);
-    }
-  });
-}
-
-$("why-close").addEventListener("click", () => $("why").close());
-$("why").addEventListener("close", () => { shown = null; });
