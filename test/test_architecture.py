@@ -22,6 +22,7 @@ CHECKOUT = PACKAGE.parent
 VOCABULARY = (
     "dst",
     "dst.administration",
+    "dst.asking",
     "dst.checksums",
     "dst.errors",
     "dst.explaining",

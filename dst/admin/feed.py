@@ -1,16 +1,19 @@
 """
-The status as it changes: C{GET /v1/events}, server-sent events.
+What changes and what happens, as it does: C{GET /v1/events}, server-sent events.
 
-Each event is C{status} with the envelope of C{GET /v1/status} as its data, or C{trouble} with an error
-when the status cannot be had.  The first one is sent at once, the next when something has
-changed.  Every C{id} is a number that goes up.  A comment is sent while nothing changes, so that both sides notice a
-connection that is dead.
+  - C{status}, with the envelope of C{GET /v1/status}: at once, and again when something has changed.  It says how
+    everything is now, so nobody needs those that were missed: a reader that is slow gets the newest one when it is
+    ready for it.
+  - C{event}, with one entry of the journal, and its number as the C{id}.  None is left out: a reader that is slow,
+    or that was away and names the last number it has seen, gets what came after it, as far back as the journal goes.
+  - C{gap}, where the journal did not go back far enough: something between two numbers is not known any more.
+  - C{trouble}, with an error, when the status cannot be had.
 
-An event says how everything is now, so nobody needs those that were missed: a reader
-that is slow gets the newest one when it is ready for it, and the memory for it
-is one event, whatever happens.  One that reads nothing at all is cut off.
+A comment is sent while nothing changes, so that both sides notice a connection that is dead.
 
-The status is asked for only while somebody listens.
+The memory for a reader is one status and what its socket takes, whatever happens: events are fetched from the
+journal when the reader is ready for them.  One that reads nothing at all is cut off.  The cluster is asked only
+while somebody listens.
 """
 
 from __future__ import annotations
@@ -20,12 +23,15 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from dst.admin.schema import envelope, error_to_json
+from dst.admin.codec import to_json
+from dst.admin.schema import API_VERSION, envelope, error_to_json
+from dst.administration import Event
 from dst.errors import DSTError, InternalError, LimitReached
 from dst.status import StatusTree
 
@@ -34,12 +40,12 @@ if TYPE_CHECKING:
 
     from dst.interfaces import IClusterAdmin
 
-__all__ = ["KEEPALIVE_S", "LISTENERS_MAX", "POLL_S", "STALL_S_MAX", "StatusFeed"]
+__all__ = ["KEEPALIVE_S", "LISTENERS_MAX", "POLL_S", "STALL_S_MAX", "EventFeed"]
 
 _log = Logger()
 
 POLL_S = 0.5
-"""How often the status is looked at while somebody listens: what a person takes for "live"."""
+"""How often the cluster is looked at while somebody listens: what a person takes for "live"."""
 
 KEEPALIVE_S = 15.0
 """A comment is sent after so much silence; below the idle time of proxies and of our own client."""
@@ -48,29 +54,58 @@ STALL_S_MAX = 30.0
 """A listener that has not read what was sent for so long is cut off."""
 
 LISTENERS_MAX = 32
-"""Pages and C{dst watch}es at a time; each may hold one event in memory."""
+"""Pages and C{dst watch}es at a time; each may hold one status in memory."""
+
+EVENTS_AT_ONCE = 100
+"""How many are written before it is looked whether the reader keeps up."""
 
 
 @implementer(IPushProducer)
 @define(eq=False)
 class _Listener:
-    """One reader, and the newest event if it has not been ready for it yet."""
+    """
+    One reader.
+
+    @ivar position: the number of the last event it was sent; C{None}: it wants those from now on, and where that is
+        has to be asked yet.
+    @ivar ready: called when it can take more.
+    @ivar pending: the newest status if it has not been ready for it yet.
+    """
 
     request: Any
     clock: IReactorTime
+    position: int | None
+    ready: Callable[[_Listener], None]
     paused_since: float | None = None
     pending: bytes | None = None
     wrote_at: float = 0.0
+    fetching: bool = False
     gone: bool = False
 
-    def offer(self, event: bytes) -> None:
+    def offer_status(self, status: bytes) -> None:
         if self.gone:
             return
         if self.paused_since is not None:
-            self.pending = event
+            self.pending = status
             return
+        self.write(status)
+
+    def offer_events(self, events: list[Event]) -> None:
+        """What came after the last one that it was sent; as many as it can take now."""
+        assert self.position is not None
+        while events and self.paused_since is None and not self.gone:
+            chunk = []
+            for event in events[:EVENTS_AT_ONCE]:
+                if event.number != self.position + 1:
+                    chunk.append(_gap(self.position, event.number))
+                chunk.append(_numbered(event))
+                self.position = event.number
+            del events[:EVENTS_AT_ONCE]
+            self.write(b"".join(chunk))
+
+    def write(self, data: bytes) -> None:
         self.wrote_at = self.clock.seconds()
-        self.request.write(event)
+        self.request.write(data)
 
     def pauseProducing(self) -> None:
         if self.paused_since is None:
@@ -78,9 +113,11 @@ class _Listener:
 
     def resumeProducing(self) -> None:
         self.paused_since = None
-        event, self.pending = self.pending, None
-        if event is not None:
-            self.offer(event)
+        status, self.pending = self.pending, None
+        if status is not None:
+            self.offer_status(status)
+        if self.paused_since is None:
+            self.ready(self)
 
     def stopProducing(self) -> None:
         self.gone = True
@@ -91,8 +128,8 @@ class _Listener:
         if self.paused_since is not None:
             if now - self.paused_since >= STALL_S_MAX:
                 self.cut_off()
-        elif now - self.wrote_at >= KEEPALIVE_S:
-            self.offer(b": still here\n\n")
+        elif now - self.wrote_at >= KEEPALIVE_S and not self.gone:
+            self.write(b": still here\n\n")
 
     def cut_off(self) -> None:
         _log.info("cut off a reader of events that read nothing for {seconds} s", seconds=STALL_S_MAX)
@@ -105,10 +142,23 @@ class _Listener:
             self.request.finish()
 
 
+def _message(kind: str, value: object, number: int | None = None) -> bytes:
+    data = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    return (f"id: {number}\n" if number is not None else "").encode() + f"event: {kind}\ndata: {data}\n\n".encode()
+
+
+def _numbered(event: Event) -> bytes:
+    return _message("event", {"version": API_VERSION, **to_json(event)}, event.number)
+
+
+def _gap(after: int, following: int) -> bytes:
+    return _message("gap", {"version": API_VERSION, "after": after, "next": following})
+
+
 @define(eq=False)
-class StatusFeed:
+class EventFeed:
     """
-    Tells listeners what C{admin} says, when it changes.
+    Tells listeners what C{admin} says, when it changes, and what happens.
 
     @ivar now: seconds of the epoch, for the envelope.
     """
@@ -119,9 +169,11 @@ class StatusFeed:
     _listeners: list[_Listener] = field(factory=list, init=False)
     _turning: IDelayedCall | None = field(default=None, init=False)
     _asking: bool = field(default=False, init=False)
+    _asking_events: bool = field(default=False, init=False)
     _seen: list[StatusTree] | str | None = field(default=None, init=False)  # the trees or the error told last
     _newest: bytes | None = field(default=None, init=False)
-    _number: int = field(default=0, init=False)
+    _last: int | None = field(default=None, init=False)  # the number of the last event there is; None: not asked yet
+    _events_failed: bool = field(default=False, init=False)
     _stopped: bool = field(default=False, init=False)
 
     @property
@@ -129,15 +181,17 @@ class StatusFeed:
         """How many read now."""
         return len(self._listeners)
 
-    def listen(self, request: Any) -> None:
+    def listen(self, request: Any, after: int | None = None) -> Deferred[None]:
         """
         Send events to C{request} until it or this ends.
 
+        @param after: begin behind the event of this number; C{None}: with those that are to come.
+        @return: fires when it has ended.
         @raise LimitReached: there are L{LISTENERS_MAX} already.
         """
         if len(self._listeners) >= LISTENERS_MAX or self._stopped:
             raise LimitReached(f"{len(self._listeners)} readers of events are connected, and no more are served")
-        listener = _Listener(request, self.clock)
+        listener = _Listener(request, self.clock, self._last if after is None else after, self._catch_up)
         self._listeners.append(listener)
 
         def gone(_: object) -> None:
@@ -148,11 +202,15 @@ class StatusFeed:
 
         request.notifyFinish().addBoth(gone)
         request.registerProducer(listener, True)
-        listener.offer(b"retry: 1000\n\n")
+        listener.write(b"retry: 1000\n\n")
         if self._newest is not None:
-            listener.offer(self._newest)
+            listener.offer_status(self._newest)
         if self._turning is None:
             self._turn()
+        else:
+            self._catch_up(listener)
+        ended: Deferred[None] = request.notifyFinish()
+        return ended.addErrback(lambda _: None)  # that the reader went away is how it ends
 
     def stop(self) -> None:
         """End every listener; afterwards no timer is left."""
@@ -166,7 +224,7 @@ class StatusFeed:
         if self._turning is not None:
             self._turning.cancel()
             self._turning = None
-        self._newest, self._seen = None, None
+        self._newest, self._seen, self._last = None, None, None
 
     def _turn(self) -> None:
         self._turning = self.clock.callLater(POLL_S, self._turn)
@@ -176,6 +234,12 @@ class StatusFeed:
         if not self._asking:
             self._asking = True
             self.admin.status().addCallbacks(self._told, self._failed).addBoth(self._answered)
+        if not self._asking_events:
+            self._asking_events = True
+            after = self._last
+            self.admin.events(after or 0).addCallback(self._happened, after).addBoth(self._heard)
+
+    # -- how everything is
 
     def _told(self, trees: list[StatusTree]) -> None:
         if trees != self._seen:
@@ -202,8 +266,47 @@ class StatusFeed:
             self._newest, self._seen = None, None
 
     def _publish(self, kind: str, value: dict[str, object]) -> None:
-        self._number += 1
-        data = json.dumps(value, separators=(",", ":"), allow_nan=False)
-        self._newest = f"id: {self._number}\nevent: {kind}\ndata: {data}\n\n".encode()
+        self._newest = _message(kind, value)
         for listener in list(self._listeners):
-            listener.offer(self._newest)
+            listener.offer_status(self._newest)
+
+    # -- what happens
+
+    def _happened(self, events: list[Event], after: int | None) -> None:
+        """
+        There are new ones, maybe.
+
+        @param after: the number they were asked from; C{None}: all there are.
+        """
+        self._last = events[-1].number if events else (after or 0)
+        for listener in list(self._listeners):
+            if listener.position is None:
+                listener.position = self._last
+            elif listener.position == after and not listener.fetching:
+                listener.offer_events(list(events))
+            else:
+                self._catch_up(listener)
+
+    def _heard(self, result: object) -> None:
+        self._asking_events = False
+        failed = isinstance(result, Failure)
+        if isinstance(result, Failure) and not self._events_failed and not result.check(DSTError):
+            _log.failure("the events could not be had", result)  # a DSTError is told with the status
+        self._events_failed = failed
+        if not self._listeners:
+            self._last = None
+
+    def _catch_up(self, listener: _Listener) -> None:
+        """One who is behind gets what it has missed, from the journal."""
+        if listener.position is None or listener.position == self._last or listener.fetching or listener.gone:
+            return
+        listener.fetching = True
+
+        def fetched(result: list[Event] | Failure) -> None:
+            listener.fetching = False
+            if not isinstance(result, Failure):
+                listener.offer_events(list(result))
+            elif not result.check(DSTError):
+                _log.failure("the events could not be had", result)
+
+        self.admin.events(listener.position).addBoth(fetched)

@@ -25,7 +25,7 @@ from dst.errors import Denied, DSTError, InvalidRequest, NotSupported
 
 __all__ = ["METHODS", "Asked", "Refusal", "check", "host_is_allowed"]
 
-METHODS = ("GET", "HEAD", "POST")
+METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE")
 
 
 @frozen
@@ -65,7 +65,7 @@ def check(asked: Asked, hosts: Collection[str] = ()) -> Refusal | None:
         return Refusal(
             405,
             NotSupported(f"the method {asked.method[:20].decode('latin-1')!r} means nothing here"),
-            "use GET or POST",
+            "use GET, POST, PUT or DELETE, as the address has it",
             (("Allow", ", ".join(METHODS)),),
         )
     try:
@@ -114,7 +114,9 @@ def _without_port(host: str) -> str | None:
 
 
 def _check_site(asked: Asked) -> Refusal | None:
-    navigation = asked.method != b"POST" and asked.fetch_mode == "navigate"  # somebody followed a link to us
+    navigation = (
+        asked.method in (b"GET", b"HEAD") and asked.fetch_mode == "navigate"
+    )  # somebody followed a link to us
     foreign = asked.fetch_site is not None and asked.fetch_site not in ("same-origin", "none") and not navigation
     if asked.origin is not None:
         foreign = foreign or asked.origin.lower().partition("://")[2] != asked.host.strip().lower()
@@ -128,7 +130,7 @@ def _check_site(asked: Asked) -> Refusal | None:
 
 
 def _check_form(asked: Asked) -> Refusal | None:
-    if asked.method != b"POST":
+    if asked.method not in (b"POST", b"PUT"):
         return None
     kind = (asked.content_type or "").partition(";")[0].strip().lower()
     if kind == "application/json":

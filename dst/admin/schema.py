@@ -36,6 +36,7 @@ from dst.errors import (
     AlreadyInUse,
     BadMedia,
     ConfigurationError,
+    Conflict,
     CorruptData,
     DeadlinePassed,
     Denied,
@@ -72,6 +73,9 @@ __all__ = [
     "is_storage",
     "load_json",
     "operation_arguments",
+    "operation_schema",
+    "tree_from_json",
+    "tree_to_json",
     "trees_from_envelope",
 ]
 
@@ -113,7 +117,7 @@ def envelope(trees: Iterable[StatusTree], now: float) -> dict[str, object]:
     nodes: list[object] = []
     healths = []
     for tree in sorted(trees, key=lambda tree: tree.name):
-        (storages if is_storage(tree) else nodes).append(_to_json(tree, status_tree_to_plain(tree)))
+        (storages if is_storage(tree) else nodes).append(tree_to_json(tree))
         healths.append(tree.health)
     return {
         "version": API_VERSION,
@@ -142,10 +146,24 @@ def trees_from_envelope(value: object) -> list[StatusTree]:
             raise PeerError(f"the daemon's status has no list of {key}")
         for entry in entries:
             try:
-                trees.append(status_tree_from_plain(_from_json(entry)))
+                trees.append(tree_from_json(entry))
             except (InvalidRequest, RecursionError) as error:
                 raise PeerError(f"the daemon's status cannot be read: {error}") from error
     return sorted(trees, key=lambda tree: tree.name)
+
+
+def tree_to_json(tree: StatusTree) -> dict[str, object]:
+    """C{tree} with the words of this interface."""
+    return _to_json(tree, status_tree_to_plain(tree))
+
+
+def tree_from_json(value: object) -> StatusTree:
+    """
+    The tree that L{tree_to_json} told.
+
+    @raise InvalidRequest: it is none.
+    """
+    return status_tree_from_plain(_from_json(value))
 
 
 def _to_json(tree: StatusTree, plain: dict[str, object]) -> dict[str, object]:
@@ -203,6 +221,23 @@ OPERATIONS: dict[str, dict[str, _Argument]] = {
 """
 Operation -> what its body carries; the words are those of L{dst.interfaces.IClusterAdmin}, with C{-} for C{_}.
 """
+
+
+def operation_schema(operation: str) -> dict[str, object]:
+    """What L{operation_arguments} takes, as a JSON schema."""
+    wanted = OPERATIONS[operation]
+    properties: dict[str, object] = {}
+    for key, argument in wanted.items():
+        if argument.kind is bool:
+            properties[key] = {"type": "boolean"}
+        else:
+            properties[key] = {"type": "string", "minLength": 1, "maxLength": argument.characters_max}
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": [key for key, argument in wanted.items() if argument.required],
+        "additionalProperties": False,
+    }
 
 
 def operation_arguments(operation: str, body: bytes) -> dict[str, object]:
@@ -299,6 +334,9 @@ ERRORS: tuple[ErrorRow, ...] = (
     ErrorRow(InvalidRequest, "invalid-request", 409, "`dst status` (GET /v1/status) shows the state it depends on"),
     ErrorRow(OutOfBounds, "out-of-bounds", 400, "ask for an extent inside the device"),
     ErrorRow(ConfigurationError, "configuration-error", 400, "correct what the sentence names and ask again"),
+    ErrorRow(
+        Conflict, "conflict", 412, "look at what it is now (GET /v1/configuration), and ask again with its etag"
+    ),
     ErrorRow(ReadOnly, "read-only", 409, "ask the daemon that may change the device"),
     ErrorRow(NotSupported, "not-supported", 501, "the manual says which algorithm can do it"),
     ErrorRow(Denied, "denied", 403, "ask on the machine of the daemon, at its own address"),

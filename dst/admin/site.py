@@ -19,8 +19,10 @@ from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 from twisted.web.server import Request, Site
 
+from dst.admin.answers import write_refusal
 from dst.admin.guard import Refusal
-from dst.admin.rest import AdminResource, write_refusal
+from dst.admin.rest import AdminResource, Gate, everybody
+from dst.admin.routes.wanting import CONFIGURATION_BYTES_MAX
 from dst.admin.schema import BODY_BYTES_MAX
 from dst.errors import LimitReached
 
@@ -29,7 +31,15 @@ if TYPE_CHECKING:
 
     from dst.interfaces import IClusterAdmin
 
-__all__ = ["CONNECTIONS_MAX", "DRAIN_BYTES_MAX", "IDLE_S_MAX", "RECEIVE_S_MAX", "AdminSite", "make_site"]
+__all__ = [
+    "CONNECTIONS_MAX",
+    "DRAIN_BYTES_MAX",
+    "IDLE_S_MAX",
+    "LARGE_BODIES_MAX",
+    "RECEIVE_S_MAX",
+    "AdminSite",
+    "make_site",
+]
 
 CONNECTIONS_MAX = 128
 """Some browsers keep six each; beyond that it is somebody's mistake or malice."""
@@ -43,7 +53,10 @@ RECEIVE_S_MAX = 60.0
 CLOSE_S_MAX = 2.0
 """How long the last bytes of answers may take when the daemon stops."""
 
-DRAIN_BYTES_MAX = 1024 * 1024
+LARGE_BODIES_MAX = 4
+"""Requests at a time whose body is longer than most: a configuration is put by one person at a time."""
+
+DRAIN_BYTES_MAX = 2 * 1024 * 1024
 """
 A body that is too long is read to its end and dropped up to here, because a client that is still sending when
 the connection closes never reads why.  Beyond it the connection is closed.
@@ -51,12 +64,15 @@ the connection closes never reads why.  Beyond it the connection is closed.
 
 
 class AdminRequest(Request):
-    """A request whose body is bounded."""
+    """
+    A request whose body is bounded: what most carry is little, and few may carry more at a time.
+    """
 
     _body_bytes = 0
+    _dropped: Refusal | None = None
 
     def gotLength(self, length: int | None) -> None:
-        """The body goes to memory; it is never larger than C{BODY_BYTES_MAX} there."""
+        """The body goes to memory."""
         super().gotLength(min(length or 0, BODY_BYTES_MAX))
         if length is not None and length > DRAIN_BYTES_MAX:
             self._refuse_body()
@@ -64,17 +80,33 @@ class AdminRequest(Request):
     def handleContentChunk(self, data: bytes) -> None:
         """Keep what is allowed, drop the rest."""
         self._body_bytes += len(data)
-        if self._body_bytes <= BODY_BYTES_MAX:
+        if self._body_bytes > CONFIGURATION_BYTES_MAX:
+            self._dropped = _too_long()
+        elif self._body_bytes > BODY_BYTES_MAX and self._dropped is None and not self._may_be_large():
+            self._dropped = _too_many_large()
+        if self._dropped is None:
             super().handleContentChunk(data)
         elif self._body_bytes > DRAIN_BYTES_MAX:
             self._refuse_body()
 
     def process(self) -> None:
         """Answer, now that all of it is here."""
-        if self._body_bytes > BODY_BYTES_MAX:
-            write_refusal(self, _body_refusal())
+        if self._dropped is not None:
+            write_refusal(self, self._dropped)
             return
         super().process()
+
+    def _may_be_large(self) -> bool:
+        """Take one of the few places, until the request ends in whatever way."""
+        channel: Any = self.channel
+        places: set[AdminRequest] = channel.site.large_bodies
+        if self in places:
+            return True
+        if len(places) >= LARGE_BODIES_MAX:
+            return False
+        places.add(self)
+        self.notifyFinish().addBoth(lambda _: places.discard(self))
+        return True
 
     def _refuse_body(self) -> None:
         """The answer cannot wait for the end of the body."""
@@ -85,10 +117,15 @@ class AdminRequest(Request):
         channel.loseConnection()
 
 
-def _body_refusal() -> Refusal:
+def _too_long() -> Refusal:
     return Refusal(
-        413, LimitReached(f"the body has more than the {BODY_BYTES_MAX} bytes allowed"), "send a shorter one"
+        413, LimitReached(f"the body has more than the {CONFIGURATION_BYTES_MAX} bytes allowed"), "send a shorter one"
     )
+
+
+def _too_many_large() -> Refusal:
+    sentence = f"{LARGE_BODIES_MAX} requests with a body of more than {BODY_BYTES_MAX} bytes are there already"
+    return Refusal(429, LimitReached(sentence), "ask again in a moment", (("Retry-After", "1"),))
 
 
 class AdminChannel(HTTPChannel):
@@ -153,6 +190,7 @@ class AdminSite(Site):
     When the port stops listening every connection is closed, and no timer is left.
 
     @ivar channels: the connections there are.
+    @ivar large_bodies: the requests whose body takes more memory than most may.
     """
 
     protocol = AdminChannel  # type: ignore[assignment]  # plain HTTP/1.1, with no proxy that chooses a version
@@ -160,6 +198,7 @@ class AdminSite(Site):
     def __init__(self, resource: AdminResource, clock: IReactorTime) -> None:
         super().__init__(resource, AdminRequest, parsePOSTFormSubmission=False, timeout=IDLE_S_MAX, reactor=clock)
         self.channels: set[AdminChannel] = set()
+        self.large_bodies: set[AdminRequest] = set()
         self.stopped = False
         self._closing: list[Deferred[None]] = []
         self._aborting: IDelayedCall | None = None
@@ -222,11 +261,13 @@ def make_site(
     clock: IReactorTime,
     hosts: Collection[str] = (),
     now: Callable[[], float] = time.time,
+    gate: Gate = everybody,
 ) -> AdminSite:
     """
     C{admin} over HTTP, with the web page.
 
     @param hosts: names under which the daemon is reached, besides addresses and C{localhost}.
     @param now: seconds of the epoch, for people.
+    @param gate: says who may have what.
     """
-    return AdminSite(AdminResource(admin, clock, hosts=hosts, now=now), clock)
+    return AdminSite(AdminResource(admin, clock, hosts=hosts, now=now, gate=gate), clock)

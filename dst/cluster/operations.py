@@ -13,6 +13,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dst.administration import OperationState, OperationStatus
+from dst.asking import asking
 from dst.errors import DSTError, LimitReached, NotFound, Unavailable, code_of
 
 __all__ = ["OPERATIONS_MAX", "RUNNING_MAX", "Operation", "Operations"]
@@ -87,13 +88,19 @@ class Operations:
         """
         Something was asked for.
 
+        Who asks, and where the id is noted for them, is in L{dst.asking} if it is not said.
+
         @raise LimitReached: too many go on already.
         """
+        asked = asking.get()
         running = sum(each.status.state is OperationState.RUNNING for each in self._operations.values())
         if running >= RUNNING_MAX:
             raise LimitReached(f"{running} operations are going on already, and no more are begun")
         self._count += 1
         id = f"{self._run}-{self._count}"
+        if asked is not None:
+            asked.operation = id
+            asked_by = asked_by or asked.by
         status = OperationStatus(id, kind, subject, OperationState.RUNNING, self._wall_clock_s(), asked_by=asked_by)
         operation = self._operations[id] = Operation(status, self._ended)
         self._forget()

@@ -18,6 +18,7 @@ from dst.explaining import Explanation, ResyncRecord
 from dst.explaining_trees import explain_tree
 from dst.interfaces import IClusterAdmin
 from dst.status import Health, MemberState, ResyncProgress, StatusTree
+from dst.testing.fake_administration import FakeAdministration
 
 __all__ = ["FakeAdmin", "example_trees"]
 
@@ -72,13 +73,12 @@ def example_trees() -> list[StatusTree]:
 
 @implementer(IClusterAdmin)
 @define
-class FakeAdmin:
+class FakeAdmin(FakeAdministration):
     """
     What an operator can see and do, with nothing behind it.
 
     Resyncs end when L{settle} is called.  Tests set C{trees} to whatever they want to be seen.
 
-    @ivar failing: when set, every call fails with it.
     @ivar waiting: when set, calls do not end before C{release}; why that is can be asked, with C{explain}.
     @ivar calls: every operation that was asked for, as tuples of strings.
     @ivar explanations: when set, what C{explain} says instead of what follows from C{trees}.
@@ -89,7 +89,6 @@ class FakeAdmin:
     """
 
     trees: list[StatusTree] = Factory(example_trees)
-    failing: DSTError | Exception | None = None
     waiting: bool = False
     calls: list[tuple[str, ...]] = Factory(list)
     explanations: list[Explanation] | None = None
@@ -121,7 +120,7 @@ class FakeAdmin:
                 state = MemberState.IN_SYNC if member.name == source else MemberState.RESYNCING
                 self._change(storage, member.name, state, "")
 
-        return self._answer(act)
+        return self._operate("initialise", storage, lambda: self._answer(act))
 
     def suspend(self, storage: str, node: str) -> Deferred[None]:
         """See L{IClusterAdmin.suspend}."""
@@ -131,7 +130,7 @@ class FakeAdmin:
             self._never_the_last(storage, node)
             self._change(storage, node, MemberState.SUSPENDED, "suspended by the operator")
 
-        return self._answer(act)
+        return self._operate("suspend", storage, lambda: self._answer(act))
 
     def resume(self, storage: str, node: str) -> Deferred[None]:
         """See L{IClusterAdmin.resume}."""
@@ -142,7 +141,7 @@ class FakeAdmin:
                 raise InvalidRequest(f"node {node!r} of {storage!r} is not suspended")
             self._change(storage, node, MemberState.RESYNCING, "")
 
-        return self._answer(act)
+        return self._operate("resume", storage, lambda: self._answer(act))
 
     def replace(self, storage: str, node: str, uri: str) -> Deferred[None]:
         """See L{IClusterAdmin.replace}."""
@@ -154,7 +153,7 @@ class FakeAdmin:
                 raise ConfigurationError(f"no plugin makes nodes of {uri!r}; expected file:, memory:, dst: or nbd:")
             self._change(storage, node, MemberState.RESYNCING, "new media")
 
-        return self._answer(act)
+        return self._operate("replace", storage, lambda: self._answer(act))
 
     def mark_clean(self, storage: str, node: str) -> Deferred[None]:
         """See L{IClusterAdmin.mark_clean}."""
@@ -165,7 +164,7 @@ class FakeAdmin:
                 raise InvalidRequest(f"node {node!r} of {storage!r} is in sync already")
             self._change(storage, node, MemberState.IN_SYNC, "")
 
-        return self._answer(act)
+        return self._operate("mark-clean", storage, lambda: self._answer(act))
 
     def mark_dirty(self, storage: str, node: str) -> Deferred[None]:
         """See L{IClusterAdmin.mark_dirty}."""
@@ -175,7 +174,7 @@ class FakeAdmin:
             self._never_the_last(storage, node)
             self._change(storage, node, MemberState.RESYNCING, "marked dirty by the operator")
 
-        return self._answer(act)
+        return self._operate("mark-dirty", storage, lambda: self._answer(act))
 
     def take_over(self, storage: str) -> Deferred[None]:
         """See L{IClusterAdmin.take_over}."""
@@ -187,7 +186,7 @@ class FakeAdmin:
                 raise InvalidRequest(f"{storage!r} is served by this daemon already")
             self.owned_elsewhere.discard(storage)
 
-        return self._answer(act)
+        return self._operate("take-over", storage, lambda: self._answer(act))
 
     def resolve(self, storage: str, keep: str) -> Deferred[None]:
         """See L{IClusterAdmin.resolve}."""
@@ -199,7 +198,7 @@ class FakeAdmin:
                 raise InvalidRequest(f"{storage!r} has one history: there is nothing to choose")
             self.diverged.discard(storage)
 
-        return self._answer(act)
+        return self._operate("resolve", storage, lambda: self._answer(act))
 
     def grow(self, storage: str) -> Deferred[None]:
         """See L{IClusterAdmin.grow}."""
@@ -212,17 +211,23 @@ class FakeAdmin:
                 raise InvalidRequest(f"{storage!r} has no room for more on {tree.children[0].name}")
             self.trees = [evolve(each, size=size) if each is tree else each for each in self.trees]
 
-        return self._answer(act)
+        return self._operate("grow", storage, lambda: self._answer(act))
 
     def pause_resync(self, storage: str, node: str | None = None) -> Deferred[None]:
         """See L{IClusterAdmin.pause_resync}."""
         self.calls.append(("pause-resync", storage, node or ""))
-        return self._answer(lambda: self._paused.update(self._names(storage, node)))
+        return self._operate(
+            "pause-resync", storage, lambda: self._answer(lambda: self._paused.update(self._names(storage, node)))
+        )
 
     def resume_resync(self, storage: str, node: str | None = None) -> Deferred[None]:
         """See L{IClusterAdmin.resume_resync}."""
         self.calls.append(("resume-resync", storage, node or ""))
-        return self._answer(lambda: self._paused.difference_update(self._names(storage, node)))
+        return self._operate(
+            "resume-resync",
+            storage,
+            lambda: self._answer(lambda: self._paused.difference_update(self._names(storage, node))),
+        )
 
     def explain(self, name: str | None = None) -> Deferred[list[Explanation]]:
         """See L{IClusterAdmin.explain}."""

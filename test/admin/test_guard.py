@@ -75,7 +75,7 @@ class CheckTests(SynchronousTestCase):
 
     def test_methods(self) -> None:
         """Methods that mean nothing here are refused, whatever bytes they are."""
-        for method in (b"PUT", b"DELETE", b"OPTIONS", b"get", b"\xff\xfe"):
+        for method in (b"PATCH", b"TRACE", b"OPTIONS", b"get", b"\xff\xfe"):
             self.refused(evolve(GET, method=method), 405)
 
     def test_rebound(self) -> None:

@@ -12,7 +12,8 @@ from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
 from dst.admin.feed import KEEPALIVE_S, LISTENERS_MAX, POLL_S, STALL_S_MAX
-from dst.admin.rest import OPERATION_S_MAX, OPERATIONS_MAX
+from dst.admin.routes.operating import OPERATION_S_MAX, OPERATIONS_MAX
+from dst.admin.routes.wanting import CONFIGURATION_BYTES_MAX
 from dst.admin.schema import BODY_BYTES_MAX
 from dst.admin.site import CLOSE_S_MAX, CONNECTIONS_MAX, DRAIN_BYTES_MAX, IDLE_S_MAX, RECEIVE_S_MAX, make_site
 from dst.errors import MediaError, NotSupported, Unavailable
@@ -398,7 +399,7 @@ class LimitTests(RestCase):
         for _ in range(DRAIN_BYTES_MAX // 0x10000 - 1):
             browser.send(chunk)
         self.assertFalse(browser.transport.disconnecting)
-        self.assertLessEqual(browser.channel.requests[0].content.tell(), BODY_BYTES_MAX)
+        self.assertLessEqual(browser.channel.requests[0].content.tell(), CONFIGURATION_BYTES_MAX)
         self.assertIn(b"HTTP/1.1 413", browser.send(b"0\r\n\r\n"))
         browser = Browser(self.site)
         browser.send(
@@ -544,7 +545,8 @@ class EventTests(RestCase):
         slow.transport.producer.resumeProducing()
         heard = self.heard(slow)
         self.assertEqual(1, heard.count(b"event: status"))
-        self.assertIn(b"id: 5\n", heard)
+        newest = json.loads(heard.partition(b"data: ")[2])
+        self.assertEqual("suspended", newest["storages"][1]["members"][1]["state"])
 
     def test_reader_that_stopped(self) -> None:
         """One who reads nothing at all is cut off."""
@@ -589,7 +591,7 @@ class EventTests(RestCase):
         heard = self.heard(browser)
         self.assertEqual(1, heard.count(b"event: trouble"))
         self.assertNotIn(b"secret", heard)
-        self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
+        self.assertEqual(2, len(self.flushLoggedErrors(ZeroDivisionError)), "the status and the events, once each")
 
     def test_status_that_waits(self) -> None:
         """While a status is waited for no second one is asked for, and readers are kept."""
