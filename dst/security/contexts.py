@@ -74,12 +74,14 @@ class TLSConnection(SSL.Connection):
     """
     One TLS connection that says why it did not come about.
 
+    @ivar established: the handshake is over, and went well.
     @ivar refusal: why the other side was refused, or the connection ended; C{""} if it was not.
     @ivar acceptable: of a certificate that an authority vouches for: why it is refused all the same, or C{""}.
     @ivar told: given the sentence, when a client is refused.
     """
 
     refusal = ""
+    established = False
     acceptable: Callable[[x509.Certificate], str]
     told: Callable[[str], None] | None = None
 
@@ -93,6 +95,7 @@ class TLSConnection(SSL.Connection):
             if self.told is not None:
                 self.told(self.refusal)
             raise
+        self.established = True
 
 
 def _verify(connection: SSL.Connection, certificate: X509, error: int, depth: int, ok: int) -> bool:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import ITransport
     from twisted.python.failure import Failure
 
-__all__ = ["HARMLESS", "library_words", "described", "why_lost", "why_not_trusted"]
+__all__ = ["HARMLESS", "described", "is_handshaking", "library_words", "why_lost", "why_not_trusted"]
 
 _NOT_YET_VALID: Final = 9
 _EXPIRED: Final = 10
@@ -134,6 +134,11 @@ def library_words(error: SSL.Error) -> str:
     return f"TLS failed: {'; '.join(filter(None, texts)) or type(error).__name__}"
 
 
+def is_handshaking(transport: ITransport | None) -> bool:
+    """Whether nothing can be sent over C{transport} yet, because TLS has not agreed on anything."""
+    return not getattr(_handle(transport), "established", True)
+
+
 def why_lost(transport: ITransport | None, reason: Failure) -> str | None:
     """
     Why a connection over TLS has ended, for people.
@@ -142,9 +147,15 @@ def why_lost(transport: ITransport | None, reason: Failure) -> str | None:
     @param reason: what C{connectionLost} was given.
     @return: C{None} where TLS has nothing to do with it.
     """
-    get_handle = getattr(transport, "getHandle", None)
-    handle = get_handle() if callable(get_handle) else None
-    refusal = getattr(handle, "refusal", "")
+    refusal = getattr(_handle(transport), "refusal", "")
     if isinstance(refusal, str) and refusal:
         return refusal
     return library_words(reason.value) if isinstance(reason.value, SSL.Error) else None
+
+
+def _handle(transport: ITransport | None) -> object | None:
+    """The TLS connection; without TLS there is none."""
+    if not callable(getattr(transport, "getPeerCertificate", None)):
+        return None
+    handle: object = transport.getHandle()  # type: ignore[union-attr]
+    return handle

@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 
 from dst.errors import PeerError
 from dst.interfaces import Buffer
+from dst.security.reasons import is_handshaking
 from dst.transport.stream import Stream, stream_over
 from dst.wire.messages import HELLO_BYTES_MAX, Frame
 from dst.wire.parser import FrameParser
@@ -98,7 +99,9 @@ class FrameConnection(Protocol):
 
     def close(self, s_max: float = CLOSE_S_MAX) -> None:
         """Send what there is and close; takes nothing more.  After C{s_max} it is closed in any case."""
-        if not self.gone:
+        if is_handshaking(self.transport):
+            self.abort()
+        elif not self.gone:
             self.flush()
             self._leave()
             assert self.transport is not None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.interfaces import ISSLTransport, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -136,8 +136,8 @@ class ClientSession(FrameConnection):
         why = self._reason or why_lost(self.transport, reason)
         if not why and reason.check(ConnectionDone):
             why = "the server closed the connection"
-            if self.parser.began_with_tls:
-                why = "the server speaks TLS only; say tls=on in the node's URI"
+            if not self.received_bytes and not ISSLTransport.providedBy(self.transport):
+                why = "the server closed the connection without a word; if it has TLS, say tls=on in the node's URI"
         why = why or reason.getErrorMessage()
         if not self.ready.called:
             self.ready.errback(Unavailable(why))

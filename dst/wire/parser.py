@@ -59,11 +59,6 @@ class FrameParser:
         return self._missing_bytes if self._frame is not None else 0
 
     @property
-    def began_with_tls(self) -> bool:
-        """What there is of a header is the beginning of a TLS record: an alert."""
-        return self._header[:2] == b"\x15\x03"
-
-    @property
     def between_frames(self) -> bool:
         """Nothing was received of a frame that is not complete."""
         return self._frame is None and not self._header
