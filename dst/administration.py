@@ -13,6 +13,7 @@ from attrs import field, frozen
 
 __all__ = [
     "Configuration",
+    "DaemonMeasures",
     "Event",
     "ExportStatus",
     "HealthFinding",
@@ -56,6 +57,27 @@ class Traffic:
     reads_timed: int = 0
     write_s: float = 0.0
     writes_timed: int = 0
+
+
+@frozen
+class DaemonMeasures:
+    """
+    How the process itself is.
+
+    @ivar began: seconds of the epoch.
+    @ivar late_s: by how much timers were late, all together, since it began.
+    @ivar late_worst_s: by how much one was, lately.
+    @ivar events: the number of the last event.
+    @ivar certificates: until when each is good, seconds of the epoch, by what it is of.
+    @ivar state_bytes_free: of the file system of the state directory; C{None} without one.
+    """
+
+    began: float
+    late_s: float = 0.0
+    late_worst_s: float = 0.0
+    events: int = 0
+    certificates: tuple[tuple[str, float], ...] = ()
+    state_bytes_free: int | None = None
 
 
 @frozen

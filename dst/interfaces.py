@@ -23,6 +23,7 @@ from zope.interface import Attribute, Interface
 
 from dst.administration import (
     Configuration,
+    DaemonMeasures,
     Event,
     ExportStatus,
     HealthFinding,
@@ -55,6 +56,7 @@ __all__ = [
     "IExclusive",
     "IFenced",
     "IHistories",
+    "IMeasuresItself",
     "INode",
     "INodeProvider",
     "INodeObserver",
@@ -692,3 +694,12 @@ class IClusterAdmin(Interface):
 
     def health() -> Deferred[list[HealthFinding]]:
         """What is not as it should be, now; the worst first."""
+
+
+class IMeasuresItself(Interface):
+    """
+    An L{IClusterAdmin} in the process that it is about.  Optional.
+    """
+
+    def measures() -> DaemonMeasures:
+        """How the process is.  Cheap; never waits."""

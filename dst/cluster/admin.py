@@ -13,6 +13,7 @@ from zope.interface import implementer
 
 from dst.administration import (
     Configuration,
+    DaemonMeasures,
     Event,
     ExportStatus,
     HealthFinding,
@@ -31,7 +32,7 @@ from dst.cluster.topology import Topology, absolute_uri
 from dst.errors import DSTError, InvalidRequest, NotFound, NotSupported
 from dst.explaining import Explanation, ResyncRecord
 from dst.explaining_trees import explain_node
-from dst.interfaces import IAlgorithm, IClusterAdmin, INode
+from dst.interfaces import IAlgorithm, IClusterAdmin, IMeasuresItself, INode
 from dst.status import StatusTree
 from dst.surroundings import surroundings_of
 
@@ -45,7 +46,7 @@ __all__ = ["ClusterAdmin"]
 _log = Logger()
 
 
-@implementer(IClusterAdmin)
+@implementer(IClusterAdmin, IMeasuresItself)
 class ClusterAdmin:
     """
     Passes every operation to the storage it is about.
@@ -239,6 +240,10 @@ class ClusterAdmin:
     def health(self) -> Deferred[list[HealthFinding]]:
         """See L{IClusterAdmin.health}."""
         return succeed(self._cluster.noticing.findings())
+
+    def measures(self) -> DaemonMeasures:
+        """See L{IMeasuresItself.measures}."""
+        return self._cluster.noticing.measures()
 
     # -- how
 

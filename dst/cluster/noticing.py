@@ -10,7 +10,7 @@ import os
 from typing import TYPE_CHECKING
 
 from dst import __version__
-from dst.administration import HealthFinding
+from dst.administration import DaemonMeasures, HealthFinding
 from dst.cluster.daemon_facts import daemon_facts
 from dst.cluster.health_watch import HealthWatch
 from dst.cluster.journal import Journal
@@ -80,6 +80,19 @@ class Noticing:
         if self.watch.running:
             self.journal.record("daemon", "", "the daemon stops")
             self.watch.stop()
+
+    def measures(self) -> DaemonMeasures:
+        """See L{dst.interfaces.IMeasuresItself.measures}."""
+        facts = daemon_facts(self._cluster, self._wall_clock_s())
+        lateness = self.watch.lateness
+        return DaemonMeasures(
+            self.began,
+            lateness.total_s,
+            lateness.worst_s,
+            self.journal.last,
+            tuple((each.name, each.ends) for each in facts.certificates),
+            facts.state_bytes_free,
+        )
 
     def findings(self) -> list[HealthFinding]:
         """What is not as it should be: what has lasted, where it is watched; else, what is so at the moment."""
