@@ -19,6 +19,7 @@ from twisted.internet.defer import CancelledError, Deferred
 
 from dst import __version__
 from dst.admin.completing import completion
+from dst.admin.demo.command import demo
 from dst.admin.member_commands import MEMBER_COMMANDS
 from dst.admin.rehearse import rehearse
 from dst.admin.schema import correction_for
@@ -165,7 +166,7 @@ def check(file: str, as_json: bool) -> None:
         click.echo(f"{file} is fine")
 
 
-for _command in (status, watch, explain, *MEMBER_COMMANDS, storage, rehearse, completion):
+for _command in (status, watch, explain, *MEMBER_COMMANDS, storage, demo, rehearse, completion):
     cli.add_command(_command)
 for _command in MEMBER_COMMANDS:
     storage.add_command(_command)
