@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import signal
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
@@ -19,7 +20,8 @@ from twisted.python import usage
 from dst import __version__
 from dst.admin.site import make_site
 from dst.cluster.assembly import AdminSite, Cluster
-from dst.cluster.config import BadTopology, load, load_script
+from dst.cluster.config import BadTopology, LoadedTopology, load_file, load_script
+from dst.cluster.keeping import ConfigurationFile, IKeptConfiguration, KeptNowhere, in_threads_of
 from dst.cluster.ordered_service import OrderedService
 from dst.cluster.providers import Providers
 from dst.cluster.topology import Topology
@@ -74,6 +76,7 @@ class Options(usage.Options):
 
     providers: Providers
     loaded: Topology
+    file: LoadedTopology | None = None
 
     def opt_version(self) -> NoReturn:
         """Say which DST this is, and exit."""
@@ -92,7 +95,11 @@ class Options(usage.Options):
         self._choose_log()
         self.providers = Providers.found()
         try:
-            self.loaded = (load if self["config"] else load_script)(path, self.providers)
+            if self["config"]:
+                self.file = load_file(path, self.providers)
+                self.loaded = self.file.topology
+            else:
+                self.loaded = load_script(path, self.providers)
         except BadTopology as error:
             _give_up(error.message, EXIT_FAILED)
         if self["check"]:
@@ -152,6 +159,8 @@ def makeService(options: Options) -> OrderedService:
             options.providers,
             admin_site=admin_site,
             failed=failed,
+            kept=_kept(options, reactor),
+            document=None if options.file is None else options.file.document,
         )
     except ConfigurationError as error:
         _give_up(error.message, EXIT_FAILED)
@@ -164,7 +173,35 @@ def makeService(options: Options) -> OrderedService:
     supervisor = supervisor_of(reactor, os.environ, described)
     if supervisor is not None:
         cluster.service.observe(supervisor.told)
+    reactor.callWhenRunning(_read_again_at_hangup, cluster, reactor)
     return cluster.service
+
+
+def _kept(options: Options, reactor: Any) -> IKeptConfiguration:
+    """Where the configuration is kept that the daemon was started with."""
+    if options.file is not None:
+        return ConfigurationFile(options.file, in_threads_of(reactor))
+    path = options["topology"]
+    return KeptNowhere(
+        f"{path} is a Python script, which only a person can change: change it there, and restart the daemon", path
+    )
+
+
+def _read_again_at_hangup(cluster: Cluster, reactor: Any) -> None:
+    """SIGHUP: somebody has changed the file."""
+
+    def read_again() -> None:
+        try:
+            operation = cluster.changing.reread()
+        except DSTError as error:
+            _log.error("the configuration stays as it was: {why}", why=error.message)
+            return
+        if operation is None:
+            _log.info("the configuration was read again, and says nothing new")
+        else:
+            _log.info("the configuration was read again: operation {id}", id=operation.id)
+
+    signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(read_again))
 
 
 def _leave_as_failed() -> None:

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.logger import Logger
 from zope.interface import implementer
 
 from dst.administration import (
@@ -23,27 +22,20 @@ from dst.administration import (
     SessionStatus,
 )
 from dst.cluster.building import Devices, node_from_uri
-from dst.cluster.document import etag_of, to_document
 from dst.cluster.listing import list_exports, list_listeners, list_sessions
 from dst.cluster.noticing import shown_devices
-from dst.cluster.operations import Operations
 from dst.cluster.rules import did_you_mean
 from dst.cluster.topology import Topology, absolute_uri
-from dst.errors import DSTError, InvalidRequest, NotFound, NotSupported
+from dst.errors import DSTError, InvalidRequest, NotFound
 from dst.explaining import Explanation, ResyncRecord
 from dst.explaining_trees import explain_node
 from dst.interfaces import IAlgorithm, IClusterAdmin, IMeasuresItself, INode
 from dst.status import StatusTree
-from dst.surroundings import surroundings_of
 
 if TYPE_CHECKING:
-    from twisted.internet.interfaces import IReactorTime
-
     from dst.cluster.assembly import Cluster
 
 __all__ = ["ClusterAdmin"]
-
-_log = Logger()
 
 
 @implementer(IClusterAdmin, IMeasuresItself)
@@ -52,11 +44,9 @@ class ClusterAdmin:
     Passes every operation to the storage it is about.
     """
 
-    def __init__(self, reactor: IReactorTime, cluster: Cluster) -> None:
-        self._reactor = reactor
+    def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        surroundings = surroundings_of(reactor)
-        self._operations = Operations(surroundings.entropy, surroundings.wall_clock_s)
+        self._operations = cluster.operations
 
     @property
     def _topology(self) -> Topology:
@@ -105,29 +95,20 @@ class ClusterAdmin:
         """
         See L{IClusterAdmin.replace}.
 
-        The new node has the name of the place it takes, which is also what the topology has to say from
-        then on: nothing rewrites a person's file.
+        The new node has the name of the place it takes, and the configuration says so from then on.
         """
+        cluster = self._cluster
         try:
-            found = self._with_member(storage, node)
-            absolute = absolute_uri(uri, self._topology.base_dir)
+            self._with_member(storage, node)
             if node in {spec.parent for spec in self._topology.slices} or node in self._devices.storages:
                 raise InvalidRequest(f"{node!r} is a storage or has slices; replace one of the nodes below it")
-            new = node_from_uri(self._reactor, self._cluster.providers, node, absolute, {})
-            claimable = self._devices.fences.claimable(node, new)
+            if node in {spec.name for spec in self._topology.slices}:
+                raise InvalidRequest(f"{node!r} is a slice; add the new node to {storage!r}, and remove this one")
+            absolute = absolute_uri(uri, self._topology.base_dir)
+            node_from_uri(cluster.reactor, cluster.providers, node, absolute, {})  # what is wrong is said before
+            return cluster.changing.replace(storage, node, uri)
         except DSTError as error:
             return fail(error)
-
-        def replaced(_: None) -> None:
-            self._devices.by_name[node] = new
-            _log.warn(
-                "{node} of {storage} is {uri} now; change its uri in the topology before the next start",
-                node=node,
-                storage=storage,
-                uri=absolute,
-            )
-
-        return found.replace(node, claimable).addCallback(replaced)
 
     def take_over(self, storage: str) -> Deferred[None]:
         """See L{IClusterAdmin.take_over}."""
@@ -188,18 +169,21 @@ class ClusterAdmin:
 
     def configuration(self) -> Deferred[Configuration]:
         """See L{IClusterAdmin.configuration}."""
-        document = to_document(self._topology)
-        return succeed(
-            Configuration(document, etag_of(document), writable="this daemon cannot change it while it runs")
-        )
+        return succeed(self._cluster.changing.configuration())
 
     def plan(self, document: dict[str, object]) -> Deferred[Plan]:
         """See L{IClusterAdmin.plan}."""
-        return fail(NotSupported("this daemon cannot plan changes"))
+        try:
+            return succeed(self._cluster.changing.plan(document))
+        except DSTError as error:
+            return fail(error)
 
     def change(self, document: dict[str, object], etag: str | None = None) -> Deferred[OperationStatus]:
         """See L{IClusterAdmin.change}."""
-        return fail(InvalidRequest("this daemon cannot change its configuration while it runs"))
+        try:
+            return succeed(self._cluster.changing.change(document, etag))
+        except DSTError as error:
+            return fail(error)
 
     # -- what there is
 

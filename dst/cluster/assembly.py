@@ -24,14 +24,19 @@ from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFacto
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from dst.administration import OperationState, OperationStatus, Severity
 from dst.cluster.admin import ClusterAdmin
 from dst.cluster.building import build
+from dst.cluster.changing import Changing
+from dst.cluster.document import Document
 from dst.cluster.doors import door
 from dst.cluster.endpoints import absolute_endpoint, with_backlog
+from dst.cluster.keeping import IKeptConfiguration, KeptNowhere
 from dst.cluster.listening import ListenerSpec, host_reaches_out, tls_policy, wrong_with_exposure
 from dst.cluster.listing import spoken_address
 from dst.cluster.named_exports import NamedExports
 from dst.cluster.noticing import NOTICING_S_MAX, Noticing
+from dst.cluster.operations import Operations
 from dst.cluster.ordered_service import OrderedService, Step
 from dst.cluster.providers import Providers
 from dst.cluster.rules import findings
@@ -41,6 +46,7 @@ from dst.errors import AlreadyInUse, ConfigurationError, NotFound
 from dst.interfaces import IClusterAdmin, IExporter, INode
 from dst.recovery.state_files import state_files
 from dst.security.security import Security
+from dst.surroundings import surroundings_of
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -104,6 +110,8 @@ class Cluster:
     @ivar exports: what is served.
     @ivar admin: the operator's view.
     @ivar noticing: what has happened, and what is not as it should be.
+    @ivar operations: what was asked for, and how far it is.
+    @ivar changing: what is wanted, and how it becomes what runs.
     @ivar listening: where something is served now.
     @ivar exporters: who serves, by protocol.
     @ivar opened: the devices that this opened itself and will close: nodes that stand alone, and storages that do.
@@ -119,14 +127,18 @@ class Cluster:
         admin_site: Callable[[IClusterAdmin], AdminSite] | None = None,
         failed: Callable[[Failure], None] | None = None,
         make_state_dir: Callable[[str], StateDir] = StateDir,
+        kept: IKeptConfiguration | None = None,
+        document: Document | None = None,
     ) -> None:
         """
         @param admin_site: makes what is served at the topology's C{admin} endpoint.
         @param failed: told why a start that C{service.startService} began has failed.
         @param make_state_dir: the directory at a path, for one process at a time.
+        @param kept: where the configuration is kept; C{None}: nowhere.
+        @param document: what is kept there; C{None}: what C{topology} says.
         @raise ConfigurationError: a device cannot be made as the topology says.
         """
-        self._reactor = reactor
+        self.reactor = reactor
         self.topology = topology
         security_dir = topology.security_dir()
         self.security = None if security_dir is None else Security(security_dir, reactor)
@@ -139,7 +151,10 @@ class Cluster:
         self.devices = build(topology, reactor, providers, self.storage_dir, fence_files)
         self.exports = NamedExports(topology.exports, self.devices, topology.used())
         self.noticing = Noticing(reactor, self)
-        self.admin: IClusterAdmin = ClusterAdmin(reactor, self)
+        surroundings = surroundings_of(reactor)
+        self.operations = Operations(surroundings.entropy, surroundings.wall_clock_s, self._operation_ended)
+        self.changing = Changing(self, self.operations, kept or KeptNowhere(), document, self._changed)
+        self.admin: IClusterAdmin = ClusterAdmin(self)
         self.listening: list[Listening] = []
         self._close_site: Callable[[], Deferred[None]] | None = None
         self.exporters: dict[str, IExporter] = {}
@@ -163,6 +178,7 @@ class Cluster:
                 Step("noticing", self.noticing.start, self.noticing.stop, NOTICING_S_MAX),
                 Step("exports", self._listen, self._drain, DRAIN_S_MAX),
                 Step("admin", self._listen_for_admin, self._stop_admin, DRAIN_S_MAX),
+                Step("changes", lambda: succeed(None), self.changing.stop, DRAIN_S_MAX),
             ],
             failed,
         )
@@ -224,6 +240,25 @@ class Cluster:
             self.security.stop()
         return succeed(None)
 
+    def _operation_ended(self, status: OperationStatus) -> None:
+        failed = status.state is OperationState.FAILED
+        how = f"failed: {status.sentence}" if failed else "is done"
+        by = f", asked for by {status.asked_by}," if status.asked_by else ""
+        self.noticing.journal.record(
+            "operation",
+            status.subject,
+            f"{status.kind}{by} {how}",
+            severity=Severity.WARNING if failed else Severity.INFO,
+        )
+
+    def _changed(self, sentence: str) -> None:
+        self.noticing.journal.record("configuration", "", sentence)
+
+    def become(self, topology: Topology) -> None:
+        """It is this that runs now; whoever says so has opened and closed what had to be."""
+        self.topology = topology
+        self.exports.serve(topology.exports, topology.used())
+
     def create_storage_dir(self, name: str) -> None:
         """Make sure that L{storage_dir} is there. @raise ConfigurationError: it cannot be."""
         if self._state_dir is not None:
@@ -234,7 +269,7 @@ class Cluster:
         opening = []
         for device in devices:
             self.opened[kind].append(device)
-            opening.append(_opened_in_time(self._reactor, device))
+            opening.append(_opened_in_time(self.reactor, device))
         await _first_failure(opening)
         for device in devices:
             _log.info(
@@ -284,7 +319,7 @@ class Cluster:
 
     def _exporter(self, protocol: str) -> IExporter:
         try:
-            exporter: IExporter = self.providers.exports[protocol].exporter(self._reactor, self.exports)
+            exporter: IExporter = self.providers.exports[protocol].exporter(self.reactor, self.exports)
         except ConfigurationError:
             raise
         except Exception as error:
@@ -313,10 +348,10 @@ class Cluster:
         description = absolute_endpoint(listener.endpoint, self.topology.base_dir)
         policy = tls_policy(listener, self.security is not None)
         factory = door(
-            factory, listener, policy, self.security, self._reactor, certificate_demanded=certificate_demanded
+            factory, listener, policy, self.security, self.reactor, certificate_demanded=certificate_demanded
         )
         try:
-            port = await serverFromString(self._reactor, with_backlog(description)).listen(factory)
+            port = await serverFromString(self.reactor, with_backlog(description)).listen(factory)
         except CannotListenError as error:
             cause = error.socketError
             reason = getattr(cause, "strerror", None) or str(cause)

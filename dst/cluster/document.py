@@ -36,7 +36,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 from attrs import evolve, field, frozen
@@ -55,7 +56,7 @@ from dst.cluster.topology import (
 from dst.geometry import parse_size
 from dst.identity import AccessRule, access_rule_from_plain, access_rule_to_plain
 
-__all__ = ["TABLES", "Document", "ReadDocument", "dotted", "etag_of", "read_document", "to_document"]
+__all__ = ["TABLES", "Document", "ReadDocument", "dotted", "etag_of", "read_document", "to_document", "unwritable"]
 
 Document: TypeAlias = dict[str, object]
 
@@ -142,6 +143,35 @@ def etag_of(document: Document) -> str:
     """Changes whenever the document does, and not with the order of its keys."""
     plain = json.dumps(document, sort_keys=True, default=str)
     return hashlib.blake2b(plain.encode(), digest_size=12).hexdigest()
+
+
+def unwritable(value: object, place: Place = ()) -> Iterator[Finding]:
+    """What cannot be written in a TOML file, though JSON has it."""
+    if isinstance(value, dict):
+        for key, each in value.items():
+            if not isinstance(key, str) or not _is_text(key):
+                yield Finding(place, f"the key {key!r:.60} is no text")
+            else:
+                yield from unwritable(each, (*place, key))
+    elif isinstance(value, list):
+        for index, each in enumerate(value):
+            yield from unwritable(each, (*place, index))
+    elif value is None:
+        yield Finding(place, "it is null; leave the key out where nothing is said")
+    elif isinstance(value, str) and not _is_text(value):
+        yield Finding(place, "it is no text: half of a surrogate pair is in it")
+    elif isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
+        yield Finding(place, "the number is too large")
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield Finding(place, "it is not a finite number")
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def dotted(place: Place) -> str:

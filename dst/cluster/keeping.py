@@ -111,6 +111,7 @@ class ConfigurationFile:
         self._real_path = os.path.realpath(loaded.path)
         self._data = loaded.data
         self._run = run_in_thread
+        self._put_aside = False
 
     def accept(self, loaded: LoadedTopology) -> None:
         """It was read again, and what was found is what is wanted now."""
@@ -131,12 +132,14 @@ class ConfigurationFile:
     def keep(self, document: Document, *, begin: bool) -> Deferred[None]:
         """See L{IKeptConfiguration.keep}."""
 
+        self._put_aside = self._put_aside or begin
+
         def kept(data: bytes) -> None:
             self._data = data
 
-        return self._run(lambda: self._write(document, begin)).addCallback(kept)
+        return self._run(lambda: self._write(document)).addCallback(kept)
 
-    def _write(self, document: Document, begin: bool) -> bytes:
+    def _write(self, document: Document) -> bytes:
         path, before = self._real_path, self._data
         try:
             with open(path, "rb") as file:
@@ -153,8 +156,9 @@ class ConfigurationFile:
             data = edited_toml(text, document).encode()
             if len(data) > FILE_BYTES_MAX:
                 raise ConfigurationError(f"{self.path} would have more than {FILE_BYTES_MAX} bytes")
-            if begin:
+            if self._put_aside:
                 _replace(path + ".before", before, mode)
+                self._put_aside = False
             _replace(path, data, mode)
         except DSTError:
             raise

@@ -35,7 +35,7 @@ from dst.cluster.rules import Finding, storage_order
 from dst.cluster.topology import NodeSpec, SliceSpec, StorageSpec, Topology, absolute_uri
 from dst.errors import InvalidRequest
 
-__all__ = ["MOVES_MAX", "Seen", "media_of", "planned"]
+__all__ = ["MOVES_MAX", "Seen", "planned", "same_media"]
 
 MOVES_MAX = 500
 """Steps of one change: each is checked against the rules as a whole, and nobody reads a longer list."""
@@ -65,14 +65,24 @@ class Seen:
 Check = Callable[[Topology], list[Finding]]
 
 
-def planned(running: Document, wanted: Document, seen: Seen, check: Check, base_dir: str = ".") -> list[Move]:
+def planned(
+    running: Document,
+    wanted: Document,
+    seen: Seen,
+    check: Check,
+    base_dir: str = ".",
+    kept: Document | None = None,
+) -> list[Move]:
     """
     The steps from C{running} to C{wanted}, both of which can be run.
 
     @param check: what is wrong with a topology.
+    @param kept: what is kept now, where that is not what runs.
     @raise InvalidRequest: there is no way without losing something; what to do instead.
     """
     planner = _Planner(running, wanted, seen, check, base_dir)
+    if kept is not None:
+        planner.kept = kept
     moves = []
     for move in planner.moves():
         moves.append(planner.taken(move))
@@ -81,10 +91,13 @@ def planned(running: Document, wanted: Document, seen: Seen, check: Check, base_
     return moves
 
 
-def media_of(spec: NodeSpec, base_dir: str) -> str:
-    """What tells whether two nodes are the same media, reached in another way."""
-    uri = absolute_uri(spec.uri, base_dir)
-    return uri if "+unix" in spec.scheme else uri.partition("?")[0]
+def same_media(one: NodeSpec, other: NodeSpec, base_dir: str) -> bool:
+    """Whether two nodes are the same media, reached in another way."""
+    media = []
+    for spec in (one, other):
+        uri = absolute_uri(spec.uri, base_dir)
+        media.append(uri if "+unix" in spec.scheme else uri.partition("?")[0])
+    return media[0] == media[1] and one.scheme != "memory"
 
 
 class _Planner:
@@ -282,7 +295,7 @@ class _Planner:
         if all(self._goes(user) for user in self._users(name)):
             sentence = f"node {name} is closed and opened again, as {spec.uri}; clients of it are cut off"
             return Move(PlanStep("change", "node", name, sentence), edits, name=name)
-        if media_of(before, self._base_dir) == media_of(spec, self._base_dir):
+        if same_media(before, spec, self._base_dir):
             sentence = f"node {name} is used in another way from the next start on"
             return Move(PlanStep("change", "node", name, sentence, after_restart=True), edits, name=name)
         wanted = self._new_devices.get(storage.name) if storage is not None else None

@@ -50,6 +50,9 @@ class MirrorProvider:
     claims_nodes = True
     """It owns what it stands on: devices of the same daemon are put behind a fence for it."""
 
+    changes_members = True
+    """Nodes can come and go while it serves."""
+
     def __init__(self) -> None:
         self._schedulers: WeakKeyDictionary[object, ResyncScheduler] = WeakKeyDictionary()
 
