@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from attrs import define, field, frozen
 
 from dst.admin.answers import Refused, with_deadline
+from dst.admin.metrics import Metrics
 from dst.admin.schema import load_json
 from dst.errors import InvalidRequest, LimitReached
 
@@ -48,6 +49,7 @@ class API:
     @ivar now: seconds of the epoch, for people; nothing is decided by it.
     @ivar started_s: what the clock said when this began.
     @ivar operating: how many operations are waited for now.
+    @ivar metrics: the same, as numbers.
     """
 
     admin: IClusterAdmin
@@ -57,6 +59,10 @@ class API:
     page: dict[str, PageFile]
     started_s: float = 0.0
     operating: int = field(default=0, init=False)
+    metrics: Metrics = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.metrics = Metrics(self.admin, self.clock)
 
     async def look(self, deferred: Deferred[Any], what: str) -> Any:
         """The result of what never waits."""

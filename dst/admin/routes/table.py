@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from dst.admin.routes import describing, happening, operating, seeing, shapes, wanting
+from dst.admin.metrics import CONTENT_TYPE
+from dst.admin.routes import describing, happening, measuring, operating, seeing, shapes, wanting
 from dst.admin.routes.calls import Body, Handler, Route
 from dst.admin.schema import BODY_BYTES_MAX, OPERATIONS, operation_schema
 from dst.identity import Role
@@ -331,6 +332,17 @@ _DAEMON = (
         "daemon",
         role=None,
         validates=True,
+    ),
+    Route(
+        "metrics",
+        "GET",
+        "/metrics",
+        "The daemon, its storages and its exports as numbers, in the text format of Prometheus.",
+        Role.VIEW,
+        measuring.metrics,
+        {200: None},
+        "daemon",
+        content_type=CONTENT_TYPE,
     ),
     Route(
         "live",
