@@ -4,29 +4,40 @@ The cluster as seen through HTTP: L{dst.interfaces.IClusterAdmin} over treq.
 What goes wrong comes back as the error that the daemon raised.  What goes wrong on the way is
 C{Unavailable} when there is nobody, C{DeadlinePassed} when there is no answer, and C{PeerError} when the
 answer is not DST's.
+
+An operation that takes long is looked at again and again until it has ended, however long that is: as in the daemon
+itself, who does not want to wait any more cancels the Deferred, and the operation goes on.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import quote, urlsplit
 
-from twisted.internet.defer import CancelledError, Deferred, succeed
-from twisted.internet.error import ConnectError, ConnectingCancelledError, ConnectionClosed, DNSLookupError
-from twisted.internet.interfaces import IConsumer
-from twisted.internet.protocol import Protocol, connectionDone
-from twisted.python.failure import Failure
-from twisted.web.client import Agent, HTTPConnectionPool, ResponseDone, ResponseFailed
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectionClosed
+from twisted.web.client import Agent, HTTPConnectionPool, ResponseFailed
 from twisted.web.http import PotentialDataLoss
-from twisted.web.iweb import UNKNOWN_LENGTH, IAgent, IBodyProducer, IResponse
+from twisted.web.iweb import IAgent
 from zope.interface import implementer
 
-from dst.admin.schema import error_from_json, load_json, trees_from_envelope
-from dst.admin.schema_explained import explanations_from_envelope, resyncs_from_envelope
+from dst.admin.codec import from_json
+from dst.admin.http_asking import ANSWER_BYTES_MAX, DEFAULT_URL, Asker, NoDaemon, Reader, segment
+from dst.admin.routes import shapes
+from dst.admin.schema import error_from_code, error_from_json, load_json, trees_from_envelope
 from dst.admin.sse import EventParser
-from dst.errors import DeadlinePassed, DSTError, InvalidRequest, PeerError, Unavailable
+from dst.administration import (
+    Configuration,
+    Event,
+    ExportStatus,
+    HealthFinding,
+    ListenerStatus,
+    OperationState,
+    OperationStatus,
+    Plan,
+    SessionStatus,
+)
+from dst.errors import NotFound, PeerError, Unavailable
 from dst.explaining import Explanation, ResyncRecord
 from dst.interfaces import IClusterAdmin
 from dst.status import StatusTree
@@ -37,83 +48,21 @@ if TYPE_CHECKING:
 
 __all__ = ["ANSWER_BYTES_MAX", "DEFAULT_URL", "HTTPAdmin", "NoDaemon"]
 
-DEFAULT_URL = "http://127.0.0.1:7480"
-
-ANSWER_BYTES_MAX = 16 * 1024 * 1024
-"""What an answer may cost in memory; a status of thousands of entries is a tenth of it."""
-
 CONNECT_S_MAX = 5.0
 STATUS_S_MAX = 15.0
 OPERATION_S_MAX = 75.0
-"""A little more than the daemon allows itself, so that its own words arrive."""
+"""For the first answer to an operation: a little more than the daemon allows itself, so that its own words arrive."""
+
+LOOK_S = 20
+"""For so long the daemon is asked to wait for the end of an operation before it says that it still goes on."""
+
+EVENTS_AT_ONCE = 5000
+"""Events in one answer; there may be more."""
 
 SILENCE_S_MAX = 45.0
 """The daemon says something every 15 s while events are read; after three of those it is gone."""
 
 T = TypeVar("T")
-
-
-class NoDaemon(Unavailable):
-    """Nobody answers where a daemon was expected; one that answers "unavailable" is another matter."""
-
-
-@implementer(IBodyProducer)
-class _Body:
-    """A body that is in memory already."""
-
-    def __init__(self, content: bytes) -> None:
-        self._content = content
-        self.length = len(content)
-
-    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
-        consumer.write(self._content)
-        return succeed(None)
-
-    def stopProducing(self) -> None:
-        """All of it was produced."""
-
-    def pauseProducing(self) -> None:
-        """All of it was produced."""
-
-    def resumeProducing(self) -> None:
-        """All of it was produced."""
-
-
-class _Reader(Protocol):
-    """Hands over the bytes of an answer, and the end of it."""
-
-    transport: Any
-
-    def __init__(self, receive: Callable[[bytes], None]) -> None:
-        self._receive = receive
-        self.ended: Deferred[None] = Deferred(lambda _: self.stop())
-        self._open = True
-        self._stopped = False
-
-    def dataReceived(self, data: bytes) -> None:
-        if not self._open:
-            return
-        try:
-            self._receive(data)
-        except Exception:  # what it means is for the one who waits for the end
-            self._end(Failure())
-            self.stop()
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if reason.check(ResponseDone):
-            self._end(None)
-        else:
-            self._end(reason)
-
-    def stop(self) -> None:
-        self._open, self._stopped = False, True
-        if self.transport is not None:
-            self.transport.loseConnection()
-
-    def _end(self, result: Failure | None) -> None:
-        self._open = False
-        if not self.ended.called and not self._stopped:
-            self.ended.callback(result)  # a Failure makes it fail
 
 
 @implementer(IClusterAdmin)
@@ -130,8 +79,8 @@ class HTTPAdmin:
         @param http: connections are its own matter; see L{connect} for the usual one.
         @raise InvalidRequest: the URL is none that a daemon can have.
         """
-        self.url = _check_url(url)
-        self._http = http
+        self._asker = Asker(url, http, clock)
+        self.url = self._asker.url
         self._clock: Any = clock
 
     @classmethod
@@ -154,7 +103,8 @@ class HTTPAdmin:
 
     def envelope(self) -> Deferred[dict[str, object]]:
         """What C{GET /v1/status} says, as it is."""
-        return self._ask("GET", "/v1/status", None, STATUS_S_MAX)
+        asked = self._asker.ask("GET", "/v1/status", None, STATUS_S_MAX)
+        return asked.addCallback(lambda answer: answer.value)
 
     def initialise(self, storage: str, *, keep: str | None = None, discard: bool = False) -> Deferred[None]:
         """See L{IClusterAdmin.initialise}."""
@@ -207,30 +157,132 @@ class HTTPAdmin:
 
     def explain(self, name: str | None = None) -> Deferred[list[Explanation]]:
         """See L{IClusterAdmin.explain}."""
-        path = "/v1/explain" if name is None else f"/v1/explain/{_segment(name)}"
-        return self._ask("GET", path, None, STATUS_S_MAX).addCallback(explanations_from_envelope)
+        path = "/v1/explain" if name is None else f"/v1/explain/{segment(name)}"
+        return self._get(path, shapes.Explanations).addCallback(lambda got: list(got.explanations))
 
     def resyncs(self, storage: str) -> Deferred[list[ResyncRecord]]:
         """See L{IClusterAdmin.resyncs}."""
-        asked = self._ask("GET", f"/v1/storages/{_segment(storage)}/resyncs", None, STATUS_S_MAX)
-        return asked.addCallback(resyncs_from_envelope)
+        got = self._get(f"/v1/storages/{segment(storage)}/resyncs", shapes.Resyncs)
+        return got.addCallback(lambda got: list(got.resyncs))
+
+    def configuration(self) -> Deferred[Configuration]:
+        """See L{IClusterAdmin.configuration}."""
+        return self._get("/v1/configuration", shapes.ConfigurationNow).addCallback(
+            lambda got: Configuration(got.document, got.etag, got.file, got.writable, got.after_restart)
+        )
+
+    def plan(self, document: dict[str, object]) -> Deferred[Plan]:
+        """See L{IClusterAdmin.plan}."""
+        asked = self._asker.ask("POST", "/v1/configuration/plan", document, STATUS_S_MAX)
+        return asked.addCallback(lambda answer: from_json(answer.value, shapes.Planned, "plan")).addCallback(
+            lambda got: Plan(got.etag, got.steps)
+        )
+
+    def change(self, document: dict[str, object], etag: str | None = None) -> Deferred[OperationStatus]:
+        """See L{IClusterAdmin.change}."""
+        headers = {"If-Match": "*" if etag is None else f'"{etag}"'}
+        asked = self._asker.ask("PUT", "/v1/configuration", document, STATUS_S_MAX, headers)
+        return asked.addCallback(lambda answer: from_json(answer.value, shapes.OneOperation, "operation").operation)
+
+    def exports(self) -> Deferred[list[ExportStatus]]:
+        """See L{IClusterAdmin.exports}."""
+        return self._get("/v1/exports", shapes.Exports).addCallback(lambda got: list(got.exports))
+
+    def listeners(self) -> Deferred[list[ListenerStatus]]:
+        """See L{IClusterAdmin.listeners}."""
+        return self._get("/v1/listeners", shapes.Listeners).addCallback(lambda got: list(got.listeners))
+
+    def sessions(self) -> Deferred[list[SessionStatus]]:
+        """See L{IClusterAdmin.sessions}."""
+        return self._get("/v1/sessions", shapes.Sessions).addCallback(lambda got: list(got.sessions))
+
+    def end_session(self, id: str) -> Deferred[None]:
+        """See L{IClusterAdmin.end_session}."""
+        asked = self._asker.ask("DELETE", f"/v1/sessions/{segment(id)}", None, STATUS_S_MAX)
+        return asked.addCallback(lambda _: None)
+
+    def operations(self) -> Deferred[list[OperationStatus]]:
+        """See L{IClusterAdmin.operations}."""
+        return self._get("/v1/operations", shapes.AllOperations).addCallback(lambda got: list(got.operations))
+
+    def operation(self, id: str) -> Deferred[OperationStatus]:
+        """See L{IClusterAdmin.operation}."""
+        return self._get(f"/v1/operations/{segment(id)}", shapes.OneOperation).addCallback(lambda got: got.operation)
+
+    def events(self, after: int = 0) -> Deferred[list[Event]]:
+        """See L{IClusterAdmin.events}."""
+        return Deferred.fromCoroutine(self._events(after))
+
+    async def _events(self, after: int) -> list[Event]:
+        found: list[Event] = []
+        while True:
+            headers = {"Accept": "application/json"}
+            path = f"/v1/events?after={after}&limit={EVENTS_AT_ONCE}"
+            got = await self._get(path, shapes.Events, headers)
+            found += got.events
+            if not got.more:
+                return found
+            after = found[-1].number
+
+    def health(self) -> Deferred[list[HealthFinding]]:
+        """See L{IClusterAdmin.health}."""
+        return self._get("/v1/health", shapes.Findings).addCallback(lambda got: list(got.findings))
+
+    # -- how ----------------------------------------------------------------------
+
+    def _get(self, path: str, shape: type[T], headers: dict[str, str] | None = None) -> Deferred[T]:
+        asked = self._asker.ask("GET", path, None, STATUS_S_MAX, headers)
+        return asked.addCallback(lambda answer: from_json(answer.value, shape, f"answer to GET {path}"))
 
     def _operate(self, storage: str, operation: str, body: dict[str, object]) -> Deferred[None]:
-        asked = self._ask("POST", f"/v1/storages/{_segment(storage)}/{operation}", body, OPERATION_S_MAX)
-        return asked.addCallback(lambda _: None)
+        return Deferred.fromCoroutine(self._operate_to_the_end(storage, operation, body))
+
+    async def _operate_to_the_end(self, storage: str, operation: str, body: dict[str, object]) -> None:
+        path = f"/v1/storages/{segment(storage)}/{operation}"
+        answer = await self._asker.ask("POST", path, body, OPERATION_S_MAX, {"Prefer": "respond-async"})
+        if answer.http_status != 202:
+            return
+        status = from_json(answer.value, shapes.OneOperation, "operation").operation
+        while status.state is OperationState.RUNNING:
+            status = await self._look_again(status.id)
+        if status.state is OperationState.FAILED:
+            raise error_from_code(status.error_code, status.sentence)
+
+    async def _look_again(self, id: str) -> OperationStatus:
+        path = f"/v1/operations/{segment(id)}?wait={LOOK_S}"
+        try:
+            answer = await self._asker.ask("GET", path, None, LOOK_S + STATUS_S_MAX)
+        except NotFound as error:
+            raise Unavailable(
+                f"the daemon at {self.url} does not know any more what became of the operation: it was started "
+                "again, and what was asked for may or may not have been done"
+            ) from error
+        return from_json(answer.value, shapes.OneOperation, "operation").operation
 
     # -- what changes -------------------------------------------------------------
 
-    def follow(self, told: Callable[[list[StatusTree]], None]) -> Deferred[None]:
+    def follow(
+        self,
+        told: Callable[[list[StatusTree]], None],
+        happened: Callable[[Event], None] | None = None,
+        after: int | None = None,
+    ) -> Deferred[None]:
         """
         Call C{told} with the status now, and again whenever it changes.
 
+        @param happened: called with each event of the journal.
+        @param after: begin behind the event of this number; C{None}: with those that are to come.
         @return: never fires with a result: it fails when the daemon is gone (C{Unavailable}) or cannot tell its
             status; cancel it to end it.
         """
-        return Deferred.fromCoroutine(self._follow(told))
+        return Deferred.fromCoroutine(self._follow(told, happened, after))
 
-    async def _follow(self, told: Callable[[list[StatusTree]], None]) -> None:
+    async def _follow(
+        self,
+        told: Callable[[list[StatusTree]], None],
+        happened: Callable[[Event], None] | None,
+        after: int | None,
+    ) -> None:
         parser = EventParser()
         silence: Deferred[None]
 
@@ -240,15 +292,20 @@ class HTTPAdmin:
                 value = load_json(event.data)
                 if event.kind == "status":
                     told(trees_from_envelope(value))
+                elif event.kind == "event" and happened is not None:
+                    happened(from_json(value, Event, "event"))
                 elif event.kind == "trouble":
                     raise error_from_json(value) or PeerError(
                         f"the daemon at {self.url} is in trouble it cannot name"
                     )
 
-        response = await self._request("GET", "/v1/events", None, CONNECT_S_MAX * 2)
+        headers = {"Accept": "text/event-stream"}
+        if after is not None:
+            headers["Last-Event-ID"] = str(after)
+        response = await self._asker.request("GET", "/v1/events", None, CONNECT_S_MAX * 2, headers)
         if response.code != 200:
-            raise self._error(response, await self._content(response))
-        reader = _Reader(receive)
+            raise self._asker.error(response, await self._asker.content(response))
+        reader = Reader(receive)
         silence = reader.ended
         timer = self._clock.callLater(SILENCE_S_MAX, silence.cancel)
         try:
@@ -259,132 +316,9 @@ class HTTPAdmin:
                 raise
             raise Unavailable(f"the daemon at {self.url} has said nothing for {SILENCE_S_MAX:g} s") from None
         except (ConnectionClosed, ResponseFailed, PotentialDataLoss) as error:
-            raise self._lost(error) from error
+            raise self._asker.lost(error) from error
         finally:
             reader.stop()
             if timer.active():
                 timer.cancel()
         raise Unavailable(f"the daemon at {self.url} has ended the stream of events")
-
-    # -- how --------------------------------------------------------------------
-
-    def _ask(
-        self, method: str, path: str, body: dict[str, object] | None, seconds: float
-    ) -> Deferred[dict[str, object]]:
-        def late(result: object, _: float) -> object:
-            if isinstance(result, Failure) and result.check(CancelledError, ConnectingCancelledError):
-                raise DeadlinePassed(f"the daemon at {self.url} has not answered in {seconds:g} s")
-            return result
-
-        asked = Deferred.fromCoroutine(self._answer(method, path, body))
-        return asked.addTimeout(seconds, self._clock, onTimeoutCancel=late)  # type: ignore[arg-type]
-
-    async def _answer(self, method: str, path: str, body: dict[str, object] | None) -> dict[str, object]:
-        response = await self._request(method, path, body)
-        content = await self._content(response)
-        if response.code != 200:
-            raise self._error(response, content)
-        try:
-            answer = load_json(content)
-        except InvalidRequest:
-            answer = None
-        if not isinstance(answer, dict) or "version" not in answer:
-            raise self._foreign(response)
-        return answer
-
-    async def _request(
-        self, method: str, path: str, body: dict[str, object] | None, seconds: float | None = None
-    ) -> IResponse:
-        options: dict[str, Any] = {}
-        if body is not None:
-            options["data"] = _Body(json.dumps(body).encode())
-            options["headers"] = {"Content-Type": "application/json"}
-        try:
-            asked = self._http.request(
-                method, self.url + path, unbuffered=True, allow_redirects=False, reactor=self._clock, **options
-            )
-            if seconds is not None:
-                asked.addTimeout(seconds, self._clock)
-            response: IResponse = await asked
-        except CancelledError:
-            raise
-        except (ConnectError, DNSLookupError) as error:
-            why = (
-                "connection refused" if "refused" in str(error).lower() else str(error).rstrip(".") or "no connection"
-            )
-            raise _nobody(self.url, why) from error
-        except Exception as error:
-            raise self._lost(error) from error
-        return response
-
-    async def _content(self, response: IResponse) -> bytes:
-        chunks: list[bytes] = []
-        received = 0
-
-        def receive(data: bytes) -> None:
-            nonlocal received
-            received += len(data)
-            if received > ANSWER_BYTES_MAX:
-                raise PeerError(f"the answer of {self.url} is larger than {ANSWER_BYTES_MAX} bytes")
-            chunks.append(data)
-
-        if response.length == 0:
-            return b""
-        if response.length is not UNKNOWN_LENGTH and response.length > ANSWER_BYTES_MAX:
-            raise PeerError(f"the answer of {self.url} is larger than {ANSWER_BYTES_MAX} bytes")
-        reader = _Reader(receive)
-        response.deliverBody(reader)
-        try:
-            await reader.ended
-        except (ConnectionClosed, ResponseFailed, PotentialDataLoss) as error:
-            raise self._lost(error) from error
-        return b"".join(chunks)
-
-    def _error(self, response: IResponse, content: bytes) -> DSTError:
-        """What an answer that is not 200 says."""
-        try:
-            told = error_from_json(load_json(content))
-        except InvalidRequest:
-            told = None
-        return told or self._foreign(response)
-
-    def _foreign(self, response: IResponse) -> DSTError:
-        kind = (response.headers.getRawHeaders("Content-Type") or ["of no type"])[0][:60]
-        return PeerError(
-            f"what answers at {self.url} is not the admin interface of DST (HTTP {response.code}, {kind}): "
-            "look at `admin` in the daemon's topology for the address"
-        )
-
-    def _lost(self, error: Exception) -> DSTError:
-        reason = error
-        if isinstance(error, ResponseFailed) and error.reasons:
-            reason = error.reasons[-1].value
-        return Unavailable(
-            f"the connection to the daemon at {self.url} was lost before it had answered "
-            f"({str(reason).rstrip('.') or type(reason).__name__}); what was asked for may or may not have been done"
-        )
-
-
-def _segment(name: str) -> str:
-    """C{name} in a path. A step in one (".", "..") would be taken as that on the way, quoted or not."""
-    return quote(name, safe="").replace(".", "%2E")
-
-
-def _nobody(url: str, why: str) -> NoDaemon:
-    error = NoDaemon(f"no daemon answers at {url} ({why}): is `twistd dst` running there?")
-    error.correction = (  # type: ignore[attr-defined]
-        "start it with `twistd -n dst --config FILE`, or say where it is with --url or DST_URL"
-    )
-    return error
-
-
-def _check_url(url: str) -> str:
-    """C{url} without the slash at its end."""
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
-    except ValueError:
-        usable = False
-    if not usable or parts.query or parts.fragment or not url.isascii():
-        raise InvalidRequest(f"{url!r} is not the URL of a daemon; expected one like {DEFAULT_URL}")
-    return url.rstrip("/")

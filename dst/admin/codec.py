@@ -49,7 +49,7 @@ def _make_converter() -> cattrs.Converter:
     for kind in (int, str, bool):
         converter.register_structure_hook(kind, _exactly(kind))
     converter.register_structure_hook(float, _number)
-    converter.register_structure_hook(object, _as_it_is)
+    converter.register_structure_hook_func(lambda kind: kind is object, _as_it_is)
     converter.register_unstructure_hook(StatusTree, tree_to_json)
     converter.register_structure_hook(StatusTree, lambda value, _: tree_from_json(value))
     return converter

@@ -67,6 +67,7 @@ __all__ = [
     "ErrorRow",
     "correction_for",
     "envelope",
+    "error_from_code",
     "error_from_json",
     "error_row",
     "error_to_json",
@@ -385,6 +386,12 @@ def error_to_json(error: DSTError, correction: str = "") -> dict[str, object]:
     }
 
 
+def error_from_code(code: str | None, cause: str) -> DSTError:
+    """The error that had this code."""
+    row = _ROW_BY_CODE.get(code or "", _ROW_BY_CLASS[InternalError])
+    return row.error(cause[:4096] or row.code.replace("-", " "))
+
+
 def error_from_json(value: object) -> DSTError | None:
     """The error that L{error_to_json} told, of the same class; C{None} if C{value} tells none."""
     told = value.get("error") if isinstance(value, dict) else None
@@ -392,8 +399,7 @@ def error_from_json(value: object) -> DSTError | None:
         return None
     cause = told.get("cause")
     correction = told.get("correction")
-    row = _ROW_BY_CODE.get(str(told.get("code")), _ROW_BY_CLASS[InternalError])
-    error = row.error(cause[:4096] if isinstance(cause, str) and cause else row.code.replace("-", " "))
+    error = error_from_code(str(told.get("code")), cause if isinstance(cause, str) else "")
     if isinstance(correction, str) and correction:
         # Kept with the error, so that what the daemon advised is what the person reads.
         error.correction = correction[:1024]  # type: ignore[attr-defined]
