@@ -165,7 +165,7 @@ class Mirror(ObservableNode):
 
     @property
     def _holders(self) -> list[Member | Witness]:
-        return [*self.members, *self.witnesses]
+        return [*(member for member in self.members if not member.removed), *self.witnesses]
 
     async def _open(self) -> None:
         await self.ownership.open()
@@ -192,7 +192,7 @@ class Mirror(ObservableNode):
         options = self.options
         self.starter = starter = Starter(
             self.clock,
-            self.members,
+            [member for member in self.members if not member.removed],
             self.store,
             self.kind,
             options.region_size,
