@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from random import Random
+from typing import Any
 
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from twisted.internet.task import Clock
@@ -16,6 +17,7 @@ from dst.cluster.building import Devices
 from dst.cluster.fences import Fences
 from dst.cluster.named_exports import NamedExports
 from dst.cluster.topology import ExportSpec
+from dst.errors import ConfigurationError
 from dst.exports.dst_server import DSTServerFactory
 from dst.exports.nbd_server import NBDServerFactory
 from dst.exports.providers import DSTExportProvider, NBDExportProvider
@@ -23,7 +25,7 @@ from dst.identity import Identity
 from dst.nodes.file import FileNodeProvider
 from dst.nodes.memory import MemoryDevice, MemoryNodeProvider
 from dst.nodes.nbd import NBDNode
-from dst.nodes.nbd_provider import NBDNodeProvider, NBDUNIXNodeProvider
+from dst.nodes.nbd_provider import NBDNodeProvider, NBDSNodeProvider, NBDSUNIXNodeProvider, NBDUNIXNodeProvider
 from dst.nodes.remote import RemoteNode
 from dst.nodes.remote_provider import RemoteNodeProvider, RemoteUNIXNodeProvider
 from dst.testing import (
@@ -34,6 +36,7 @@ from dst.testing import (
     faulty_disk,
     node_provider_suite,
 )
+from test.security.machines import Machines, World
 
 
 class MemoryNodeProviderTests(
@@ -86,6 +89,45 @@ class NBDUNIXNodeProviderTests(
     )
 ):
     """C{nbd+unix://}."""
+
+
+class _SecuredCase:
+    """Gives a provider certificates."""
+
+    def node(self: Any, uri: str, **options: object) -> Any:
+        """What the provider makes for a daemon that has a certificate."""
+        machines = Machines(self.mktemp())
+        machines.add("alpha")
+        security = machines.security("alpha", World())
+        return self.node_provider.node_from_uri(self.reactor, "some node", uri, dict(options), security=security)
+
+    def test_no_certificate(self: Any) -> None:
+        """Without one it is refused: it never falls back to the clear."""
+        for uri in self.uris:
+            error = self.assertRaises(
+                ConfigurationError, self.node_provider.node_from_uri, self.reactor, "some node", uri, {}
+            )
+            self.assertIn("has no certificate", error.message)
+
+
+class NBDSNodeProviderTests(
+    _SecuredCase,
+    node_provider_suite(
+        NBDSNodeProvider,
+        ["nbds://127.0.0.1:10809/a", "nbds://[::1]/a?peer=beta", "nbds://host.example"],
+        ["nbds:", "nbds://", "nbds://host:port/a", "nbds://host/a?x=y"],
+    ),
+):
+    """C{nbds://}."""
+
+
+class NBDSUNIXNodeProviderTests(
+    _SecuredCase,
+    node_provider_suite(
+        NBDSUNIXNodeProvider, ["nbds+unix:///a?socket=/run/nbd.sock"], ["nbds+unix:", "nbds+unix:///a"]
+    ),
+):
+    """C{nbds+unix://}."""
 
 
 class TwinProviderTests(algorithm_provider_suite(sys.modules["dst_twin.twin"].TwinProvider)):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 from twisted.internet.interfaces import IHandshakeListener, IProtocolFactory, IPushProducer, ITCPTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
-from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -238,7 +238,7 @@ class NBDSession(Protocol):
         self._stream.release()
         self.set_reading(True)
         factory = TLSMemoryBIOFactory(self._tls, False, cast(IProtocolFactory, self._server), self._server.clock)
-        tls = factory.protocol(factory, self, False)
+        tls = TLSMemoryBIOProtocol(factory, self, False)  # type: ignore[no-untyped-call]
         cast(Any, self.transport).protocol = tls
         plain, self.transport = self.transport, tls
         handshake.secured()

@@ -6,6 +6,10 @@ The options are asked one after the other, each from the answer to the one befor
     STRUCTURED_REPLY --yes--> SET_META_CONTEXT base:allocation --> GO --unknown--> EXPORT_NAME
                      --no-------------------------------------> GO
 
+With C{tls} the first thing to be asked for is STARTTLS.  A server that has it not is refused, and so is whoever
+answers in its place: nothing is ever told without TLS then.  The owner begins TLS when
+L{ClientHandshake.starting_tls} says so, and then says L{ClientHandshake.secured}.
+
 Every server that speaks "newstyle" is understood, also one so old that it knows only EXPORT_NAME.  "Oldstyle",
 where the server decides on the export, is refused.
 
@@ -40,6 +44,7 @@ from dst.nbd.constants import (
     OPT_EXPORT_NAME,
     OPT_GO,
     OPT_SET_META_CONTEXT,
+    OPT_STARTTLS,
     OPT_STRUCTURED_REPLY,
     OPTION,
     OPTION_MAGIC,
@@ -113,12 +118,16 @@ class ClientHandshake:
 
     @ivar export: the name; C{""} is the server's default export.
     @ivar outgoing: what is to be sent; the owner takes it away.
+    @ivar tls: TLS is demanded.
+    @ivar starting_tls: TLS begins with the next byte in either direction; the owner begins it.
     @ivar served: set at the end; what was received behind it is in L{rest}.
     """
 
     export: str
+    tls: bool = False
     outgoing: list[bytes] = field(factory=list)
     served: Served | None = None
+    starting_tls: bool = False
     _buffer: bytearray = field(factory=bytearray)
     _greeted: bool = False
     _asked: int = 0
@@ -135,8 +144,16 @@ class ClientHandshake:
             where it refused.
         """
         self._buffer += data
-        while self.served is None and self._advance():
+        while self.served is None and not self.starting_tls and self._advance():
             pass
+        if self.starting_tls and self._buffer:
+            raise PeerError(f"the NBD server sent {len(self._buffer)} bytes between its agreement to TLS and TLS")
+
+    def secured(self) -> None:
+        """TLS has begun: from now on everything that is received came through it."""
+        assert self.starting_tls
+        self.starting_tls = False
+        self._ask(OPT_STRUCTURED_REPLY)
 
     @property
     def rest(self) -> bytes:
@@ -188,8 +205,10 @@ class ClientHandshake:
         self._greeted = True
         self._padding_bytes = 0 if flags & FLAG_NO_ZEROES else EXPORT_NAME_PADDING_BYTES
         self.outgoing.append(CLIENT_FLAGS.pack(flags & (FLAG_FIXED_NEWSTYLE | FLAG_NO_ZEROES)))
+        if self.tls and not flags & FLAG_FIXED_NEWSTYLE:
+            raise NotSupported("the NBD server is too old for TLS, which is demanded of it")
         if flags & FLAG_FIXED_NEWSTYLE:
-            self._ask(OPT_STRUCTURED_REPLY)
+            self._ask(OPT_STARTTLS if self.tls else OPT_STRUCTURED_REPLY)
         else:
             self._ask(OPT_EXPORT_NAME, self.export.encode())
         return True
@@ -204,12 +223,23 @@ class ClientHandshake:
         self._ask(OPT_GO, _U32.pack(len(name)) + name + wanted)
 
     def _reply(self, reply: int, data: bytes) -> None:
-        if self._asked == OPT_STRUCTURED_REPLY:
+        if self._asked == OPT_STARTTLS:
+            self._starttls_reply(reply, data)
+        elif self._asked == OPT_STRUCTURED_REPLY:
             self._structured_reply(reply)
         elif self._asked == OPT_SET_META_CONTEXT:
             self._meta_context(reply, data)
         else:
             self._go(reply, data)
+
+    def _starttls_reply(self, reply: int, data: bytes) -> None:
+        if reply == REP_ACK:
+            self.starting_tls = True
+        elif reply & REP_FLAG_ERROR:
+            said = data[:STRING_BYTES_MAX].decode(errors="replace").strip()
+            raise Denied(f"the NBD server has no TLS, which is demanded of it{said and ': '}{said}")
+        else:
+            raise self._unexpected(reply)
 
     def _structured_reply(self, reply: int) -> None:
         if reply & REP_FLAG_ERROR:

@@ -55,7 +55,7 @@ from dst.status import LinkState, StatusTree
 from dst.transport.reconnect import Reconnector
 
 if TYPE_CHECKING:
-    from twisted.internet.interfaces import IReactorTime
+    from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IReactorTime
 
 __all__ = ["NBDNode"]
 
@@ -95,6 +95,7 @@ class NBDNode(ObservableNode):
         address: str = "",
         deadline_s: float = 30.0,
         durable: bool = False,
+        tls: IOpenSSLClientConnectionCreator | None = None,
         random: Random | None = None,
         delay_s_first: float = 0.1,
         delay_s_max: float = 5.0,
@@ -104,6 +105,7 @@ class NBDNode(ObservableNode):
         @param address: where that is, for people.
         @param deadline_s: a request that is not answered by then ends the connection.
         @param durable: the server is known to write through, though it has no flush.
+        @param tls: demand TLS of the server.
         @param random: spreads the attempts to connect again.
         """
         super().__init__(clock, name)
@@ -112,6 +114,7 @@ class NBDNode(ObservableNode):
         self._address = address
         self._deadline_s = deadline_s
         self._durable = durable
+        self._tls = tls
         self._random = random or Random()
         self._delays_s = (delay_s_first, delay_s_max)
         self._reconnector: Reconnector[NBDConnection] | None = None
@@ -195,7 +198,7 @@ class NBDNode(ObservableNode):
             each.callback(None)
 
     def _attempt(self) -> Deferred[NBDConnection]:
-        connection = NBDConnection(self.clock, self.name, self._export, self._deadline_s, self._lost)
+        connection = NBDConnection(self.clock, self.name, self._export, self._deadline_s, self._lost, self._tls)
         connecting: Deferred[IProtocol] = self._endpoint.connect(Factory.forProtocol(lambda: connection))
         # A cancellation goes to whichever of the two is going on.
         return connecting.addCallback(lambda _: connection.ready).addCallback(self._acceptable)
@@ -314,6 +317,8 @@ class NBDNode(ObservableNode):
         detail: dict[str, object] = {"export": self._export}
         if self._address:
             detail["address"] = self._address
+        if self._tls is not None:
+            detail["tls"] = True
         if self.link is LinkState.READY:
             flags = self._served.flags
             detail["structured_replies"] = self._served.structured

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import ITCPTransport
-from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.protocol import Protocol, ServerFactory, connectionDone
+from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 
 from dst.errors import DeadlinePassed, DSTError, IncarnationChanged, LimitReached, PeerError, Unavailable
@@ -21,10 +22,11 @@ from dst.interfaces import Buffer
 from dst.nbd.client_handshake import ClientHandshake, Served
 from dst.nbd.constants import CMD_BLOCK_STATUS, CMD_DISC, CMD_READ
 from dst.nbd.replies import Reply, ReplyParser, encode_request
+from dst.security.reasons import why_lost
 from dst.transport.stream import Stream, stream_over
 
 if TYPE_CHECKING:
-    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+    from twisted.internet.interfaces import IDelayedCall, IOpenSSLClientConnectionCreator, IReactorTime
 
 __all__ = ["NBDConnection"]
 
@@ -60,12 +62,14 @@ class NBDConnection(Protocol):
         export: str,
         deadline_s: float,
         lost: Callable[[NBDConnection, DSTError], None],
+        tls: IOpenSSLClientConnectionCreator | None = None,
     ) -> None:
         """
         @param name: the node's, for sentences.
         @param deadline_s: a request that is not answered in this time ends the connection: NBD knows no other way to
             take it back.
         @param lost: called once when a connection that was ready is gone, before what is in flight fails.
+        @param tls: demand TLS.
         """
         self.served = Served()
         self.ready: Deferred[NBDConnection] = Deferred(lambda _: self._abort())
@@ -73,7 +77,8 @@ class NBDConnection(Protocol):
         self._name = name
         self._deadline_s = deadline_s
         self._lost = lost
-        self._handshake: ClientHandshake | None = ClientHandshake(export)
+        self._tls = tls
+        self._handshake: ClientHandshake | None = ClientHandshake(export, tls is not None)
         self._stream: Stream | None = None
         self._parser: ReplyParser | None = None
         self._in_flight: dict[int, _Request] = {}
@@ -125,7 +130,8 @@ class NBDConnection(Protocol):
         self._is_gone = True
         if self._stream is not None:
             self._stream.close()
-        why = f"the connection to its NBD server was lost: {reason.getErrorMessage()}"
+        words = why_lost(self.transport, reason) or reason.getErrorMessage()
+        why = f"the connection to its NBD server was lost: {words}"
         self._fail_all(self._reason or Unavailable(f"{self._name}: {why}"))
         gone, self._gone = self._gone, []
         for each in gone:
@@ -190,6 +196,8 @@ class NBDConnection(Protocol):
         if handshake.outgoing:
             self._stream.send(handshake.outgoing)
             handshake.outgoing = []
+        if handshake.starting_tls:
+            self._start_tls(handshake)
         if handshake.served is None:
             return []
         self.served = handshake.served
@@ -198,6 +206,22 @@ class NBDConnection(Protocol):
         replies = self._parser.feed(handshake.rest)  # a server that says something unasked is found out here
         self.ready.callback(self)
         return replies
+
+    def _start_tls(self, handshake: ClientHandshake) -> None:
+        """Put TLS between this connection and its transport."""
+        assert self.transport is not None and self._stream is not None and self._tls is not None
+        if self._stream.congested:
+            raise PeerError(f"{self._name}: its NBD server agreed to TLS before it had read that it was asked")
+        self._stream.release()
+        factory = TLSMemoryBIOFactory(self._tls, True, ServerFactory(), self._clock)
+        tls = TLSMemoryBIOProtocol(factory, self, False)  # type: ignore[no-untyped-call]
+        cast(Any, self.transport).protocol = tls
+        plain, self.transport = self.transport, tls
+        tls.makeConnection(plain)
+        self._stream = stream_over(tls, self)
+        handshake.secured()
+        self._stream.send(handshake.outgoing)
+        handshake.outgoing = []
 
     # Requests and replies
 

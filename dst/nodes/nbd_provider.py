@@ -1,5 +1,6 @@
 """
-What a topology says of a node that is an export of any NBD server: C{nbd://} and C{nbd+unix://}.
+What a topology says of a node that is an export of any NBD server: C{nbd://} and C{nbd+unix://}, and with TLS
+C{nbds://} and C{nbds+unix://}.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import unquote, urlsplit
 
 from twisted.internet.endpoints import UNIXClientEndpoint
-from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IStreamClientEndpoint
 from zope.interface import implementer
 
 from dst.errors import ConfigurationError
@@ -17,23 +18,41 @@ from dst.nbd.constants import STRING_BYTES_MAX
 from dst.nodes.addresses import network_endpoint
 from dst.nodes.nbd import NBDNode
 from dst.nodes.settings import Settings
+from dst.security.interfaces import ISecurity
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
-__all__ = ["PORT", "NBDNodeProvider", "NBDUNIXNodeProvider"]
+__all__ = ["PORT", "NBDNodeProvider", "NBDSNodeProvider", "NBDSUNIXNodeProvider", "NBDUNIXNodeProvider"]
 
 PORT: Final = 10809
 """NBD's."""
 
 
 def _node(
-    reactor: IReactorTime, endpoint: IStreamClientEndpoint, export: str, address: str, settings: Settings
+    reactor: IReactorTime,
+    endpoint: IStreamClientEndpoint,
+    export: str,
+    address: str,
+    settings: Settings,
+    tls: IOpenSSLClientConnectionCreator | None = None,
 ) -> NBDNode:
     deadline_s = settings.take_seconds("deadline_s", 30.0)
     durable = settings.take_bool("durable")
     settings.finish()
-    return NBDNode(reactor, settings.name, endpoint, export, address=address, deadline_s=deadline_s, durable=durable)
+    return NBDNode(
+        reactor, settings.name, endpoint, export, address=address, deadline_s=deadline_s, durable=durable, tls=tls
+    )
+
+
+def _tls(host: str, settings: Settings, security: ISecurity | None) -> IOpenSSLClientConnectionCreator:
+    peer = settings.take_text("peer") or None
+    if security is None:
+        raise ConfigurationError(
+            f"node {settings.name!r}: {settings.uri} is with TLS, and this daemon has no certificate: `dst join` or "
+            "`dst ca issue` makes a security directory; name it as [daemon] security_dir"
+        )
+    return security.client_options(host, peer, allow_tls_1_2=True)
 
 
 def _export_name(name: str, uri: str, path: str) -> str:
@@ -57,7 +76,20 @@ class NBDNodeProvider:
 
     def node_from_uri(self, reactor: IReactorTime, name: str, uri: str, options: dict[str, object]) -> INode:
         """See L{INodeProvider.node_from_uri}."""
-        expected = "expected nbd://HOST:PORT/EXPORT, as nbd://127.0.0.1:10809/vol or nbd://[::1]/vol"
+        return self._node(reactor, name, uri, options, None, encrypted=False)
+
+    def _node(
+        self,
+        reactor: IReactorTime,
+        name: str,
+        uri: str,
+        options: dict[str, object],
+        security: ISecurity | None,
+        *,
+        encrypted: bool,
+    ) -> INode:
+        scheme = self.scheme
+        expected = f"expected {scheme}://HOST:PORT/EXPORT, as {scheme}://127.0.0.1:10809/vol or {scheme}://[::1]/vol"
         try:
             parts = urlsplit(uri)
             host, port = parts.hostname, parts.port
@@ -69,7 +101,31 @@ class NBDNodeProvider:
         settings = Settings(name, f"nbd:?{parts.query}" if parts.query else "nbd:", options)
         settings.uri = uri
         endpoint, address = network_endpoint(reactor, host, PORT if port is None else port)
-        return _node(reactor, endpoint, export, address, settings)
+        tls = _tls(host, settings, security) if encrypted else None
+        return _node(reactor, endpoint, export, address, settings, tls)
+
+
+@implementer(INodeProvider)
+class NBDSNodeProvider(NBDNodeProvider):
+    """
+    C{nbds://HOST[:PORT]/EXPORT}: the same over TLS, with the daemon's certificate.
+
+    The server's has to be for C{HOST}; with C{peer=NAME} it has to call the server that.
+    """
+
+    scheme = "nbds"
+    takes_security = True
+
+    def node_from_uri(
+        self,
+        reactor: IReactorTime,
+        name: str,
+        uri: str,
+        options: dict[str, object],
+        security: ISecurity | None = None,
+    ) -> INode:
+        """See L{INodeProvider.node_from_uri}."""
+        return self._node(reactor, name, uri, options, security, encrypted=True)
 
 
 @implementer(INodeProvider)
@@ -80,7 +136,20 @@ class NBDUNIXNodeProvider:
 
     def node_from_uri(self, reactor: IReactorTime, name: str, uri: str, options: dict[str, object]) -> INode:
         """See L{INodeProvider.node_from_uri}."""
-        expected = "expected nbd+unix:///EXPORT?socket=PATH, as nbd+unix:///vol?socket=/run/nbd.sock"
+        return self._node(reactor, name, uri, options, None, encrypted=False)
+
+    def _node(
+        self,
+        reactor: IReactorTime,
+        name: str,
+        uri: str,
+        options: dict[str, object],
+        security: ISecurity | None,
+        *,
+        encrypted: bool,
+    ) -> INode:
+        scheme = self.scheme
+        expected = f"expected {scheme}:///EXPORT?socket=PATH, as {scheme}:///vol?socket=/run/nbd.sock"
         try:
             parts = urlsplit(uri)
             export = _export_name(name, uri, parts.path)
@@ -93,4 +162,27 @@ class NBDUNIXNodeProvider:
         path = settings.take_text("socket")
         if not path:
             raise ConfigurationError(f"node {name!r}: {uri} names no socket; {expected}")
-        return _node(reactor, UNIXClientEndpoint(cast(Any, reactor), path), export, path, settings)
+        tls = _tls("localhost", settings, security) if encrypted else None
+        return _node(reactor, UNIXClientEndpoint(cast(Any, reactor), path), export, path, settings, tls)
+
+
+@implementer(INodeProvider)
+class NBDSUNIXNodeProvider(NBDUNIXNodeProvider):
+    """
+    C{nbds+unix:///EXPORT?socket=PATH}: the same over TLS.  Settings as with C{nbds}; without C{peer} the server's
+    certificate has to be for C{localhost}.
+    """
+
+    scheme = "nbds+unix"
+    takes_security = True
+
+    def node_from_uri(
+        self,
+        reactor: IReactorTime,
+        name: str,
+        uri: str,
+        options: dict[str, object],
+        security: ISecurity | None = None,
+    ) -> INode:
+        """See L{INodeProvider.node_from_uri}."""
+        return self._node(reactor, name, uri, options, security, encrypted=True)

@@ -13,7 +13,7 @@ from dst.algorithms.stripe import StripeProvider
 from dst.exports.providers import DSTExportProvider, NBDExportProvider
 from dst.nodes.file import FileNodeProvider
 from dst.nodes.memory import MemoryNodeProvider
-from dst.nodes.nbd_provider import NBDNodeProvider, NBDUNIXNodeProvider
+from dst.nodes.nbd_provider import NBDNodeProvider, NBDSNodeProvider, NBDSUNIXNodeProvider, NBDUNIXNodeProvider
 from dst.nodes.remote_provider import RemoteNodeProvider, RemoteUNIXNodeProvider
 
 T = TypeVar("T")
@@ -31,6 +31,8 @@ remote = _plugin(RemoteNodeProvider())
 remote_unix = _plugin(RemoteUNIXNodeProvider())
 nbd = _plugin(NBDNodeProvider())
 nbd_unix = _plugin(NBDUNIXNodeProvider())
+nbds = _plugin(NBDSNodeProvider())
+nbds_unix = _plugin(NBDSUNIXNodeProvider())
 
 mirror = _plugin(MirrorProvider())
 linear = _plugin(LinearProvider())

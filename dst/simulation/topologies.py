@@ -233,9 +233,13 @@ class _Adapting:
                 self._scale(daemon, path, spec, there)
             return evolve(spec, uri=uri)
         if spec.scheme in ("dst", "dst+unix"):
-            return evolve(spec, uri=self._remote_uri(spec, uri))
-        if spec.scheme in ("nbd", "nbd+unix"):
+            kept = {key: value for key, value in spec.options.items() if key not in ("tls", "peer")}
+            return evolve(spec, uri=self._remote_uri(spec, uri), options=kept)
+        if spec.scheme in ("nbd", "nbd+unix", "nbds", "nbds+unix"):
             self.said.append(f"{spec.name} is a server of another kind; a disk stands in for it")
+            if spec.scheme.startswith("nbds"):
+                kept = {key: value for key, value in spec.options.items() if key != "peer"}
+                return evolve(spec, uri=_without(f"nbd{spec.uri[4:]}", "peer"), options=kept)
         return spec
 
     def _scale(self, daemon: str, path: str, spec: NodeSpec, there: Topology) -> None:
@@ -267,9 +271,8 @@ class _Adapting:
         self.used.add((server, name))
         ports = [_port_of(each.endpoint) for each in there.listeners.get("dst", ())]
         port = port if port in ports else (ports or [PORT])[0]
-        kept = [each for each in parts.query.split("&") if each and each.partition("=")[0] not in ("tls", "peer")]
-        query = f"?{'&'.join(kept)}" if kept and spec.scheme == "dst" else ""
-        return f"dst://{self.addresses[server]}:{port}/{name}{query}"
+        query = f"?{parts.query}" if parts.query and spec.scheme == "dst" else ""
+        return _without(f"dst://{self.addresses[server]}:{port}/{name}{query}", "tls", "peer")
 
     def _server(self, host: str, port: int, name: str) -> str | None:
         """The daemon that is meant: the one of that name, or that listens there and exports such a thing."""
@@ -301,6 +304,13 @@ class _Adapting:
             f"the daemon at {daemon} is simulated with a disk; give its file to rehearse what it really runs"
         )
         return daemon
+
+
+def _without(uri: str, *keys: str) -> str:
+    """C{uri} without these settings: there are no certificates in a rehearsal."""
+    rest, _, query = uri.partition("?")
+    kept = [each for each in query.split("&") if each and each.partition("=")[0] not in keys]
+    return f"{rest}?{'&'.join(kept)}" if kept else rest
 
 
 def _port_of(listener: str) -> int:

@@ -7,7 +7,7 @@ from struct import pack
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dst.errors import Denied, DSTError, NotFound, PeerError
+from dst.errors import Denied, DSTError, NotFound, NotSupported, PeerError
 from dst.nbd import constants as nbd
 from dst.nbd.client_handshake import REPLIES_MAX, ClientHandshake, Served
 from dst.nbd.server_handshake import META_CONTEXT_ID, ExportInfo, ServerHandshake
@@ -172,3 +172,112 @@ class TogetherTests(SynchronousTestCase):
         """Names are UTF-8, and may be long."""
         for name in ("größe", "x" * 4096, "a/b c"):
             self.assertIn(name[:100], self.assertRaises(NotFound, self.converse, name).message)
+
+
+class TLSServerTests(SynchronousTestCase):
+    """The server's side where there may be TLS."""
+
+    def server(self, tls: str) -> ServerHandshake:
+        """One that has greeted its client and knows its flags."""
+        server = ServerHandshake(TwoExports(), tls)
+        server.begin()
+        self.say(server, pack(">I", 3))
+        return server
+
+    def say(self, server: ServerHandshake, data: bytes) -> bytes:
+        """What it answers to C{data}, since it was asked last."""
+        server.receive(data)
+        while server.advance():
+            pass
+        said, server.outgoing = b"".join(server.outgoing), []
+        return said
+
+    def option(self, number: int, data: bytes = b"") -> bytes:
+        """An option as a client sends it."""
+        return b"IHAVEOPT" + pack(">II", number, len(data)) + data
+
+    def test_required(self) -> None:
+        """Before TLS nothing is answered but that TLS is required, and nothing is told."""
+        server = self.server("required")
+        go = pack(">I", 5) + b"small" + pack(">H", 0)
+        for option, data in ((3, b""), (6, go), (7, go), (8, b""), (9, go), (10, go), (99, b"x")):
+            said = self.say(server, self.option(option, data))
+            self.assertEqual(pack(">QII", 0x3E889045565A9, option, 0x80000005), said[:16], option)
+            self.assertNotIn(b"small", said)
+        self.assertRaises(PeerError, self.say, server, self.option(1, b"small"))
+        self.assertEqual(reply(2, 1), self.say(self.server("required"), self.option(2)))
+
+    def test_begin(self) -> None:
+        """After it everything is as without it."""
+        for tls in ("optional", "required"):
+            server = self.server(tls)
+            self.assertEqual(reply(5, 1), self.say(server, self.option(5)))
+            self.assertTrue(server.starting_tls)
+            self.assertFalse(server.advance())
+            server.secured()
+            self.assertIn(b"small", self.say(server, self.option(3)))
+            self.assertEqual(0x80000003, int.from_bytes(self.say(server, self.option(5))[12:16], "big"))
+
+    def test_off(self) -> None:
+        """Where there is none it is refused, and the client may go on without."""
+        server = self.server("off")
+        self.assertEqual(0x80000002, int.from_bytes(self.say(server, self.option(5))[12:16], "big"))
+        self.assertIn(b"small", self.say(server, self.option(3)))
+
+    def test_injection(self) -> None:
+        """What comes behind the option, in one piece with it or alone, may be anybody's: the connection ends."""
+        server = self.server("required")
+        self.assertRaises(PeerError, self.say, server, self.option(5) + self.option(3))
+        server = self.server("required")
+        self.say(server, self.option(5))
+        self.assertRaises(PeerError, self.say, server, b"\x16")
+
+    def test_forgotten(self) -> None:
+        """What was agreed on before TLS counts for nothing after it."""
+        server = self.server("optional")
+        query = pack(">I", 5) + b"small" + pack(">II", 1, 15) + b"base:allocation"
+        self.say(server, self.option(8))
+        self.say(server, self.option(10, query))
+        self.say(server, self.option(5))
+        server.secured()
+        self.assertEqual(0x80000003, int.from_bytes(self.say(server, self.option(10, query))[12:16], "big"))
+        self.say(server, self.option(7, pack(">I", 5) + b"small" + pack(">H", 0)))
+        assert server.agreement is not None
+        self.assertEqual((False, False), (server.agreement.structured, server.agreement.block_status))
+
+
+class TLSClientTests(SynchronousTestCase):
+    """The client's side where TLS is demanded."""
+
+    def client(self, flags: int = 3) -> ClientHandshake:
+        """One that has been greeted and has asked for TLS."""
+        client = ClientHandshake("vol", True)
+        client.receive(greeting(flags))
+        return client
+
+    def test_begin(self) -> None:
+        """TLS is asked for before anything else, and the export's name is not told without it."""
+        client = self.client()
+        self.assertEqual(b"IHAVEOPT" + pack(">II", 5, 0), client.outgoing[-1])
+        self.assertNotIn(b"vol", b"".join(client.outgoing))
+        client.outgoing = []
+        client.receive(reply(5, 1))
+        self.assertTrue(client.starting_tls)
+        self.assertEqual([], client.outgoing)
+        client.secured()
+        client.receive(ALL[len(greeting()) :])
+        assert client.served is not None
+        self.assertEqual(4096, client.served.size)
+
+    def test_stripped(self) -> None:
+        """A server without TLS, or somebody who pretends that it has none, is told nothing."""
+        for answer in (reply(5, 0x80000001), reply(5, 0x80000002, b"no TLS here")):
+            client = self.client()
+            self.assertRaises(Denied, client.receive, answer)
+            self.assertNotIn(b"vol", b"".join(client.outgoing))
+        self.assertRaises(NotSupported, self.client, 0)
+
+    def test_injection(self) -> None:
+        """What comes in the clear behind the agreement is not taken for the server's."""
+        client = self.client()
+        self.assertRaises(PeerError, client.receive, reply(5, 1) + ALL[len(greeting()) :])
