@@ -26,7 +26,8 @@ from dst.cluster.ordered_service import OrderedService
 from dst.cluster.providers import Providers
 from dst.cluster.topology import Topology
 from dst.errors import ConfigurationError, DSTError
-from dst.notify import spoken_status, supervisor_of
+from dst.logfile import observer_of
+from dst.notify import Supervisor, spoken_status, supervisor_of
 from dst.transport.stream import keep_freed_memory
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from dst.interfaces import IClusterAdmin
     from dst.status import StatusTree
 
-__all__ = ["Options", "json_log", "makeService"]
+__all__ = ["Options", "file_log", "json_log", "main", "makeService"]
 
 _log = Logger()
 
@@ -46,7 +47,7 @@ EXIT_USAGE = 2
 class Options(usage.Options):
     """What stands behind C{twistd dst}."""
 
-    synopsis = "[--config FILE | --topology FILE.py] [--check] [--log-format text|json]"
+    synopsis = "[--config FILE | --topology FILE.py] [--check] [--log-format text|json] [--log-file FILE]"
 
     longdesc = (
         "Run the nodes, storages and exports that a topology describes, until told to stop with "
@@ -60,7 +61,8 @@ class Options(usage.Options):
     optParameters = [
         ["config", "c", None, "The topology, as a TOML file."],
         ["topology", "t", None, "The topology, as a Python script that defines `topology`."],
-        ["log-format", None, "text", "How the log is written to standard output: text or json (one object a line)."],
+        ["log-format", None, "text", "How the log is written: text or json (one object a line)."],
+        ["log-file", None, None, "Append the log to this file instead of standard output; SIGUSR1 opens it again."],
     ]
 
     optFlags = [["check", None, "Say what is wrong with the topology, if anything, and exit; nothing is started."]]
@@ -70,6 +72,7 @@ class Options(usage.Options):
             "config": usage.CompleteFiles("*.toml"),
             "topology": usage.CompleteFiles("*.py"),
             "log-format": usage.CompleteList(["text", "json"]),
+            "log-file": usage.CompleteFiles("*.log"),
         },
         mutuallyExclusive=[("config", "topology")],
     )
@@ -107,16 +110,35 @@ class Options(usage.Options):
             sys.exit(0)
 
     def _choose_log(self) -> None:
-        if self["log-format"] == "text":
+        log_format, path = self["log-format"], self["log-file"]
+        if log_format not in ("text", "json"):
+            _give_up(f"--log-format {log_format}: expected text or json", EXIT_USAGE)
+        if log_format == "text" and path is None:
             return
-        if self["log-format"] != "json":
-            _give_up(f"--log-format {self['log-format']}: expected text or json", EXIT_USAGE)
         parent: dict[str, Any] = getattr(self, "parent", None) or {}
         if "logger" not in parent:
-            _give_up("this runner writes JSON itself: twist --log-format=json dst ...", EXIT_USAGE)
+            _give_up("this runner writes its log itself: twist --log-format=json --log-file=... dst ...", EXIT_USAGE)
+        if path is not None:
+            if parent.get("logfile") not in (None, "-"):
+                _give_up("--log-file: give it, or twistd its --logfile, not both", EXIT_USAGE)
+            try:
+                _chosen_log[:] = [observer_of(path, log_format)]
+            except OSError as error:
+                _give_up(f"--log-file {path}: {error.strerror}; name a file that may be written", EXIT_FAILED)
+            parent["logger"] = "dst.tap.file_log"
+            return
         if not parent.get("nodaemon") or parent.get("logfile") not in (None, "-"):
             _give_up("--log-format json goes to standard output: give twistd --nodaemon and no --logfile", EXIT_USAGE)
         parent["logger"] = "dst.tap.json_log"
+
+
+_chosen_log: list[ILogObserver] = []
+"""twistd takes the name of a function without arguments: what that returns."""
+
+
+def file_log() -> ILogObserver:
+    """The log in the file that the command line names."""
+    return _chosen_log[0]
 
 
 def json_log() -> ILogObserver:
@@ -173,7 +195,7 @@ def makeService(options: Options) -> OrderedService:
     supervisor = supervisor_of(reactor, os.environ, described)
     if supervisor is not None:
         cluster.service.observe(supervisor.told)
-    reactor.callWhenRunning(_read_again_at_hangup, cluster, reactor)
+    reactor.callWhenRunning(_read_again_at_hangup, cluster, reactor, supervisor)
     return cluster.service
 
 
@@ -187,10 +209,13 @@ def _kept(options: Options, reactor: Any) -> IKeptConfiguration:
     )
 
 
-def _read_again_at_hangup(cluster: Cluster, reactor: Any) -> None:
-    """SIGHUP: somebody has changed the file."""
+def _read_again_at_hangup(cluster: Cluster, reactor: Any, supervisor: Supervisor | None) -> None:
+    """SIGHUP: somebody has changed the file.  The supervisor waits until it was read; steps that take time follow."""
 
     def read_again() -> None:
+        if supervisor is not None:
+            supervisor.reloading()
+            reactor.callLater(0, supervisor.ready)
         try:
             operation = cluster.changing.reread()
         except DSTError as error:
@@ -224,3 +249,11 @@ def _say(sentence: str) -> None:
 def _give_up(sentence: str, status: int) -> NoReturn:
     _say(sentence)
     raise SystemExit(status)
+
+
+def main() -> None:
+    """The entry point of C{dstd}: C{twistd --nodaemon --pidfile= dst}, for supervisors."""
+    from twisted.scripts.twistd import run
+
+    sys.argv[1:1] = ["--nodaemon", "--pidfile=", "dst"]
+    run()

@@ -48,7 +48,7 @@ LAYERS: list[tuple[str, tuple[str, ...]]] = [
     ("assembly", ("dst.cluster", "dst.plugins")),
     ("trying", ("dst.simulation",)),
     ("people", ("dst.admin",)),
-    ("process", ("dst.tap", "dst.notify")),
+    ("process", ("dst.tap", "dst.notify", "dst.logfile")),
 ]
 """From the lowest to the highest."""
 

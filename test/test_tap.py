@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
 
 from twisted.application.service import IServiceMaker
@@ -101,6 +102,24 @@ class OptionsTests(SynchronousTestCase):
         options.parent = parent
         options.parseOptions(arguments)
         self.assertEqual("dst.tap.json_log", parent["logger"])
+
+    def test_log_file(self) -> None:
+        """The log goes to the named file, in either format; where it cannot, that is said before anything starts."""
+        path = self.file(GOOD)
+        log = os.path.join(os.path.dirname(path), "dst.log")
+        arguments = ["--config", path, "--log-file", log]
+        self.addCleanup(signal.signal, signal.SIGUSR1, signal.getsignal(signal.SIGUSR1))
+        parent = usage.Options()
+        parent.update(logger=None, nodaemon=False, logfile="other.log")
+        self.assertEqual(2, self.exit_of(*arguments, parent=parent))
+        parent["logfile"] = None
+        self.assertEqual(1, self.exit_of("--config", path, "--log-file", os.path.dirname(log), parent=parent))
+        self.assertIn("Is a directory", self.errors.getvalue())
+        options = Options()
+        options.parent = parent
+        options.parseOptions(arguments)
+        self.assertEqual("dst.tap.file_log", parent["logger"])
+        self.assertTrue(os.path.exists(log))
 
     def test_help(self) -> None:
         """The help names every option and shows how it is used."""

@@ -162,5 +162,5 @@ class ConsoleTests(SynchronousTestCase):
                 self.assertIn("dst", words, str(block))
                 for word in words[words.index("dst") :]:
                     if word.startswith("--"):
-                        self.assertIn(word, ("--config", "--topology", "--check", "--log-format"), str(block))
+                        self.assertIn(word, ("--config", "--topology", "--check", "--log-format", "--log-file"), str(block))
         self.assertTrue({"make", "dst", "python", "twistd"} <= seen, seen)

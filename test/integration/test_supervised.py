@@ -102,7 +102,9 @@ class SupervisedTests(TestCase):
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
             daemon = self.daemon(TOPOLOGY.replace("tcp:0", f"tcp:{port}"))
+            await self.until(
+                f"STATUS=could not start: cannot listen for nbd at tcp:{port}:interface=127.0.0.1: Address already in "
+                "use; stop what is there, or give this daemon another address"
+            )
             self.assertEqual(1, await daemon.ended)
-        self.receive()
         self.assertEqual([], [message for message in self.messages if "READY=1" in message])
-        self.assertIn(f"STATUS=could not start: cannot listen for nbd at tcp:{port}", self.messages[-1])
