@@ -238,7 +238,7 @@ class NBDSession(Protocol):
         self._stream.release()
         self.set_reading(True)
         factory = TLSMemoryBIOFactory(self._tls, False, cast(IProtocolFactory, self._server), self._server.clock)
-        tls = TLSMemoryBIOProtocol(factory, self, False)  # type: ignore[no-untyped-call]
+        tls = TLSMemoryBIOProtocol(factory, self, False)
         cast(Any, self.transport).protocol = tls
         plain, self.transport = self.transport, tls
         handshake.secured()

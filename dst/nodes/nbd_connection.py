@@ -214,7 +214,7 @@ class NBDConnection(Protocol):
             raise PeerError(f"{self._name}: its NBD server agreed to TLS before it had read that it was asked")
         self._stream.release()
         factory = TLSMemoryBIOFactory(self._tls, True, ServerFactory(), self._clock)
-        tls = TLSMemoryBIOProtocol(factory, self, False)  # type: ignore[no-untyped-call]
+        tls = TLSMemoryBIOProtocol(factory, self, False)
         cast(Any, self.transport).protocol = tls
         plain, self.transport = self.transport, tls
         tls.makeConnection(plain)
