@@ -27,7 +27,7 @@ from dst.words import duration_in_words, size_in_words
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-__all__ = ["EVENTS_PER_MINUTE", "FACTS_S", "LOOKS_MAX", "ROUND_S", "SOON_S", "TICK_S", "HealthWatch"]
+__all__ = ["EVENTS_PER_MINUTE", "FACTS_S", "LOOKS_MAX", "PAUSE_S", "ROUND_S", "SOON_S", "TICK_S", "HealthWatch"]
 
 TICK_S: Final = 1.0
 """How often those are looked at whose state time alone may change."""
@@ -40,6 +40,9 @@ ROUND_S: Final = 10.0
 
 LOOKS_MAX: Final = 64
 """In one turn of the reactor: a look takes some hundred microseconds, clients wait for so long."""
+
+PAUSE_S: Final = 0.02
+"""Before the next ones, if there are more: clients have the daemon for longer than this does."""
 
 FACTS_S: Final = 10.0
 """How often the daemon itself is looked at: descriptors, room on disk, certificates."""
@@ -193,7 +196,7 @@ class HealthWatch:
         if self._now() - self._facts_at >= FACTS_S or self._steady.unsettled(""):
             self._look_at_daemon()
         if self._urgent:
-            self._look_soon(0.0)
+            self._look_soon(PAUSE_S)
 
     def _find_devices(self) -> None:
         devices = {device.name: device for device in self._devices()}
