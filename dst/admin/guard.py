@@ -23,9 +23,10 @@ from attrs import frozen
 
 from dst.errors import Denied, DSTError, InvalidRequest, NotSupported
 
-__all__ = ["METHODS", "Asked", "Refusal", "check", "host_is_allowed"]
+__all__ = ["METHODS", "Asked", "Refusal", "check", "check_content", "host_is_allowed"]
 
-METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE")
+METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
+"""Those that mean something somewhere: that an address has not one of them is said by its route."""
 
 
 @frozen
@@ -42,7 +43,6 @@ class Asked:
     origin: str | None = None
     fetch_site: str | None = None
     fetch_mode: str | None = None
-    content_type: str | None = None
 
 
 @frozen
@@ -78,7 +78,7 @@ def check(asked: Asked, hosts: Collection[str] = ()) -> Refusal | None:
             Denied(f"the request is for the host {asked.host[:80]!r}, which is not known to be this daemon"),
             "use the daemon's address in digits, as http://127.0.0.1:7480",
         )
-    return _check_site(asked) or _check_form(asked)
+    return _check_site(asked)
 
 
 def host_is_allowed(host: str, hosts: Collection[str] = ()) -> bool:
@@ -129,10 +129,9 @@ def _check_site(asked: Asked) -> Refusal | None:
     )
 
 
-def _check_form(asked: Asked) -> Refusal | None:
-    if asked.method not in (b"POST", b"PUT"):
-        return None
-    kind = (asked.content_type or "").partition(";")[0].strip().lower()
+def check_content(content_type: str | None) -> Refusal | None:
+    """C{None} if that is what a form cannot send; for every request that carries something."""
+    kind = (content_type or "").partition(";")[0].strip().lower()
     if kind == "application/json":
         return None
     return Refusal(

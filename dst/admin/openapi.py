@@ -163,7 +163,7 @@ def _operation(route: Route, schemas: Schemas) -> dict[str, Any]:
         operation["description"] = route.details
     if route.body is not None:
         operation["requestBody"] = {
-            "required": route.body.required,
+            "required": True,
             "content": {"application/json": {"schema": route.body.schema, "example": route.body.example}},
         }
     operation["x-role"] = None if route.role is None else route.role.value

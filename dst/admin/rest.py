@@ -21,6 +21,7 @@ from twisted.web.server import NOT_DONE_YET
 
 from dst.admin.answers import (
     SECURITY_HEADERS,
+    Refused,
     json_bytes,
     refusal_bytes,
     refusal_for,
@@ -29,10 +30,12 @@ from dst.admin.answers import (
 )
 from dst.admin.codec import to_json
 from dst.admin.feed import EventFeed
-from dst.admin.guard import Asked, check
+from dst.admin.guard import Asked, Refusal, check, check_content
 from dst.admin.page_files import load_page
 from dst.admin.routes.calls import API, Call, Raw, Reply, Route, Streaming, parse_query
+from dst.admin.routes.operating import unknown_operation
 from dst.admin.routes.table import ROUTES
+from dst.errors import DSTError
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -107,7 +110,6 @@ class AdminResource(Resource):
                 origin=request.getHeader("origin"),
                 fetch_site=request.getHeader("sec-fetch-site"),
                 fetch_mode=request.getHeader("sec-fetch-mode"),
-                content_type=request.getHeader("content-type"),
             ),
             self._hosts,
         )
@@ -120,6 +122,10 @@ class AdminResource(Resource):
 
     def _endpoint(self, route: Route) -> Callable[..., Any]:
         async def endpoint(request: Any, **names: str) -> bytes | None:
+            if route.body is not None:
+                refusal = check_content(request.getHeader("content-type"))
+                if refusal is not None:
+                    raise Refused(refusal)
             asked_by = self._gate(request, route)
             query = parse_query(route, request.args)
             call = Call(request, route, {key: unquote(name) for key, name in names.items()}, query, asked_by)
@@ -135,7 +141,11 @@ class AdminResource(Resource):
 
     def _failed(self, request: Any, failure: Failure) -> bytes:
         """Every error is JSON, with a code, the cause and what to do."""
-        return refusal_bytes(request, refusal_for(failure))
+        refusal = refusal_for(failure)
+        if request.method == b"POST" and refusal.http_status == 404 and not isinstance(failure.value, DSTError):
+            unknown = unknown_operation(request.path.decode("utf-8", "replace"))
+            refusal = refusal if unknown is None else Refusal(404, unknown, refusal.correction)
+        return refusal_bytes(request, refusal)
 
 
 def _write_reply(request: Any, reply: Reply) -> bytes:

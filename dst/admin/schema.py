@@ -227,18 +227,22 @@ Operation -> what its body carries; the words are those of L{dst.interfaces.IClu
 def operation_schema(operation: str) -> dict[str, object]:
     """What L{operation_arguments} takes, as a JSON schema."""
     wanted = OPERATIONS[operation]
-    properties: dict[str, object] = {}
+    properties: dict[str, dict[str, object]] = {}
     for key, argument in wanted.items():
-        if argument.kind is bool:
-            properties[key] = {"type": "boolean"}
-        else:
-            properties[key] = {"type": "string", "minLength": 1, "maxLength": argument.characters_max}
-    return {
+        kind = "boolean" if argument.kind is bool else "string"
+        properties[key] = {"type": kind if argument.required else [kind, "null"]}
+        if argument.kind is str:
+            properties[key] |= {"pattern": "^[ -~]+$", "maxLength": argument.characters_max}
+    schema = {
         "type": "object",
         "properties": properties,
         "required": [key for key, argument in wanted.items() if argument.required],
         "additionalProperties": False,
     }
+    if "discard" in wanted:  # to adopt a node's data, and to give it up
+        both = {"keep": {"type": "string"}, "discard": {"const": True}}
+        schema["not"] = {"properties": both, "required": sorted(both)}
+    return schema
 
 
 def operation_arguments(operation: str, body: bytes) -> dict[str, object]:

@@ -181,13 +181,11 @@ class Body:
 
     @ivar schema: JSON schema of it.
     @ivar example: a body that makes sense.
-    @ivar required: there has to be one.
     """
 
     schema: dict[str, Any]
     example: Any
     bytes_max: int
-    required: bool = True
 
 
 @frozen

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, TypeVar, cast
+from urllib.parse import unquote
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -97,9 +98,15 @@ def begun_reply(api: API, status: OperationStatus) -> Reply:
     return Reply(OneOperation(API_VERSION, api.now(), status), 202, headers)
 
 
-async def unknown(api: API, call: Call) -> Reply:
-    """An operation that nobody knows."""
-    raise NotFound(f"there is no operation {call.names['operation'][:60]!r}; there are {', '.join(OPERATIONS)}")
+_OPERATION_PATH = re.compile(r"/v1/storages/[^/]+/([^/]+)")
+
+
+def unknown_operation(path: str) -> NotFound | None:
+    """What is said of an address that nothing was found at, if it looks like that of an operation."""
+    found = _OPERATION_PATH.fullmatch(path)
+    if found is None:
+        return None
+    return NotFound(f"there is no operation {unquote(found[1])[:60]!r}; there are {', '.join(OPERATIONS)}")
 
 
 _WAIT = re.compile(r"wait\s*=\s*\"?(\d{1,4})\"?")

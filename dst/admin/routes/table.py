@@ -206,7 +206,6 @@ _OPERATING = tuple(
             operation_schema(operation),
             _EXAMPLES.get(operation, {"node": "b"}),
             BODY_BYTES_MAX,
-            any(argument.required for argument in OPERATIONS[operation].values()),
         ),
         details="Answers 200 when it is done. Whoever sends `Prefer: respond-async` gets 202 with `Location` if that "
         "takes "
@@ -358,17 +357,6 @@ _DAEMON = (
 )
 
 _UNLISTED = (
-    Route(
-        "unknown-operation",
-        "POST",
-        "/v1/storages/{name}/{operation}",
-        "An operation that nobody knows.",
-        Role.VIEW,
-        operating.unknown,
-        {},
-        "storages",
-        listed=False,
-    ),
     Route("page", "GET", "/", "The web page.", None, seeing.page, {200: None}, "daemon", listed=False),
     Route("page-file", "GET", "/{file}", "A file of it.", None, seeing.page, {200: None}, "daemon", listed=False),
 )
