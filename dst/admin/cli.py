@@ -18,9 +18,14 @@ import click
 from twisted.internet.defer import CancelledError, Deferred
 
 from dst import __version__
+from dst.admin.ca_commands import ca, join_command
 from dst.admin.completing import completion
+from dst.admin.configuration_commands import apply, configuration
 from dst.admin.demo.command import demo
+from dst.admin.export_commands import export, listener, session
+from dst.admin.happening_commands import event, health, operation
 from dst.admin.member_commands import MEMBER_COMMANDS
+from dst.admin.node_commands import STORAGE_COMMANDS, node
 from dst.admin.rehearse import rehearse
 from dst.admin.schema import correction_for
 from dst.admin.seeing_commands import status, watch
@@ -65,6 +70,23 @@ class _Group(click.Group):
     All of it.  What is wrong with a command line is told to scripts in their way, too.
     """
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """By what a person wants to do, not by the alphabet."""
+        sections = {title: [each.name or "" for each in section] for title, section in _SECTIONS.items()}
+        known = {name for names in sections.values() for name in names}
+        sections["Others"] = sorted(set(self.commands) - known)
+        limit = formatter.width - 6 - max(len(name) for name in self.commands)
+        for title, names in sections.items():
+            shown = [(name, self.commands[name]) for name in names if name in self.commands]
+            if shown:
+                with formatter.section(title):
+                    formatter.write_dl([(name, command.get_short_help_str(limit)) for name, command in shown])
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The exit codes, as a list."""
+        with formatter.section("Exit codes"):
+            formatter.write_dl([(str(code), meaning) for code, meaning in EXIT_CODES.items()])
+
     def main(self, *arguments: Any, **options: Any) -> Any:
         given = options.get("args")
         given = sys.argv[1:] if given is None else list(given)
@@ -100,7 +122,6 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 @click.group(
     cls=_Group,
     context_settings=_SETTINGS,
-    epilog="Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items()) + ".",
 )
 @click.option(
     "--url",
@@ -135,7 +156,7 @@ def cli(context: click.Context, url: str) -> None:
     context.obj = tools
 
 
-@cli.command(short_help="Look for mistakes in a topology file.")
+@click.command(short_help="Look for mistakes in a topology file.")
 @click.argument("file", type=click.Path(dir_okay=False))
 @json_option("what is wrong, and where")
 def check(file: str, as_json: bool) -> None:
@@ -166,9 +187,18 @@ def check(file: str, as_json: bool) -> None:
         click.echo(f"{file} is fine")
 
 
-for _command in (status, watch, explain, *MEMBER_COMMANDS, storage, demo, rehearse, completion):
+_SECTIONS: dict[str, tuple[click.Command, ...]] = {
+    "See": (status, watch, health, explain, event, operation, session, listener),
+    "Change": (node, storage, export, configuration, apply),
+    "Maintain": MEMBER_COMMANDS,
+    "Trust": (ca, join_command),
+    "Without a daemon": (demo, check, rehearse, completion),
+}
+"""What the help shows under which heading; a command that is in none stands under the last one."""
+
+for _command in (each for section in _SECTIONS.values() for each in section):
     cli.add_command(_command)
-for _command in MEMBER_COMMANDS:
+for _command in (*STORAGE_COMMANDS, *MEMBER_COMMANDS):
     storage.add_command(_command)
 
 

@@ -132,7 +132,7 @@ class Authority:
         @raise AlreadyInUse: there is one, or the directory trusts another one.
         """
         directory_made(self.directory)
-        directory_made(self._own)
+        directory_made(self._own, shared=False)
         with locked(self._own):
             if self.exists:
                 raise AlreadyInUse(f"{self._own} has an authority already; `dst ca show` tells which")
@@ -141,7 +141,7 @@ class Authority:
                     f"{self.directory} belongs to the authority of another machine; name another directory, or issue "
                     "certificates there"
                 )
-            directory_made(os.path.join(self._own, "issued"))
+            directory_made(os.path.join(self._own, "issued"), shared=False)
             signer = self._new_signer(name)
             self._save([])
             self._write_revocations([], [signer])
@@ -241,7 +241,7 @@ class Authority:
         with locked(self._own):
             old = self._signer()
             earlier = os.path.join(self._own, "earlier")
-            directory_made(earlier)
+            directory_made(earlier, shared=False)
             kept = os.path.join(earlier, fingerprint(old.certificate).hex()[:16])
             write(f"{kept}.key", key_pem(old.key), private=True)
             write(f"{kept}.crt", certificate_pem(old.certificate))

@@ -23,14 +23,20 @@ FILE_BYTES_MAX = 1024 * 1024
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
-def directory_made(path: str) -> None:
+def directory_made(path: str, *, shared: bool = True) -> None:
     """
     C{path} is a directory that only its owner can look into; it is made if there is none.
 
+    @param shared: it belongs to the owner of what is above it: what root makes below a daemon's directory is for the
+        user that runs the daemon.  Else it belongs to whoever makes it.
     @raise ConfigurationError: it cannot be, or others can look into the one that there is.
     """
     try:
-        os.makedirs(path, mode=0o700, exist_ok=True)
+        if not os.path.isdir(path):
+            os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+            os.mkdir(path, mode=0o700)
+            if shared:
+                _give_to_owner_of(os.path.dirname(os.path.abspath(path)), path)
     except OSError as error:
         raise ConfigurationError(f"the directory {path} cannot be made: {error.strerror}") from None
     refuse_open_directory(path)
@@ -114,6 +120,7 @@ def write(path: str, data: bytes, *, private: bool = False) -> None:
         try:
             with os.fdopen(descriptor, "wb") as target:
                 os.fchmod(target.fileno(), 0o600 if private else 0o644)
+                _give_to_owner_of(os.path.dirname(path) or ".", target.fileno())
                 target.write(data)
                 target.flush()
                 os.fsync(target.fileno())
@@ -146,3 +153,10 @@ def locked(directory: str) -> Iterator[None]:
         yield
     finally:
         os.close(lock)
+
+
+def _give_to_owner_of(above: str, made: str | int) -> None:
+    """As root: what was made belongs to whom the directory belongs."""
+    if os.geteuid() == 0:
+        owner = os.stat(above)
+        os.chown(made, owner.st_uid, owner.st_gid)
