@@ -28,6 +28,22 @@ class SlowTests(TraceCase):
         self.assertEqual([0, 2], world.in_sync)
         self.assertIn("too slow: it has not answered a write for 5", self.state(1).reason)
 
+    def test_a_blip_that_clients_wait_for(self) -> None:
+        """A member that is interrupted has its grace time, but clients do not wait that long; nor is it held back."""
+        world = self.served(2, grace_s=20.0, flap_hold_s=60.0)
+        self.write(0)
+        world.nodes[1].pull(LinkState.INTERRUPTED)
+        world.advance(10)
+        self.assertEqual([0, 1], world.in_sync)  # nobody waits
+        began = world.clock.seconds()
+        self.write(0)
+        self.assertLessEqual(world.clock.seconds() - began, SLOW_S + 2 * TICK_S)
+        self.assertEqual([0], world.in_sync)
+        self.assertIn("clients waited 5 s for it", self.state(1).reason)
+        world.nodes[1].plug_in()
+        world.until("in sync", lambda: world.in_sync == [0, 1], 5)
+        self.all_is_well()
+
     def test_it_returns_when_it_has_answered_what_it_owes(self) -> None:
         """Not before: what it was sent could be executed after what it is sent then. And not at once."""
         world = self.served(2, flap_hold_s=1.0)

@@ -586,6 +586,11 @@ class DataPath:
         withheld = self._unacknowledged or self._for_copies
         return bool(self._in_flight or withheld or self._flushes or waiting)
 
+    @property
+    def clients_wait(self) -> bool:
+        """As L{busy}, with what has not got past the hot set."""
+        return self.busy or self.hot.delaying
+
     def abandon(self, error: Exception) -> None:
         """Everything that waits fails, and so does what comes from now on."""
         self.refusing = error

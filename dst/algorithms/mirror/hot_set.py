@@ -133,6 +133,11 @@ class HotSet:
             self._timer = None
         return self.take_waiting()
 
+    @property
+    def delaying(self) -> bool:
+        """An operation waits for room, for a clear or for a mark."""
+        return bool(self._queue) or any(hot.parked or hot.waiters for hot in self.regions.values())
+
     def take_waiting(self) -> list[Extent]:
         """The operations that wait for room or for a clear: they are the caller's now."""
         waiting = list(self._queue)

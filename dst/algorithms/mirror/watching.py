@@ -24,6 +24,7 @@ from dst.algorithms.mirror.data_path import DataPath
 from dst.algorithms.mirror.load import LoadWindow, MemberTimes
 from dst.algorithms.mirror.member import Member, members_in
 from dst.algorithms.mirror.slowness import FLUSH_PATIENCE, Seen, Slowness
+from dst.status import LinkState
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -152,22 +153,27 @@ class Watch:
         seen = [
             self._seen(member, window.members.get(member.index, MemberTimes()), bool(copies & member.bit))
             for member in members_in(self._members, copies | configuration.targets)
-            if member.ready  # a blip has its own time
+            if member.ready or (member.node.link is LinkState.INTERRUPTED and self._data_path.clients_wait)
         ]
         spare = copies.bit_count() - self._minimum_copies
         for slow in self._slowness.judge(seen, TICK_S, spare):
             member = self._members[slow.index]
             self._slowness.forget(slow.index)
-            self._held_back(member)
-            configuration.fail(member, slow.reason)
+            if member.ready:
+                self._held_back(member)
+                configuration.fail(member, slow.reason)
+            else:  # a blip, but clients have waited for it for long enough
+                configuration.fail(member, f"clients waited {self._slow_s:g} s for it: {member.node.reason}")
 
     def _seen(self, member: Member, times: MemberTimes, copy: bool) -> Seen:
         tick = self._load.tick
-        ages = [(0.0, "write"), self._data_path.oldest_owed(member, FLUSH_PATIENCE)]
+        # What is not there is not busy with anything: no reason to be patient.
+        flush_patience = FLUSH_PATIENCE if member.ready else 1.0
+        ages = [(0.0, "write"), self._data_path.oldest_owed(member, flush_patience)]
         if member.late_since is not None:
             ages.append((float(tick - member.late_since), "read"))
         for since, kind in member.asked.values():
-            patience = FLUSH_PATIENCE if kind == "flush" else 1.0
+            patience = flush_patience if kind == "flush" else 1.0
             ages.append(((tick - since) / patience, kind))
         ticks, what = max(ages)
         return Seen(member.index, times.read_s, times.write_s, ticks * TICK_S, what, copy)
