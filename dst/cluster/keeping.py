@@ -21,7 +21,7 @@ from twisted.internet.threads import deferToThreadPool
 
 from dst.cluster.config import FILE_BYTES_MAX, LoadedTopology
 from dst.cluster.document import Document
-from dst.cluster.toml_editing import edited_toml
+from dst.cluster.toml_editing import edited_toml, same_values
 from dst.errors import ConfigurationError, Conflict, DSTError, MediaError, NoSpace
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ class ConfigurationFile:
                     "so that it reads the file again, and ask again"
                 )
             text = before.decode("utf-8-sig")
-            if tomllib.loads(text) == document:
+            if same_values(tomllib.loads(text), document):
                 return before
             data = edited_toml(text, document).encode()
             if len(data) > FILE_BYTES_MAX:

@@ -15,7 +15,7 @@ from twisted.logger import Logger
 
 from dst.cluster.document import Document
 
-__all__ = ["edited_toml"]
+__all__ = ["edited_toml", "same_values"]
 
 _log = Logger()
 
@@ -29,10 +29,10 @@ def edited_toml(text: str, document: Document) -> str:
     try:
         parsed = tomlkit.parse(text)
         _change(parsed, tomllib.loads(text), document)
-        result = tomlkit.dumps(parsed)
-        if tomllib.loads(result) == document:
+        result = tomlkit.dumps(parsed).rstrip("\n") + text[len(text.rstrip("\n")) :]
+        if same_values(tomllib.loads(result), document):
             return result
-    except (TOMLKitError, ValueError, TypeError, KeyError) as error:
+    except (TOMLKitError, ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
         _log.warn("the file cannot be edited in place ({error}); it is written anew", error=error)
     else:
         _log.warn("the file cannot be edited in place; it is written anew")
@@ -46,7 +46,7 @@ def _change(table: Any, old: dict[str, Any], new: dict[str, Any]) -> None:
     for key, value in new.items():
         if key not in old:
             _add(table, key, value)
-        elif old[key] != value or type(old[key]) is not type(value):
+        elif not same_values(old[key], value):
             if isinstance(old[key], dict) and isinstance(value, dict):
                 _change(table[key], old[key], value)
             elif isinstance(old[key], list) and isinstance(value, list) and _plain([*old[key], *value]):
@@ -60,7 +60,9 @@ def _add(table: Any, key: str, value: Any) -> None:
         made = tomlkit.table(_holds_tables_only(value))
         for below, each in value.items():
             _add(made, below, each)
-        table.append(key, made)
+        if value and not made.is_super_table():
+            made.add(tomlkit.nl())
+        table[key] = made
     else:
         table[key] = _item(value)
 
@@ -102,6 +104,17 @@ def _change_list(items: Any, old: list[Any], new: list[Any]) -> None:
         del items[0]
     for each in new:
         items.append(each)
+
+
+def same_values(one: Any, other: Any) -> bool:
+    """Equal in a file, where C{1} is not C{true}."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same_values(value, other[key]) for key, value in one.items())
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(same_values, one, other))
+    return bool(one == other)
 
 
 def _plain(values: Iterable[Any]) -> bool:
