@@ -380,7 +380,9 @@ class JoiningTests(SynchronousTestCase):
                 said.append(data)
 
         for words in (b"GET / HTTP/1.1\r\n\r\n", encode(3, b""), encode(2, b"x" * 5000), encode(1, bytes(32))):
-            TLSEndpoint(_Options(), self.road, self.clock).connect(Factory.forProtocol(Talker, words))
+            TLSEndpoint(_Options(), self.road, self.clock).connect(
+                Factory.forProtocol(lambda words=words: Talker(words))
+            )
             self.road.flush()
         self.assertEqual(4, len(self.told))
         self.assertEqual(0, self.inviting.connections)
