@@ -254,7 +254,7 @@ class Changing:
             await keeping.keep(document)
         except CancelledError:
             raise
-        except DSTError as error:
+        except Exception as error:
             if keep:
                 await keeping.settle(self.wanted)
             else:
@@ -277,7 +277,9 @@ class Changing:
             await keeping.keep(after)
         try:
             await self._stepping.take(move, topology, operation)
-        except BaseException:
+        except CancelledError:
+            raise
+        except Exception:
             if move.keep_first:
                 await keeping.settle(before)
             raise
@@ -328,8 +330,8 @@ class _Keeping:
             self._changing.wanted = document
 
 
-def _with_what_was_done(error: DSTError, moves: list[Move], done: list[str]) -> DSTError:
-    if len(moves) == 1:
+def _with_what_was_done(error: Exception, moves: list[Move], done: list[str]) -> Exception:
+    if len(moves) == 1 or not isinstance(error, DSTError):
         return error
     kind: type[DSTError] = next(each for each in type(error).__mro__ if each.__module__ == DSTError.__module__)
     what = "; ".join(done) or "nothing"

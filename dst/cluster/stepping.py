@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -112,7 +112,9 @@ class Stepping:
             except DSTError:
                 await self._in_time(storage.remove_node(name), f"{name} leaving {storage.name} again")
                 raise
-        except BaseException:
+        except CancelledError:
+            raise  # the daemon stops: the file says that it is a member, and so it is
+        except Exception:
             await self._put_back(name, stood_alone)
             raise
 
