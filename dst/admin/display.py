@@ -17,7 +17,7 @@ from dst.explaining import Explanation
 from dst.status import Health, MemberState, ResyncProgress, StatusTree
 from dst.words import duration_in_words, percent_in_words, printable, rate_in_words, size_in_words
 
-__all__ = ["changes", "status_lines"]
+__all__ = ["changes", "state_style", "status_lines"]
 
 _STYLES = {
     "healthy": "green",
@@ -35,6 +35,12 @@ _STYLES = {
     "away": "red",
     "closed": "red",
 }
+
+
+def state_style(word: str) -> str:
+    """How a state or health is coloured; what it is can be read without."""
+    return _STYLES.get(word.partition(" ")[0], "")
+
 
 _BAR_CELLS = 20
 _TEXT_CELLS_MIN = 24
@@ -122,7 +128,7 @@ def status_lines(
         if number and (len(rows) > 1 or len(groups[number - 1]) > 1):
             lines.append(Text(""))
         for row in rows:
-            lines.append(line(row, _STYLES.get(row.word.partition(" ")[0], "")))
+            lines.append(line(row, state_style(row.word)))
             for sentence, style in row.below:
                 lines.extend(_wrapped(sentence, style, row.indent, width))
     return lines
