@@ -10,6 +10,7 @@ same but for what waits for a restart.
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from typing import TYPE_CHECKING, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
@@ -76,7 +77,7 @@ class Changing:
     def configuration(self) -> Configuration:
         """What is wanted."""
         return Configuration(
-            self.wanted, etag_of(self.wanted), self._kept.path, self._kept.why_not(), self.after_restart
+            deepcopy(self.wanted), etag_of(self.wanted), self._kept.path, self._kept.why_not(), self.after_restart
         )
 
     def plan(self, document: Document) -> Plan:
@@ -140,6 +141,7 @@ class Changing:
         why_not = self._kept.why_not()
         if why_not:
             raise InvalidRequest(f"the configuration cannot be changed here: {why_not}")
+        document = deepcopy(document)  # it is kept, and stays the caller's
         moves = self._moves(document)
         subject = moves[0].step.subject if len(moves) == 1 else ""
         operation, done = self._begin("change", subject, moves, document, keep=True)
