@@ -12,12 +12,14 @@ import atexit
 import os
 import signal
 import sys
+import time
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from twisted.logger import ILogObserver, Logger, jsonFileLogObserver
 from twisted.python import usage
 
 from dst import __version__
+from dst.admin.authentication import Doorkeeper
 from dst.admin.site import make_site
 from dst.cluster.assembly import AdminSite, Cluster
 from dst.cluster.config import BadTopology, LoadedTopology, load_file, load_script
@@ -28,6 +30,7 @@ from dst.cluster.topology import Topology
 from dst.errors import ConfigurationError, DSTError
 from dst.logfile import observer_of
 from dst.notify import Supervisor, spoken_status, supervisor_of
+from dst.security.certificates import addresses_of
 from dst.transport.stream import keep_freed_memory
 
 if TYPE_CHECKING:
@@ -171,7 +174,15 @@ def makeService(options: Options) -> OrderedService:
         reactor.callWhenRunning(reactor.stop)
 
     def admin_site(admin: IClusterAdmin) -> AdminSite:
-        site = make_site(admin, clock=reactor)
+        daemon = options.loaded.daemon
+        gate = Doorkeeper.of_daemon(
+            None if daemon.state_dir is None else options.loaded.path(daemon.state_dir),
+            daemon.operators,
+            reactor.seconds,
+            time.time,
+        )
+        names = [] if cluster.security is None else addresses_of(cluster.security.credentials.certificate)
+        site = make_site(admin, clock=reactor, gate=gate, hosts=names)
         return site, site.close
 
     try:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import io
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from twisted.internet.defer import CancelledError, Deferred
@@ -30,15 +30,19 @@ from dst.admin.rehearse import rehearse
 from dst.admin.schema import correction_for
 from dst.admin.seeing_commands import status, watch
 from dst.admin.storage_commands import explain, storage
+from dst.admin.token_commands import token
 from dst.admin.tools import EXIT_CODES, EXIT_USAGE, Tools, Work, fail, fail_with, json_option, show_json
 from dst.errors import DSTError
+
+if TYPE_CHECKING:
+    from dst.admin.reaching import Credentials
 
 __all__ = ["cli", "main"]
 
 DEFAULT_URL = "http://127.0.0.1:7480"
 
 
-def _run_in_reactor(url: str, work: Work) -> Any:
+def _run_in_reactor(url: str, work: Work, credentials: Credentials | None = None) -> Any:
     """The one place here with the global reactor: a command is a process."""
     from twisted.internet import reactor
     from twisted.internet.task import react
@@ -50,7 +54,7 @@ def _run_in_reactor(url: str, work: Work) -> Any:
 
     async def run() -> None:
         try:
-            outcome.append(await work(HTTPAdmin.connect(reactor, url), reactor))
+            outcome.append(await work(HTTPAdmin.connect(reactor, url, credentials), reactor))
         except (Exception, SystemExit) as error:
             errors.append(error)
 
@@ -129,11 +133,30 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
     default=DEFAULT_URL,
     show_default=True,
     show_envvar=True,
-    help="Where the daemon's admin interface is.",
+    help="Where the daemon's admin interface is: http://, https://, or unix:/path/of/socket.",
 )
+@click.option(
+    "--token-file",
+    envvar="DST_TOKEN_FILE",
+    show_envvar=True,
+    metavar="FILE",
+    help="A file with a token of `dst token create` in it; DST_TOKEN is the token itself.",
+)
+@click.option("--ca", "ca_file", envvar="DST_CA", show_envvar=True, metavar="FILE", help="Whom to trust with https:.")
+@click.option(
+    "--cert", "cert_file", envvar="DST_CERT", show_envvar=True, metavar="FILE", help="A certificate to show."
+)
+@click.option("--key", "key_file", envvar="DST_KEY", show_envvar=True, metavar="FILE", help="The key of --cert.")
 @click.version_option(__version__, prog_name="dst")
 @click.pass_context
-def cli(context: click.Context, url: str) -> None:
+def cli(
+    context: click.Context,
+    url: str,
+    token_file: str | None,
+    ca_file: str | None,
+    cert_file: str | None,
+    key_file: str | None,
+) -> None:
     """
     See and operate a DST daemon.
 
@@ -151,7 +174,14 @@ def cli(context: click.Context, url: str) -> None:
       dst check topology.toml        look for mistakes before starting
       dst apply topology.toml        make a running daemon be as the file says
     """
-    tools = context.obj or Tools(_run_in_reactor)
+
+    def run(url: str, work: Work) -> Any:
+        from dst.admin.reaching import Credentials
+
+        credentials = Credentials.gathered(os.environ, token_file, ca_file, cert_file, key_file)
+        return _run_in_reactor(url, work, credentials)
+
+    tools = context.obj or Tools(run)
     tools.url = url
     context.obj = tools
 
@@ -191,7 +221,7 @@ _SECTIONS: dict[str, tuple[click.Command, ...]] = {
     "See": (status, watch, health, explain, event, operation, session, listener),
     "Change": (node, storage, export, configuration, apply),
     "Maintain": MEMBER_COMMANDS,
-    "Trust": (ca, join_command),
+    "Trust": (ca, token, join_command),
     "Without a daemon": (demo, check, rehearse, completion),
 }
 """What the help shows under which heading; a command that is in none stands under the last one."""

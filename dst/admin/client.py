@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionClosed
-from twisted.web.client import Agent, HTTPConnectionPool, ResponseFailed
+from twisted.web.client import ResponseFailed
 from twisted.web.http import PotentialDataLoss
-from twisted.web.iweb import IAgent
 from zope.interface import implementer
 
 from dst.admin.codec import from_json
 from dst.admin.http_asking import ANSWER_BYTES_MAX, DEFAULT_URL, Asker, NoDaemon, Reader, segment
+from dst.admin.reaching import UNIX_SCHEME, Credentials, make_agent, url_and_socket
 from dst.admin.routes import shapes
 from dst.admin.schema import error_from_code, error_from_json, load_json, trees_from_envelope
 from dst.admin.sse import EventParser
@@ -38,7 +38,7 @@ from dst.administration import (
     SessionStatus,
 )
 from dst.errors import NotFound, PeerError, Unavailable
-from dst.explaining import Explanation, ResyncRecord
+from dst.explaining import Explanation, ResyncRecord, ScrubRecord
 from dst.interfaces import IClusterAdmin
 from dst.status import StatusTree
 
@@ -73,24 +73,38 @@ class HTTPAdmin:
     @ivar url: where it is.
     """
 
-    def __init__(self, url: str, http: HTTPClient, clock: IReactorTime) -> None:
+    def __init__(
+        self,
+        url: str,
+        http: HTTPClient,
+        clock: IReactorTime,
+        credentials: Credentials | None = None,
+        spoken: str | None = None,
+    ) -> None:
         """
         @param url: as C{http://127.0.0.1:7480}.
         @param http: connections are its own matter; see L{connect} for the usual one.
+        @param credentials: whose token is sent.
+        @param spoken: what people call the place, where that is not C{url}.
         @raise InvalidRequest: the URL is none that a daemon can have.
         """
-        self._asker = Asker(url, http, clock)
+        self._asker = Asker(url, http, clock, None if credentials is None else credentials.headers(), spoken)
         self.url = self._asker.url
         self._clock: Any = clock
 
     @classmethod
-    def connect(cls, reactor: Any, url: str = DEFAULT_URL) -> HTTPAdmin:
-        """A client that makes a connection for each request, so that nothing is left between them."""
+    def connect(cls, reactor: Any, url: str = DEFAULT_URL, credentials: Credentials | None = None) -> HTTPAdmin:
+        """
+        A client that makes a connection for each request, so that nothing is left between them.
+
+        @param url: as C{http://127.0.0.1:7480}, C{https://host:7480}, or C{unix:/run/dst/admin.sock}.
+        """
         from treq.client import HTTPClient
 
-        pool = HTTPConnectionPool(reactor, persistent=False)
-        agent: IAgent = Agent(reactor, connectTimeout=CONNECT_S_MAX, pool=pool)
-        return cls(url, HTTPClient(agent), reactor)
+        credentials = credentials or Credentials()
+        asked, socket = url_and_socket(url)
+        http = HTTPClient(make_agent(reactor, credentials, socket))
+        return cls(asked, http, reactor, credentials, None if socket is None else f"{UNIX_SCHEME}{socket}")
 
     # -- IClusterAdmin ----------------------------------------------------------
 
@@ -159,6 +173,19 @@ class HTTPAdmin:
         """See L{IClusterAdmin.explain}."""
         path = "/v1/explain" if name is None else f"/v1/explain/{segment(name)}"
         return self._get(path, shapes.Explanations).addCallback(lambda got: list(got.explanations))
+
+    def scrub(self, storage: str, *, repair: bool = True) -> Deferred[None]:
+        """See L{IClusterAdmin.scrub}."""
+        return self._operate(storage, "scrub", {"repair": repair})
+
+    def stop_scrub(self, storage: str) -> Deferred[None]:
+        """See L{IClusterAdmin.stop_scrub}."""
+        return self._operate(storage, "stop-scrub", {})
+
+    def scrubs(self, storage: str) -> Deferred[list[ScrubRecord]]:
+        """See L{IClusterAdmin.scrubs}."""
+        got = self._get(f"/v1/storages/{segment(storage)}/scrubs", shapes.Scrubs)
+        return got.addCallback(lambda got: list(got.scrubs))
 
     def resyncs(self, storage: str) -> Deferred[list[ResyncRecord]]:
         """See L{IClusterAdmin.resyncs}."""

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 from attrs import frozen
+from OpenSSL import SSL
+from service_identity import CertificateError, VerificationError
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.error import ConnectError, ConnectingCancelledError, ConnectionClosed, DNSLookupError
 from twisted.internet.interfaces import IConsumer
@@ -24,7 +26,7 @@ from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer, IResponse
 from zope.interface import implementer
 
 from dst.admin.schema import error_from_json, load_json
-from dst.errors import DeadlinePassed, DSTError, InvalidRequest, PeerError, Unavailable
+from dst.errors import DeadlinePassed, Denied, DSTError, InvalidRequest, PeerError, Unavailable
 
 if TYPE_CHECKING:
     from treq.client import HTTPClient
@@ -122,15 +124,22 @@ class Asker:
     """
 
     def __init__(
-        self, url: str, http: HTTPClient, clock: IReactorTime, headers: Mapping[str, str] | None = None
+        self,
+        url: str,
+        http: HTTPClient,
+        clock: IReactorTime,
+        headers: Mapping[str, str] | None = None,
+        spoken: str | None = None,
     ) -> None:
         """
         @param url: as C{http://127.0.0.1:7480}.
         @param http: connections are its own matter.
         @param headers: sent with each request.
+        @param spoken: what people call the place, where that is not C{url}.
         @raise InvalidRequest: the URL is none that a daemon can have.
         """
-        self.url = _check_url(url)
+        self._base = _check_url(url)
+        self.url = spoken or self._base
         self._http = http
         self._clock: Any = clock
         self._headers = dict(headers or {})
@@ -191,7 +200,7 @@ class Asker:
             options["headers"] = sent
         try:
             asked = self._http.request(
-                method, self.url + path, unbuffered=True, allow_redirects=False, reactor=self._clock, **options
+                method, self._base + path, unbuffered=True, allow_redirects=False, reactor=self._clock, **options
             )
             if seconds is not None:
                 asked.addTimeout(seconds, self._clock)
@@ -251,10 +260,22 @@ class Asker:
         reason = error
         if isinstance(error, ResponseFailed) and error.reasons:
             reason = error.reasons[-1].value
+        if isinstance(reason, (SSL.Error, VerificationError, CertificateError)):
+            return Denied(
+                f"the daemon at {self.url} and this command do not trust each other ({_tls_words(reason)}); "
+                "name the authority with --ca, and a certificate with --cert and --key if the daemon wants one"
+            )
         return Unavailable(
             f"the connection to the daemon at {self.url} was lost before it had answered "
             f"({str(reason).rstrip('.') or type(reason).__name__}); what was asked for may or may not have been done"
         )
+
+
+def _tls_words(error: Exception) -> str:
+    if isinstance(error, SSL.Error) and error.args and isinstance(error.args[0], list):
+        words = [str(each[-1]) for each in error.args[0] if each and each[-1]]
+        return ", ".join(words) or "TLS failed"
+    return "its certificate is not for this address"
 
 
 def segment(name: str) -> str:
