@@ -141,6 +141,7 @@ class Changing:
         why_not = self._kept.why_not()
         if why_not:
             raise InvalidRequest(f"the configuration cannot be changed here: {why_not}")
+        self._check(document)
         document = deepcopy(document)  # it is kept, and stays the caller's
         moves = self._moves(document)
         subject = moves[0].step.subject if len(moves) == 1 else ""
