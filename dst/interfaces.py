@@ -634,6 +634,15 @@ class IClusterAdmin(Interface):
     def resyncs(storage: str) -> Deferred[list[ResyncRecord]]:
         """L{IAlgorithm.resyncs}."""
 
+    def scrub(storage: str, *, repair: bool = True) -> Deferred[None]:
+        """L{IScrubs.scrub}. @raise NotSupported: the storage has no copies to compare."""
+
+    def stop_scrub(storage: str) -> Deferred[None]:
+        """L{IScrubs.stop_scrub}."""
+
+    def scrubs(storage: str) -> Deferred[list[ScrubRecord]]:
+        """L{IScrubs.scrubs}; none where there are no copies to compare."""
+
     # -- what is wanted
 
     def configuration() -> Deferred[Configuration]:

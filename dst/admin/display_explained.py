@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from rich.cells import cell_len
 from rich.text import Text
 
-from dst.explaining import Explanation, ResyncRecord
+from dst.explaining import Explanation, ResyncRecord, ScrubRecord
 from dst.status import Health, MemberState
 from dst.words import duration_in_words, printable, size_in_words
 
@@ -136,4 +136,30 @@ def resync_lines(records: Iterable[ResyncRecord]) -> list[Text]:
         lines.append(text)
         row = f" (row `{printable(record.row)}`)" if record.row else ""
         lines.append(Text(f"{_INDENT}{printable(record.cause)}{row}", "dim"))
+    return lines
+
+
+def scrub_lines(records: Sequence[ScrubRecord]) -> list[Text]:
+    """One line for every scrub, and one for each place where nobody can tell; the newest last."""
+    lines = []
+    for record in records:
+        began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.began))
+        bad = bool(record.undecided_bytes or record.lost_bytes)
+        text = Text(f"{began}  {printable(record.state)}  ")
+        seen = record.bytes_total - record.bytes_left
+        text.append(f"{size_in_words(seen)} of {size_in_words(record.bytes_total)} compared", "dim")
+        if record.ended is not None:
+            text.append(f" in {duration_in_words(max(1.0, record.ended - record.began))}", "dim")
+        elif record.bytes_per_s > 0:
+            text.append(f", {duration_in_words(max(1.0, record.bytes_left / record.bytes_per_s))} left", "dim")
+        text.append(f"  {printable(record.sentence)}", "red" if bad else "green")
+        if not record.repair:
+            text.append("  (only looking)", "dim")
+        lines.append(text)
+        if record.waits_for:
+            lines.append(Text(f"{_INDENT}{printable(record.waits_for)}", "dim"))
+        for offset, length, how in record.undecided:
+            lines.append(Text(f"{_INDENT}{length} bytes at {offset}: {printable(how)}", "red"))
+    if any(record.undecided_bytes for record in records):
+        lines.append(Text("If you know which copy is wrong: dst mark-dirty STORAGE NODE copies it again.", "dim"))
     return lines

@@ -218,6 +218,8 @@ OPERATIONS: dict[str, dict[str, _Argument]] = {
     "grow": {},
     "pause-resync": {"node": _Argument(str, False)},
     "resume-resync": {"node": _Argument(str, False)},
+    "scrub": {"repair": _Argument(bool, False)},
+    "stop-scrub": {},
 }
 """
 Operation -> what its body carries; the words are those of L{dst.interfaces.IClusterAdmin}, with C{-} for C{_}.

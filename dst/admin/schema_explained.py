@@ -17,13 +17,14 @@ from typing import Any, TypeVar
 import cattrs
 
 from dst.errors import PeerError
-from dst.explaining import Explanation, ResyncRecord
+from dst.explaining import Explanation, ResyncRecord, ScrubRecord
 
 __all__ = [
     "explanations_from_envelope",
     "explanations_to_envelope",
     "resyncs_from_envelope",
     "resyncs_to_envelope",
+    "scrubs_to_envelope",
 ]
 
 _VERSION = 1
@@ -59,6 +60,11 @@ def resyncs_from_envelope(value: object) -> list[ResyncRecord]:
     @raise PeerError: it is no such envelope.
     """
     return _entries(value, "resyncs", ResyncRecord)
+
+
+def scrubs_to_envelope(scrubs: Iterable[ScrubRecord], now: float) -> dict[str, object]:
+    """The answer to C{GET /v1/storages/NAME/scrubs}."""
+    return _envelope("scrubs", scrubs, now)
 
 
 def _envelope(key: str, entries: Iterable[object], now: float) -> dict[str, object]:

@@ -12,7 +12,7 @@ from twisted.internet.defer import CancelledError
 from twisted.python.failure import Failure
 
 from dst.admin.completing import complete_member, complete_name, complete_storage
-from dst.admin.schema_explained import explanations_to_envelope, resyncs_to_envelope
+from dst.admin.schema_explained import explanations_to_envelope, resyncs_to_envelope, scrubs_to_envelope
 from dst.admin.tools import (
     EXIT_GOES_ON,
     YES,
@@ -28,7 +28,7 @@ from dst.admin.tools import (
     told,
 )
 from dst.errors import DeadlinePassed, DSTError, InvalidRequest
-from dst.explaining import Explanation
+from dst.explaining import Explanation, ScrubRecord
 from dst.words import printable, size_in_words
 
 if TYPE_CHECKING:
@@ -95,6 +95,8 @@ def storage() -> None:
       dst storage grow vol                 be larger: the media has grown
       dst storage pause-resync vol         copy nothing for now
       dst storage history vol              the resyncs that have ended
+      dst storage scrub vol                compare all copies
+      dst storage scrubs vol               what that found
     """
 
 
@@ -292,6 +294,83 @@ def resume_resync(tools: Tools, name: str, node: str | None, as_json: bool) -> N
         storage=name,
         node=node,
     )
+
+
+@storage.command(short_help="Compare all copies, and mend what is evident.")
+@click.argument("name", shell_complete=complete_storage)
+@click.option("--no-repair", is_flag=True, help="Only look: nothing is changed.")
+@json_option("what was done")
+@click.pass_obj
+def scrub(tools: Tools, name: str, no_repair: bool, as_json: bool) -> None:
+    """
+    Compare all copies of the storage NAME, in the background; clients and resyncs come first.
+
+    What one copy cannot read, or has otherwise than most of at least three, is written anew. Where no copy is more
+    credible than another nothing is changed: `dst storage scrubs` says where.
+
+    \b
+    Examples:
+      dst storage scrub vol
+      dst storage scrub vol --no-repair
+    """
+    operate(
+        tools,
+        lambda admin: admin.scrub(name, repair=not no_repair),
+        f"{name} is being scrubbed; `dst storage scrubs {name}` says how far it is",
+        done="scrub",
+        storage=name,
+        repair=not no_repair,
+    )
+
+
+@storage.command("stop-scrub", short_help="Stop the scrub that goes on.")
+@click.argument("name", shell_complete=complete_storage)
+@json_option("what was done")
+@click.pass_obj
+def stop_scrub(tools: Tools, name: str, as_json: bool) -> None:
+    """
+    Stop the scrub of the storage NAME. What it has mended stays.
+
+    \b
+    Example:
+      dst storage stop-scrub vol
+    """
+    operate(
+        tools,
+        lambda admin: admin.stop_scrub(name),
+        f"{name} is not being scrubbed any more",
+        done="stop-scrub",
+        storage=name,
+    )
+
+
+@storage.command(short_help="How far a scrub is, and what the last ones found.")
+@click.argument("name", shell_complete=complete_storage)
+@json_option("the answer of GET /v1/storages/NAME/scrubs")
+@click.pass_obj
+def scrubs(tools: Tools, name: str, as_json: bool) -> None:
+    """
+    Show the scrubs of the storage NAME: how far, what was found, and where nobody can tell which copy is right.
+
+    \b
+    Example:
+      dst storage scrubs vol
+    """
+    from dst.admin.display_explained import scrub_lines
+
+    records = tools.ask(lambda admin, clock: _scrubs(admin, name))
+    if as_json:
+        show_json(scrubs_to_envelope(records, tools.now()))
+    elif records:
+        screen = console(sys.stdout)
+        for line in scrub_lines(records):
+            screen.print(line, soft_wrap=True)
+    else:
+        click.echo(f"{name} has not been scrubbed; `dst storage scrub {name}` begins")
+
+
+async def _scrubs(admin: IClusterAdmin, name: str) -> list[ScrubRecord]:
+    return await admin.scrubs(name)
 
 
 @storage.command(short_help="The resyncs that have ended, and why they were.")

@@ -26,10 +26,10 @@ from dst.cluster.listing import list_exports, list_listeners, list_sessions
 from dst.cluster.noticing import shown_devices
 from dst.cluster.rules import did_you_mean
 from dst.cluster.topology import Topology, absolute_uri
-from dst.errors import DSTError, InvalidRequest, NotFound
-from dst.explaining import Explanation, ResyncRecord
+from dst.errors import DSTError, InvalidRequest, NotFound, NotSupported
+from dst.explaining import Explanation, ResyncRecord, ScrubRecord
 from dst.explaining_trees import explain_node
-from dst.interfaces import IAlgorithm, IClusterAdmin, IMeasuresItself, INode
+from dst.interfaces import IAlgorithm, IClusterAdmin, IMeasuresItself, INode, IScrubs
 from dst.status import StatusTree
 
 if TYPE_CHECKING:
@@ -135,6 +135,28 @@ class ClusterAdmin:
         return self._operate(
             "resume-resync", subject, lambda: self._with_member_if_any(storage, node).resume_resync(node)
         )
+
+    def scrub(self, storage: str, *, repair: bool = True) -> Deferred[None]:
+        """See L{IClusterAdmin.scrub}."""
+        return self._operate("scrub", storage, lambda: self._scrubbed(storage).scrub(repair=repair))
+
+    def stop_scrub(self, storage: str) -> Deferred[None]:
+        """See L{IClusterAdmin.stop_scrub}."""
+        return self._operate("stop-scrub", storage, lambda: self._scrubbed(storage).stop_scrub())
+
+    def scrubs(self, storage: str) -> Deferred[list[ScrubRecord]]:
+        """See L{IClusterAdmin.scrubs}."""
+        try:
+            found = self._storage(storage)
+        except DSTError as error:
+            return fail(error)
+        return succeed(list(found.scrubs()) if IScrubs.providedBy(found) else [])
+
+    def _scrubbed(self, storage: str) -> IScrubs:
+        found = self._storage(storage)
+        if not IScrubs.providedBy(found):
+            raise NotSupported(f"{storage!r} has no copies to compare; scrub the mirrors below it")
+        return IScrubs(found)
 
     def _operate(self, kind: str, subject: str, act: Callable[[], Deferred[None]]) -> Deferred[None]:
         try:

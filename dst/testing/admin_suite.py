@@ -20,12 +20,12 @@ from typing import Any, TypeAlias, TypeVar
 
 from attrs import define
 from twisted.internet.defer import Deferred
-from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
 from dst.errors import ConfigurationError, DSTError, InvalidRequest, NotFound
 from dst.interfaces import IClusterAdmin
 from dst.status import Health, MemberState, StatusTree
+from dst.testing.administration_suite import AdministrationTests
 from dst.testing.specimen import WAIT_STEPS_MAX, conformance_tests
 
 __all__ = ["AdminSpecimen", "AdminSuite", "admin_suite"]
@@ -53,7 +53,7 @@ Given the running test case; returns an L{AdminSpecimen}, or an awaitable of one
 """
 
 
-class AdminSuite(TestCase):
+class AdminSuite(AdministrationTests):
     """What an operator can see and do."""
 
     provider: type
@@ -249,6 +249,9 @@ class AdminSuite(TestCase):
             admin.pause_resync("nothing"),
             admin.resume_resync("nothing", "a"),
             admin.resyncs("nothing"),
+            admin.scrub("nothing"),
+            admin.stop_scrub("nothing"),
+            admin.scrubs("nothing"),
             admin.explain("nothing"),
         ):
             await self.assert_fails(NotFound, deferred)
@@ -373,6 +376,21 @@ class AdminSuite(TestCase):
         ended = (await self.wait(admin.resyncs("vol")))[before:]
         self.assertEqual([("c", "full", "in-sync")], [(each.member, each.kind, each.outcome) for each in ended])
         self.assertNotEqual("", ended[0].cause)
+
+    async def test_scrub(self) -> None:
+        """Copies that are equal are found to be; what was asked for, and what was found, is remembered."""
+        admin = await self.build()
+        self.assertEqual([], await self.wait(admin.scrubs("vol")))
+        self.assertIs(None, await self.wait(admin.scrub("vol", repair=False)))
+        for _ in range(200):
+            self.specimen.step()
+            (found,) = await self.wait(admin.scrubs("vol"))
+            if found.state != "running":
+                break
+        size = (await self.tree("vol")).size
+        self.assertEqual(("done", False, size, 0), (found.state, found.repair, found.bytes_total, found.bytes_left))
+        self.assertEqual("all copies are equal", found.sentence)
+        await self.assert_fails(InvalidRequest, admin.stop_scrub("vol"))
 
     async def test_pause_and_resume(self) -> None:
         """A resync that is paused does not end before it is resumed."""

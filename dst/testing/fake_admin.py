@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
 from dst.errors import ConfigurationError, DSTError, InvalidRequest, NotFound
-from dst.explaining import Explanation, ResyncRecord
+from dst.explaining import Explanation, ResyncRecord, ScrubRecord
 from dst.explaining_trees import explain_tree
 from dst.interfaces import IClusterAdmin
 from dst.status import Health, MemberState, ResyncProgress, StatusTree
@@ -32,6 +32,10 @@ def _result_of(act: Callable[[], T]) -> Deferred[T]:
         return succeed(act())
     except DSTError as error:
         return fail(error)
+
+
+def _subject(storage: str, node: str | None) -> str:
+    return storage if node is None else f"{storage}/{node}"
 
 
 def _member(name: str, state: MemberState, **more: object) -> StatusTree:
@@ -85,6 +89,7 @@ class FakeAdmin(FakeAdministration):
     @ivar history: what C{resyncs} says; a resync that C{settle} ends is added.
     @ivar owned_elsewhere: the storages that another daemon owns; C{take_over} makes them this one's.
     @ivar diverged: the storages that have two histories; C{resolve} chooses one.
+    @ivar scrubbed: the scrubs that have ended; one that goes on ends with L{settle}.
     @ivar room: bytes that the members of a storage have room for, where that is more than it has.
     """
 
@@ -96,6 +101,8 @@ class FakeAdmin(FakeAdministration):
     owned_elsewhere: set[str] = Factory(set)
     diverged: set[str] = Factory(set)
     room: dict[str, int] = Factory(dict)
+    scrubbed: dict[str, list[ScrubRecord]] = Factory(dict)
+    _scrubbing: dict[str, ScrubRecord] = Factory(dict)
     _paused: set[str] = Factory(set)
     _held: list[Callable[[], None]] = Factory(list)
 
@@ -130,7 +137,7 @@ class FakeAdmin(FakeAdministration):
             self._never_the_last(storage, node)
             self._change(storage, node, MemberState.SUSPENDED, "suspended by the operator")
 
-        return self._operate("suspend", storage, lambda: self._answer(act))
+        return self._operate("suspend", f"{storage}/{node}", lambda: self._answer(act))
 
     def resume(self, storage: str, node: str) -> Deferred[None]:
         """See L{IClusterAdmin.resume}."""
@@ -141,7 +148,7 @@ class FakeAdmin(FakeAdministration):
                 raise InvalidRequest(f"node {node!r} of {storage!r} is not suspended")
             self._change(storage, node, MemberState.RESYNCING, "")
 
-        return self._operate("resume", storage, lambda: self._answer(act))
+        return self._operate("resume", f"{storage}/{node}", lambda: self._answer(act))
 
     def replace(self, storage: str, node: str, uri: str) -> Deferred[None]:
         """See L{IClusterAdmin.replace}."""
@@ -153,7 +160,7 @@ class FakeAdmin(FakeAdministration):
                 raise ConfigurationError(f"no plugin makes nodes of {uri!r}; expected file:, memory:, dst: or nbd:")
             self._change(storage, node, MemberState.RESYNCING, "new media")
 
-        return self._operate("replace", storage, lambda: self._answer(act))
+        return self._operate("replace", f"{storage}/{node}", lambda: self._answer(act))
 
     def mark_clean(self, storage: str, node: str) -> Deferred[None]:
         """See L{IClusterAdmin.mark_clean}."""
@@ -164,7 +171,7 @@ class FakeAdmin(FakeAdministration):
                 raise InvalidRequest(f"node {node!r} of {storage!r} is in sync already")
             self._change(storage, node, MemberState.IN_SYNC, "")
 
-        return self._operate("mark-clean", storage, lambda: self._answer(act))
+        return self._operate("mark-clean", f"{storage}/{node}", lambda: self._answer(act))
 
     def mark_dirty(self, storage: str, node: str) -> Deferred[None]:
         """See L{IClusterAdmin.mark_dirty}."""
@@ -174,7 +181,7 @@ class FakeAdmin(FakeAdministration):
             self._never_the_last(storage, node)
             self._change(storage, node, MemberState.RESYNCING, "marked dirty by the operator")
 
-        return self._operate("mark-dirty", storage, lambda: self._answer(act))
+        return self._operate("mark-dirty", f"{storage}/{node}", lambda: self._answer(act))
 
     def take_over(self, storage: str) -> Deferred[None]:
         """See L{IClusterAdmin.take_over}."""
@@ -217,7 +224,9 @@ class FakeAdmin(FakeAdministration):
         """See L{IClusterAdmin.pause_resync}."""
         self.calls.append(("pause-resync", storage, node or ""))
         return self._operate(
-            "pause-resync", storage, lambda: self._answer(lambda: self._paused.update(self._names(storage, node)))
+            "pause-resync",
+            _subject(storage, node),
+            lambda: self._answer(lambda: self._paused.update(self._names(storage, node))),
         )
 
     def resume_resync(self, storage: str, node: str | None = None) -> Deferred[None]:
@@ -225,9 +234,44 @@ class FakeAdmin(FakeAdministration):
         self.calls.append(("resume-resync", storage, node or ""))
         return self._operate(
             "resume-resync",
-            storage,
+            _subject(storage, node),
             lambda: self._answer(lambda: self._paused.difference_update(self._names(storage, node))),
         )
+
+    def scrub(self, storage: str, *, repair: bool = True) -> Deferred[None]:
+        """See L{IClusterAdmin.scrub}."""
+        self.calls.append(("scrub", storage, "repair" if repair else ""))
+
+        def act() -> None:
+            size = self._storage(storage).size
+            if storage in self._scrubbing:
+                raise InvalidRequest(f"{storage} is being scrubbed already")
+            self._scrubbing[storage] = ScrubRecord("running", 1700000000.0, None, repair, size, size)
+
+        return self._operate("scrub", storage, lambda: self._answer(act))
+
+    def stop_scrub(self, storage: str) -> Deferred[None]:
+        """See L{IClusterAdmin.stop_scrub}."""
+        self.calls.append(("stop-scrub", storage))
+
+        def act() -> None:
+            self._storage(storage)
+            running = self._scrubbing.pop(storage, None)
+            if running is None:
+                raise InvalidRequest(f"{storage} is not being scrubbed")
+            self.scrubbed.setdefault(storage, []).append(evolve(running, state="stopped", ended=1700000001.0))
+
+        return self._operate("stop-scrub", storage, lambda: self._answer(act))
+
+    def scrubs(self, storage: str) -> Deferred[list[ScrubRecord]]:
+        """See L{IClusterAdmin.scrubs}."""
+
+        def act() -> list[ScrubRecord]:
+            self._storage(storage)
+            running = self._scrubbing.get(storage)
+            return [*self.scrubbed.get(storage, ()), *([running] if running is not None else ())]
+
+        return self._answer(act)
 
     def explain(self, name: str | None = None) -> Deferred[list[Explanation]]:
         """See L{IClusterAdmin.explain}."""
@@ -258,7 +302,12 @@ class FakeAdmin(FakeAdministration):
     # -- for tests --------------------------------------------------------------
 
     def settle(self) -> None:
-        """Every resync that is not paused is complete."""
+        """Every resync that is not paused is complete, and every scrub."""
+        for storage, running in self._scrubbing.items():
+            self.scrubbed.setdefault(storage, []).append(
+                evolve(running, state="done", ended=1700000002.0, bytes_left=0)
+            )
+        self._scrubbing.clear()
         for tree in list(self.trees):
             for member in tree.children:
                 if member.state == MemberState.RESYNCING.value and member.name not in self._paused:

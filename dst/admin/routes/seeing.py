@@ -23,6 +23,7 @@ from dst.admin.routes.shapes import (
     OneNode,
     OneStorage,
     Resyncs,
+    Scrubs,
     Sessions,
     StatusNow,
     Storages,
@@ -110,6 +111,12 @@ async def resyncs(api: API, call: Call) -> Reply:
     """The resyncs of one storage that have ended."""
     ended = await api.look(api.admin.resyncs(call.names["name"]), "the history")
     return Reply(Resyncs(API_VERSION, api.now(), tuple(ended)))
+
+
+async def scrubs(api: API, call: Call) -> Reply:
+    """The scrubs of one storage."""
+    known = await api.look(api.admin.scrubs(call.names["name"]), "the history")
+    return Reply(Scrubs(API_VERSION, api.now(), tuple(known)))
 
 
 def _own(trees: Iterable[StatusTree], above: str | None = None) -> Iterator[tuple[StatusTree, str | None]]:

@@ -19,7 +19,7 @@ from dst.administration import (
     SessionStatus,
     Severity,
 )
-from dst.explaining import Explanation, ResyncRecord
+from dst.explaining import Explanation, ResyncRecord, ScrubRecord
 from dst.status import Health, StatusTree
 
 __all__ = [
@@ -146,6 +146,15 @@ class Resyncs:
     version: int
     time: float
     resyncs: tuple[ResyncRecord, ...]
+
+
+@frozen
+class Scrubs:
+    """The scrub of a storage that goes on, and the last ones that have ended, the oldest first."""
+
+    version: int
+    time: float
+    scrubs: tuple[ScrubRecord, ...]
 
 
 @frozen

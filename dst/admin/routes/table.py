@@ -92,6 +92,15 @@ _SEEING = (
         "status",
         (404,),
     ),
+    _get(
+        "scrubs",
+        "/v1/storages/{name}/scrubs",
+        "The scrub of a storage that goes on, and the last ones that have ended, the oldest first.",
+        seeing.scrubs,
+        shapes.Scrubs,
+        "status",
+        (404,),
+    ),
     _get("nodes", "/v1/nodes", "Every node, in a storage or not.", seeing.nodes, shapes.Nodes, "status"),
     _get("node", "/v1/nodes/{name}", "One node.", seeing.node, shapes.OneNode, "status", (404,)),
     _get("exports", "/v1/exports", "What is served.", seeing.exports, shapes.Exports, "serving"),
@@ -166,6 +175,8 @@ _OPERATION_ROLES = {
     "resume-resync": Role.OPERATE,
     "grow": Role.OPERATE,
     "take-over": Role.OPERATE,
+    "scrub": Role.OPERATE,
+    "stop-scrub": Role.OPERATE,
 }
 """What can be undone, or loses no data; every other is for administrators."""
 
@@ -181,6 +192,8 @@ _ABOUT = {
     "grow": "Make a storage as large as its members' media.",
     "pause-resync": "Copy nothing more to a member, or to any, until it is resumed.",
     "resume-resync": "Go on copying.",
+    "scrub": "Compare all copies of a storage, and mend what is evident.",
+    "stop-scrub": "Stop the scrub that goes on.",
 }
 
 _EXAMPLES: dict[str, dict[str, object]] = {
@@ -189,6 +202,8 @@ _EXAMPLES: dict[str, dict[str, object]] = {
     "resolve": {"keep": "a"},
     "take-over": {},
     "grow": {},
+    "scrub": {"repair": True},
+    "stop-scrub": {},
 }
 
 _OPERATING = tuple(

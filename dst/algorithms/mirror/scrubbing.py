@@ -192,7 +192,7 @@ class Scrubs:
     def begin(self, repair: bool) -> None:
         """A new one, or on with the one that was stopped by a restart."""
         if self.run is not None:
-            raise InvalidRequest(f"{self._mirror.name} is being scrubbed already; `dst storage scrub` shows how far")
+            raise InvalidRequest(f"{self._mirror.name} is being scrubbed already; `dst storage scrubs` says how far")
         self.run = _Run(self._wall_clock_s(), repair)
         _log.info("{name}: a scrub begins", name=self._mirror.name)
         self.keep()
