@@ -4,11 +4,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RUN_DIR ?= run
+DESTDIR ?=
+PREFIX ?= /usr
 ROUNDS ?= 500
 SEED ?=
 DEBIAN_PACKAGES := test/integration/debian-packages.txt
 
-.PHONY: help run test check lint types docs benchmark crash clean
+.PHONY: help run test check lint types docs benchmark crash install deb clean
 
 help:
 	@echo "make run        a mirrored disk over three nodes, here and now (NBD on 10809, web page on 7480)"
@@ -17,6 +19,8 @@ help:
 	@echo "make docs       the documentation, in docs/_build/html"
 	@echo "make crash      real daemons under load, killed and cut off 500 times: make crash [ROUNDS=500] [SEED=n]"
 	@echo "make benchmark  side by side with other NBD servers, as far as they are installed"
+	@echo "make install    for a whole machine, with units and manual pages: make install [DESTDIR=] [PREFIX=/usr]"
+	@echo "make deb        a package for Debian, in build/"
 	@echo "make clean      remove what these made, except $(RUN_DIR)/"
 
 # -- set-up: one stamp for each set of packages, so that a second call is quick
@@ -79,6 +83,15 @@ benchmark: $(VENV)/stamp-test
 
 crash: $(VENV)/stamp-test
 	@$(BIN)/python -m test.campaign --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED))
+
+# The programs run in the system's Python; nothing of $(VENV) is in what is installed.
+SYSTEM_PYTHON ?= /usr/bin/python3
+
+install: $(VENV)/stamp-check
+	@$(BIN)/python packaging/install.py --destdir "$(DESTDIR)/" --prefix "$(PREFIX)" --python "$(SYSTEM_PYTHON)"
+
+deb: $(VENV)/stamp-check
+	@$(BIN)/python packaging/debian_package.py --python "$(SYSTEM_PYTHON)"
 
 clean:
 	rm -rf $(VENV) build dist docs/_build _trial_temp* .mypy_cache .ruff_cache .hypothesis ./*.egg-info

@@ -22,3 +22,6 @@ html_theme_options = {
 }
 html_copy_source = False
 html_show_sphinx = False
+
+man_pages = [("configuration", "dst.toml", "the topology of a DST daemon", [author], 5)]
+"""The other pages are made of what the programs say of themselves: packaging/man_pages.py."""
