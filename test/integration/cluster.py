@@ -191,7 +191,7 @@ class MirrorOfThree:
     Everything is as a person would write it in four files; nothing is told to any of them after its start.
 
     @ivar size: bytes of the storage, known after L{start}.
-    @ivar admin: the owner, as an operator reaches it.
+    @ivar admin: the owner, as an operator reaches it; at C{admin_url}.
     """
 
     NODES = ("a", "b", "c")
@@ -214,7 +214,8 @@ class MirrorOfThree:
             self._config(name).write_text(NODE.format(name=name, port=port, size=size))
             remotes += REMOTE.format(name=name, port=port)
         self._config("owner").write_text(OWNER.format(admin=admin, nbd=self.nbd_port, region=region) + remotes)
-        self.admin = HTTPAdmin.connect(reactor, f"http://127.0.0.1:{admin}")
+        self.admin_url = f"http://127.0.0.1:{admin}"
+        self.admin = HTTPAdmin.connect(reactor, self.admin_url)
 
     def _config(self, name: str) -> Path:
         return self.directory / f"{name}.toml"

@@ -7,10 +7,10 @@ import { showClients, showExports } from "./clients.js";
 import { showConfiguration } from "./configuration.js";
 import { Detail } from "./detail.js";
 import { $, announce, make, setText, showBadge } from "./dom.js";
-import { onSeverity, showEvents, showFindings, showOperations, takeEvents } from "./events.js";
+import { onSeverity, showEvents, showFindings, showOperations, takeEvents, tickFindings } from "./events.js";
 import { lettersAreShortcuts, openHelp } from "./help.js";
 import { Stream } from "./stream.js";
-import { chosenBy, countRows, Grid, keyOf, summaryOf } from "./tree.js";
+import { chosenBy, Grid, keyOf, summaryOf } from "./tree.js";
 import { exportsOf, known, rateNow, samplePeriod, samples, sampleTraffic } from "./traffic.js";
 import {
   durationInWords, needsAttention, percentInWords, plural, rateInWords, redundancyInWords, resyncBelow, sizeInWords,
@@ -114,7 +114,8 @@ function announceChanges() {
 function showOverview() {
   if (status === null || view !== "overview") return;
   const all = trees();
-  const chosen = all.filter(chosenBy(shown, $("filter").value));
+  const isChosen = chosenBy(shown, $("filter").value);
+  const chosen = all.filter(isChosen);
   $("toolbar").hidden = all.length < 2;
   for (const chip of document.querySelectorAll("[data-show]")) {
     const count = all.filter(chosenBy(chip.dataset.show, "")).length;
@@ -125,7 +126,7 @@ function showOverview() {
   $("nothing").hidden = chosen.length > 0;
   setText($("nothing"), all.length === 0
     ? "The daemon has no storage and no node." : shown === "attention" ? "All is well." : "Nothing is like that.");
-  grid.update(chosen, countRows(all));
+  grid.update(all, isChosen);
   showTiles();
 }
 
@@ -249,6 +250,7 @@ setInterval(() => { if (view === "clients" || view === "events") showView(); }, 
 setInterval(() => {
   if (!document.body.classList.contains("live")) return; // nobody knows whether it still is
   grid.tick();
+  tickFindings();
   detail.updateAge();
   const skew = clockAhead();
   setText($("clock"), Math.abs(skew) < SKEW_S_MIN ? ""

@@ -26,13 +26,20 @@ class Finding {
     this.link = make(this.element, "a", "button", "Why?");
   }
 
-  update({ code, severity, subject, sentence, since }) {
+  update(finding) {
+    this.finding = finding;
+    const { severity, subject, sentence } = finding;
     showBadge(this.badge, severity);
     withCode(this.sentence, sentence);
-    setText(this.meta, [code, since > 0 ? `for ${durationInWords(now() - since)}` : ""].filter(Boolean).join(" · "));
+    this.updateAge();
     this.link.href = this.go(subject.split("/"));
     this.link.hidden = subject === "";
     this.link.setAttribute("aria-label", `Why: ${subject}`);
+  }
+
+  updateAge() {
+    const { code, since } = this.finding;
+    setText(this.meta, [code, since > 0 ? `for ${durationInWords(now() - since)}` : ""].filter(Boolean).join(" · "));
   }
 }
 
@@ -55,6 +62,10 @@ export function showFindings(shown, go) {
   } else {
     more?.remove();
   }
+}
+
+export function tickFindings() {
+  for (const finding of findings.values()) finding.updateAge();
 }
 
 // -- the journal -----------------------------------------------------------------------------

@@ -16,6 +16,7 @@ const KEYS = [
 const WORDS = [
   ["in-sync", "the member has all data and is used"],
   ["resyncing", "what it missed is being copied to it"],
+  ["interrupted", "it was there a moment ago; if it is back soon, nothing has happened"],
   ["absent", "it cannot be reached; it is tried again for ever"],
   ["suspended", "a person has put it aside"],
   ["refused", "its media is not what it should be; nothing there was touched"],

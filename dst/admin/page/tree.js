@@ -47,7 +47,8 @@ class Row {
     this.progress = null;
     this.what = what;
     const traffic = this.#cell("cell-traffic");
-    this.spark = path.length === 1 ? new Sparkline(traffic) : null;
+    this.traffic = traffic;
+    this.spark = null; // made when there is something to draw
     this.rate = make(traffic, "span", "rate");
     this.size = make(this.#cell("cell-size"), "span");
     this.age = make(this.#cell("cell-age"), "span");
@@ -97,7 +98,7 @@ class Row {
   // The members of a storage at a glance: how many there are, and how they are.
   updatePips() {
     const members = this.tree.members.filter(isMember);
-    const words = members.slice(0, PIPS_MAX).map((member) => member.state);
+    const words = members.slice(0, PIPS_MAX).map(wordOf);
     const said = words.join(" ") + members.length;
     if (this.pips.dataset.said === said) return;
     this.pips.dataset.said = said;
@@ -106,7 +107,7 @@ class Row {
     for (const word of words) make(this.pips, "i", toneOf(word));
     if (members.length > PIPS_MAX) make(this.pips, "small", "", `+${members.length - PIPS_MAX}`);
     const counts = new Map();
-    for (const { state } of members) counts.set(state, (counts.get(state) ?? 0) + 1);
+    for (const word of members.map(wordOf)) counts.set(word, (counts.get(word) ?? 0) + 1);
     this.pips.title = [...counts].map(([word, count]) => `${count} ${word}`).join(", ");
     make(this.pips, "span", "spoken", this.pips.title);
   }
@@ -138,13 +139,17 @@ class Row {
   }
 
   updateTraffic() {
-    if (this.spark === null) return;
+    if (this.path.length > 1) return;
     const exported = exportsOf(this.tree.name);
     const rate = exported.length > 0 ? rateNow(this.tree.name) : null;
-    this.spark.element.classList.toggle("gone", rate === null);
+    this.spark?.element.classList.toggle("gone", rate === null);
     if (rate === null) {
       setText(this.rate, "");
       return;
+    }
+    if (this.spark === null) {
+      this.spark = new Sparkline(this.traffic);
+      this.traffic.prepend(this.spark.element);
     }
     const seconds = 60 * samplePeriod();
     const values = samples(exported.map((each) => each.name), now() - seconds - 2).map((each) => each.read + each.written);
@@ -220,19 +225,22 @@ export class Grid {
     }
   }
 
-  // @param trees: what is to be shown; `total` is how many rows there would be if all was open.
-  update(trees, total) {
+  // @param trees: all there are; `chosen` tells of each whether it is to be shown.
+  update(trees, chosen) {
     const before = this.openByItself;
-    this.openByItself = total <= OPEN_ROWS_MAX;
+    this.openByItself = countRows(trees) <= OPEN_ROWS_MAX;
     reconcile(this.body, this.rows, trees, (tree) => tree.name, (tree) => {
       const row = new Row(tree, [tree.name], this);
       this.observer.observe(row.element);
       return row;
     });
+    for (const row of this.rows.values()) row.element.hidden = !chosen(row.tree);
     if (before !== this.openByItself) for (const row of this.rows.values()) row.update(row.tree, true);
     for (const row of this.visible) if (!row.element.isConnected) this.visible.delete(row);
     this.element.classList.toggle("with-traffic", known);
-    if (this.body.querySelector('[tabindex="0"]') === null) this.#rove(this.body.querySelector(".row"));
+    if (this.body.querySelector('.group:not([hidden]) [tabindex="0"]') === null) {
+      this.#rove(this.body.querySelector(".group:not([hidden]) .row"));
+    }
     this.#mark();
   }
 
@@ -299,7 +307,7 @@ export class Grid {
     const row = event.target.closest("[role=row][data-key]");
     if (!row || event.ctrlKey || event.metaKey || event.altKey) return;
     const { entry } = row;
-    const all = [...this.body.querySelectorAll("[role=row]")];
+    const all = [...this.body.querySelectorAll(".group:not([hidden]) [role=row]")];
     const place = all.indexOf(row);
     const go = (to) => all[Math.max(0, Math.min(all.length - 1, to))].focus();
     const keys = {
@@ -329,7 +337,7 @@ export class Grid {
 
 // -- which are shown -------------------------------------------------------------------------
 
-export function countRows(trees) {
+function countRows(trees) {
   return trees.reduce((count, tree) => count + 1 + countRows(tree.members), 0);
 }
 

@@ -89,9 +89,13 @@ export function isMember(tree) {
   return MEMBER_STATES.has(tree.state);
 }
 
-// Of a member its state, of a storage its health.
+// Of a member its state, of a storage its health.  A member that is in sync and has just been lost has not missed
+// anything yet; that it is gone is what a person wants to see.
 export function wordOf(tree) {
-  if (isMember(tree)) return tree.state;
+  if (isMember(tree)) {
+    const link = tree.detail?.link ?? "ready";
+    return tree.state === "in-sync" && link !== "ready" ? link : tree.state;
+  }
   if (tree.detail?.role === "standby") return "standby";
   return tree.members.length > 0 ? tree.health : tree.state;
 }
@@ -99,7 +103,7 @@ export function wordOf(tree) {
 // Whether a person should look: anything that is not as it should be, in it or below it.
 export function needsAttention(tree) {
   if (tree.health !== "healthy" && wordOf(tree) !== "standby") return true;
-  return wordOf(tree) !== "standby" && tree.members.some((member) => isMember(member) && member.state !== "in-sync");
+  return wordOf(tree) !== "standby" && tree.members.some((member) => isMember(member) && wordOf(member) !== "in-sync");
 }
 
 // All that is being copied below a storage as one, or null.
