@@ -25,6 +25,9 @@ The shape of the TOML::
     device = "vol"
     read_only = false
     allow = [{ access = "write", identity = "alpha", network = "10.0.0.0/8" }]  # without it: this machine only
+    [[hooks]]                                          # who is told of events: see L{dst.cluster.hook_specs}
+    on = ["health"]
+    command = ["/usr/local/bin/page-me"]
 
 A key that means nothing is an error: a misspelt C{read_olny} must never leave a disk writable in silence.
 
@@ -42,6 +45,7 @@ from typing import TypeAlias
 
 from attrs import evolve, field, frozen
 
+from dst.cluster.hook_specs import HOOKS_MAX, HookSpec, hook_from_plain
 from dst.cluster.listening import ListenerSpec, listener_from_plain
 from dst.cluster.rules import Finding, did_you_mean
 from dst.cluster.toml_lines import Place
@@ -60,7 +64,7 @@ __all__ = ["TABLES", "Document", "ReadDocument", "dotted", "etag_of", "read_docu
 
 Document: TypeAlias = dict[str, object]
 
-TABLES = ("daemon", "listeners", "nodes", "storages", "exports")
+TABLES = ("daemon", "listeners", "nodes", "storages", "exports", "hooks")
 
 
 @frozen
@@ -103,7 +107,10 @@ def to_document(topology: Topology) -> Document:
         "storages": {spec.name: _storage(spec) for spec in topology.storages},
         "exports": {spec.name: _export(spec) for spec in topology.exports},
     }
-    return {name: table for name, table in tables.items() if table}
+    document: Document = {name: table for name, table in tables.items() if table}
+    if topology.hooks:
+        document["hooks"] = [hook.plain() for hook in topology.hooks]
+    return document
 
 
 def _daemon(daemon: Daemon) -> dict[str, object]:
@@ -215,6 +222,7 @@ class _Reader:
             tuple(export for export in exports if export is not None),
             self._listeners(),
             self._daemon(),
+            hooks=self._hooks(),
         )
 
     def _node(self, name: str, table: dict[str, object]) -> NodeSpec:
@@ -300,6 +308,21 @@ class _Reader:
             found = f"{key}: " if isinstance(value, dict) else f"{key} has {_kind(value)} in it; "
             self._wrong(place, f"{found}{error}")
             return None
+
+    def _hooks(self) -> tuple[HookSpec, ...]:
+        value = self.document.get("hooks", [])
+        if not isinstance(value, list):
+            self._wrong(("hooks",), f"hooks is {_kind(value)}; expected a list of tables, [[hooks]]")
+            return ()
+        hooks = []
+        for index, each in enumerate(value):
+            try:
+                hooks.append(hook_from_plain(each))
+            except ValueError as error:
+                self._wrong(("hooks", index), f"hook {index + 1}: {error}")
+        if len(value) > HOOKS_MAX:
+            self._wrong(("hooks",), f"there are {len(value)} hooks; {HOOKS_MAX} is the most")
+        return tuple(hooks)
 
     def _daemon(self) -> Daemon:
         place, table = ("daemon",), self._table((), self.document, "daemon")

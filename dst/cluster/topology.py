@@ -30,6 +30,7 @@ from urllib.parse import quote, unquote
 
 from attrs import field, frozen
 
+from dst.cluster.hook_specs import HookSpec, hook_from_plain
 from dst.cluster.listening import Listeners, ListenerSpec, as_listeners, listener_from_plain
 from dst.errors import ConfigurationError
 from dst.geometry import parse_size
@@ -152,6 +153,7 @@ class Topology:
     Everything that one daemon runs.
 
     @ivar base_dir: what relative paths are relative to.
+    @ivar hooks: who is told of events.
     """
 
     nodes: tuple[NodeSpec, ...] = ()
@@ -161,6 +163,7 @@ class Topology:
     listeners: Listeners = field(factory=dict, converter=as_listeners)
     daemon: Daemon = Daemon()
     base_dir: str = "."
+    hooks: tuple[HookSpec, ...] = ()
 
     def path(self, path: str) -> str:
         """C{path}, absolute."""
@@ -187,7 +190,16 @@ class Topology:
         return frozenset(members | {spec.parent for spec in self.slices})
 
 
-_DAEMON_WORDS = ("admin", "base_dir", "name", "open_to_the_network", "operators", "security_dir", "state_dir")
+_DAEMON_WORDS = (
+    "admin",
+    "base_dir",
+    "hooks",
+    "name",
+    "open_to_the_network",
+    "operators",
+    "security_dir",
+    "state_dir",
+)
 _SOCKET = re.compile(r"(?<=[?&]socket=)[^&/][^&]*")
 
 
@@ -359,6 +371,7 @@ def topology(
     security_dir: str | os.PathLike[str] | None = None,
     open_to_the_network: bool = False,
     operators: Sequence[str] = (),
+    hooks: Sequence[HookSpec | dict[str, object]] = (),
     **listeners: str | ListenerSpec | Sequence[str | ListenerSpec],
 ) -> Topology:
     """
@@ -370,6 +383,7 @@ def topology(
     @param security_dir: where the daemon's certificate is; if it is not given C{STATE_DIR/security}, if that exists.
     @param open_to_the_network: it may listen beyond this machine without TLS.
     @param operators: users, and groups as C{"@group"}, who may operate it over a UNIX socket.
+    @param hooks: who is told of events, as C{[{"on": ["health"], "command": ["/usr/local/bin/page-me"]}]}.
     @param listeners: an endpoint string, a L{ListenerSpec}, or several by protocol: C{dst=} for other daemons,
         C{nbd=} for NBD clients.
     @raise ConfigurationError: something is no device, two devices would get one name, or a word means nothing.
@@ -399,7 +413,15 @@ def topology(
             tuple(operators),
         ),
         os.fspath(base_dir),
+        tuple(_hook(each) for each in hooks),
     )
+
+
+def _hook(said: object) -> HookSpec:
+    try:
+        return hook_from_plain(said)
+    except ValueError as error:
+        raise ConfigurationError(f"hooks: {error}") from None
 
 
 def as_topology(value: object) -> Topology:

@@ -453,6 +453,20 @@ CODES: Final[tuple[HealthCode, ...]] = (
         cleared_after_s=60.0,
     ),
     HealthCode(
+        "HOOK_FAILS",
+        _WARNING,
+        "daemon",
+        "The disks are not concerned. Somebody who should be told of what happens is not.",
+        "A program or a URL of ``[[hooks]]`` fails: it is not there, ends with an error, or does not answer.",
+        (
+            "The sentence of the finding says what failed, and how. Run the program by hand with an event on its "
+            "standard input.",
+            "What was not told is among the events: ``dst events``. It is over with the next event that is "
+            "delivered.",
+        ),
+        cleared_after_s=0.0,
+    ),
+    HealthCode(
         "DAEMON_BUSY",
         _WARNING,
         "daemon",

@@ -93,6 +93,7 @@ class DaemonFacts:
 
     @ivar now: seconds of the epoch.
     @ivar certificates_unused: one sentence why changed certificates are not used; or C{""}.
+    @ivar hooks_failing: one sentence for each hook that could not be told of an event.
     @ivar not_saved: one sentence why the configuration that runs is not the one that is kept; or C{""}.
     @ivar after_restart: as in L{dst.administration.Configuration}.
     @ivar state_dir: where it is; C{""} without one.
@@ -105,6 +106,7 @@ class DaemonFacts:
     listeners: tuple[ListenerStatus, ...] = ()
     certificates: tuple[CertificateFacts, ...] = ()
     certificates_unused: str = ""
+    hooks_failing: tuple[str, ...] = ()
     not_saved: str = ""
     after_restart: tuple[str, ...] = ()
     state_dir: str = ""
@@ -301,6 +303,8 @@ def _of_process(facts: DaemonFacts) -> Iterator[HealthFinding]:
         yield _found("CONFIGURATION_NOT_SAVED", "", facts.not_saved, now)
     if facts.after_restart:
         yield _found("RESTART_NEEDED", "", f"after a restart only: {'; '.join(facts.after_restart)}", now)
+    if facts.hooks_failing:
+        yield _found("HOOK_FAILS", "", "; ".join(facts.hooks_failing), now)
     free = facts.state_bytes_free
     if free is not None and free < STATE_BYTES_MIN:
         sentence = f"the file system of the state directory {facts.state_dir} has {size_in_words(free)} left"

@@ -503,6 +503,11 @@ class DaemonTests(Scenario):
         bad = DaemonFacts(open_files=950, open_files_max=1000)
         self.facts("OPEN_FILES_SHORT", "", bad, evolve(bad, open_files=100))
 
+    def test_hook_fails(self) -> None:
+        """HOOK_FAILS: who should be told is not."""
+        bad = DaemonFacts(hooks_failing=("the command /bin/page could not be told of an event: it was killed",))
+        self.assertIn("/bin/page", self.facts("HOOK_FAILS", "", bad))
+
     def test_daemon_busy(self) -> None:
         """DAEMON_BUSY: the process did not run for three seconds."""
         self.watched.late_s = 3.0
