@@ -79,6 +79,8 @@ class Deliveries:
         except DSTError:
             raise
         except Exception as error:  # whatever a network can do
+            if any(each.check(CancelledError) for each in getattr(error, "reasons", ())):
+                raise Unavailable(f"it did not answer within {spec.timeout_s:g} s") from None
             raise Unavailable(_reason(error)) from error
         code = response.code
         if code >= 500 or code in (408, 425, 429):
