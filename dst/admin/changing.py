@@ -30,7 +30,7 @@ from dst.admin.tools import (
 )
 from dst.administration import Configuration, OperationState, OperationStatus, Plan
 from dst.errors import DSTError, InvalidRequest
-from dst.status import StatusTree
+from dst.status import MemberState, StatusTree
 from dst.words import printable
 
 if TYPE_CHECKING:
@@ -127,11 +127,30 @@ async def _change(
     if configuration.writable:
         raise _not_writable(configuration)
     if plan.destructive or tools.can_ask():
-        sure(tools, how.yes, "Data or redundancy is given up." if plan.destructive else "This is done now.")
+        sure(tools, how.yes, "")
     operation = await admin.change(document, configuration.etag)
     if how.wait != "begun":
-        operation = await followed(tools, admin, clock, operation, how.timeout_s, whole=how.wait == "whole")
+        storages = _storages_of(plan) if how.wait == "whole" else frozenset()
+        operation = await followed(tools, admin, clock, operation, how.timeout_s, whole=storages)
     _conclude(plan, operation)
+    if operation.state is OperationState.DONE and not json_wanted():
+        _show_storages(tools, plan, await admin.status())
+
+
+def _storages_of(plan: Plan) -> frozenset[str]:
+    """The names of what it is about; among them the storages whose members it is about."""
+    return frozenset(step.subject.partition("/")[0] for step in plan.steps)
+
+
+def _show_storages(tools: Tools, plan: Plan, trees: list[StatusTree]) -> None:
+    """How those are now that the plan was about."""
+    from dst.admin.display import status_lines
+
+    names = _storages_of(plan)
+    concerned = [tree for tree in trees if tree.name in names]
+    if concerned:
+        click.echo()
+        show_lines(lambda width: status_lines(concerned, now=tools.now(), width=width))
 
 
 def _not_writable(configuration: Configuration) -> DSTError:
@@ -237,29 +256,30 @@ async def followed(
     operation: OperationStatus,
     timeout_s: float,
     *,
-    whole: bool,
+    whole: frozenset[str],
 ) -> OperationStatus:
     """
     The operation when it has ended.  After C{timeout_s} the command ends, and the operation goes on.
 
-    @param whole: also wait until nothing is copied any more.
+    @param whole: storages that are also waited for, until every member of them has everything.
     """
     from dst.admin.display_tables import operation_sentence
 
     end = clock.seconds() + timeout_s
     with _Watcher(tools) as watcher:
         while True:
-            trees = [tree for tree in await admin.status() if _is_busy(tree)]
-            if operation.state is not OperationState.RUNNING and not (whole and trees):
+            trees = await admin.status()
+            unfinished = [tree for tree in trees if tree.name in whole and not _is_whole(tree)]
+            if operation.state is OperationState.DONE and not unfinished:
                 return operation
             if operation.state is OperationState.FAILED:
                 return operation
             if clock.seconds() >= end:
                 _goes_on(operation, timeout_s)
             sentence = operation_sentence(operation)
-            watcher.show(
-                f"{operation.kind} {operation.subject}".strip() + (f": {sentence}" if sentence else ""), trees
-            )
+            what = f"{operation.kind} {operation.subject}".strip()
+            copied = [tree for tree in trees if _is_copied(tree)]
+            watcher.show(f"{what}: {sentence}" if sentence else what, unfinished or copied)
             await sleep(clock, LOOK_S)
             if operation.state is OperationState.RUNNING:
                 operation = await admin.operation(operation.id)
@@ -288,6 +308,12 @@ def _copying(trees: list[StatusTree]) -> list[str]:
     return said
 
 
-def _is_busy(tree: StatusTree) -> bool:
-    """Something is copied in it, or waits to be."""
+def _is_copied(tree: StatusTree) -> bool:
+    """Something is copied in it."""
     return any(each.resync is not None for each in tree.walk())
+
+
+def _is_whole(tree: StatusTree) -> bool:
+    """Every member has everything, as far as that depends on time and not on a person."""
+    words = (MemberState.ABSENT.value, MemberState.RESYNCING.value)
+    return not _is_copied(tree) and not any(member.state in words for member in tree.children)

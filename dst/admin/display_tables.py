@@ -6,6 +6,7 @@ Values in, L{rich.text.Text} out, as in L{dst.admin.display}.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable, Sequence
 
@@ -43,6 +44,7 @@ Cell = tuple[str, str]
 """Text and style."""
 
 _GAP = "  "
+_NUMBER = re.compile(r"\d[\d.]*( [KMGTPE]?i?B)?|")
 _CELL_MIN = 8
 _LAST_CELLS_MIN = 24
 
@@ -80,7 +82,7 @@ def _cell(value: str | Cell) -> Cell:
 
 
 def _is_number(text: str) -> bool:
-    return text[:1].isdigit() and text.partition(" ")[2] in ("", "B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+    return _NUMBER.fullmatch(text) is not None
 
 
 def _narrow(cells: list[int], width: int) -> None:
@@ -302,13 +304,15 @@ def plan_lines(plan: Plan, width: int | None = None) -> list[Text]:
     if facts:
         lines.append(Text("In all: " + "; ".join(facts) + "."))
     if plan.destructive:
-        lines.append(Text("Data or redundancy is given up by what is marked with (!).", "bold red"))
+        lines.append(Text("What is marked with (!) gives up data or redundancy.", "bold red"))
     return lines
 
 
 def _step_in_words(step: PlanStep) -> str:
-    facts = [step.sentence.rstrip(".")]
-    if step.bytes_to_copy:
+    sentence = step.sentence.rstrip(".")
+    in_bytes = f"{step.bytes_to_copy} bytes"
+    facts = [sentence.replace(in_bytes, size_in_words(step.bytes_to_copy))]
+    if step.bytes_to_copy and in_bytes not in sentence:
         facts.append(f"{size_in_words(step.bytes_to_copy)} to copy")
     if step.seconds_exposed is not None:
         facts.append(f"redundancy is lower for about {duration_in_words(max(1.0, step.seconds_exposed))}")

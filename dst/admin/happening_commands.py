@@ -128,7 +128,7 @@ def wait(tools: Tools, id: str, timeout_s: float, as_json: bool) -> None:
 
     async def work(admin: IClusterAdmin, clock: IReactorTime) -> OperationStatus:
         found = await admin.operation(id)
-        return await followed(tools, admin, clock, found, timeout_s, whole=False)
+        return await followed(tools, admin, clock, found, timeout_s, whole=frozenset())
 
     found: OperationStatus = tools.ask(work)
     if found.state is OperationState.FAILED:

@@ -197,6 +197,8 @@ def sure(tools: Tools, yes: bool, consequence: str) -> None:
     """
     Ask, unless it was said already; where nobody can be asked, nothing is done.
 
+    @param consequence: what it costs; C{""} where that was shown already.
+
     It may be called while the reactor runs: everything else waits for the person then.
     """
     if yes:
@@ -205,10 +207,10 @@ def sure(tools: Tools, yes: bool, consequence: str) -> None:
     if tools.can_ask():
         try:
             with _interruptible():
-                agreed = click.confirm(f"{consequence}  Go on?", err=True)
+                agreed = click.confirm(f"{consequence}  Go on?".strip(), err=True)
         except click.Abort:
             click.echo(err=True)
-    else:
+    elif consequence:
         click.echo(consequence, err=True)
     if not agreed:
         fail("nothing was done", "answer y, or say --yes where nobody can be asked", code="not-confirmed")

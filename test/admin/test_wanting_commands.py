@@ -84,7 +84,9 @@ class ChangeTests(ChangeCase):
         result = self.well("export", "create", "spare", "--yes")
         self.assertIn("add the export spare", result.stderr)
         self.assertIn("... change: copying; 40.0%, 60 B left", result.stderr)
-        self.assertEqual("all is as wanted\n", result.stdout)
+        done, _, heading, state = result.stdout.splitlines()
+        self.assertEqual("all is as wanted", done)
+        self.assertEqual(["spare", "memory", "64.0", "MiB", "ready"], state.split())
         self.assertEqual({"device": "spare"}, self.fake.document["exports"]["spare"])
 
     def test_asked(self) -> None:
@@ -155,7 +157,7 @@ class ChangeTests(ChangeCase):
         self.fake.suspend("vol", "b")
         self.fake.resume("vol", "b")
         self.script = {1: self.finish, 3: self.fake.settle}
-        result = self.well("export", "create", "spare", "--yes", "--wait")
+        result = self.well("storage", "add", "vol", "spare", "--yes", "--wait")
         self.assertEqual(1, result.stderr.count("... vol/b: full resync, 0%\n"))
         self.assertEqual("in-sync", self.fake.trees[-1].children[1].state)
 
@@ -409,6 +411,8 @@ class ListTests(CommandCase):
 
     def test_health(self) -> None:
         """What is not as it should be; for scripts by the exit code, too."""
+        self.fake.findings.clear()
+        self.fake.findings = []
         self.assertEqual("everything is as it should be\n", self.dst("health", "--exit-code").stdout)
         self.fake.findings = [HealthFinding("SCRUB_OLD", Severity.INFO, "vol", "it was long ago", 0.0)]
         self.assertEqual(0, self.dst("health", "--exit-code").exit_code)
@@ -431,5 +435,5 @@ class StepTests(ChangeCase):
         self.fake.plan = lambda document: succeed(Plan("0", (step,)))  # type: ignore[method-assign]
         result = self.dst("export", "create", "x", "vol", answer="n\n")
         self.assertIn("1.00 GiB to copy; redundancy is lower for about 2 min", result.stderr)
-        self.assertIn("Data or redundancy is given up.  Go on?", result.stderr)
+        self.assertIn("What is marked with (!) gives up data or redundancy.\nGo on?", result.stderr)
         self.assertEqual([], self.fake.asked_for)
