@@ -103,6 +103,11 @@ class DaemonProcess(ProcessProtocol):
         self.started.errback(RuntimeError(f"not started after {START_S_MAX} s: {self.errors}\n{self.output}"))
         self._process.signalProcess("KILL")
 
+    @property
+    def process_id(self) -> int:
+        """Of the process, while it lives."""
+        return int(self._process.pid)
+
     def signal(self, number: int) -> Deferred[int]:
         """Send a signal; fires when the process has ended."""
         if self._exit is None:

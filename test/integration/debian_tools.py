@@ -29,7 +29,11 @@ TOOLS: Final = {
     "e2fsck": "e2fsprogs",
     "fio": "fio",
     "fusermount3": "fuse3",
+    "groff": "groff",
+    "ip": "iproute2",
+    "logrotate": "logrotate",
     "losetup": "mount",
+    "man": "man-db",
     "mkfs.ext4": "e2fsprogs",
     "mount": "mount",
     "nbd-server": "nbd-server",
@@ -42,6 +46,8 @@ TOOLS: Final = {
     "qemu-io": "qemu-utils",
     "qemu-nbd": "qemu-utils",
     "qemu-storage-daemon": "qemu-system-common",
+    "systemd-analyze": "systemd",
+    "virt-xml-validate": "libvirt-clients",
 }
 """Program -> the package that has it."""
 
