@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ClientOptions", "Flavour", "ServerOptions", "TLSConnection", "make_context"]
 
+_MODE_ENABLE_PARTIAL_WRITE: Final = 1
+"""pyOpenSSL switches it on, and has no name for it."""
+
 _CIPHERS_1_2: Final = b"ECDHE+AESGCM:ECDHE+CHACHA20"
 _CIPHERS_1_3: Final = b"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
 """AES with 128 bits first: a storage encrypts a lot, and 256 bits are a third slower for nothing that matters."""
@@ -54,6 +57,7 @@ def make_context(credentials: Credentials, flavour: Flavour) -> SSL.Context:
     )
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
+    context.clear_mode(_MODE_ENABLE_PARTIAL_WRITE)  # one call encrypts all of what is sent
     context.use_certificate(credentials.certificate)
     context.use_privatekey(credentials.key)
     store = context.get_cert_store()

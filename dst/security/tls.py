@@ -22,6 +22,8 @@ from twisted.internet.interfaces import (
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from zope.interface import implementer
 
+from dst.transport.tls_stream import GatheringTLS
+
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
@@ -42,7 +44,11 @@ class _Factory(TLSMemoryBIOFactory):
 
     def buildProtocol(self, addr: IAddress | None) -> TLSMemoryBIOProtocol | None:  # type: ignore[override]
         inner = self.wrappedFactory.buildProtocol(addr)
-        return None if inner is None else self.protocol(self, inner)  # type: ignore[no-untyped-call]
+        if inner is None:
+            return None
+        # Those that move many bytes say where they belong, and gather what they send.
+        kind = GatheringTLS if hasattr(inner, "hole_filled") else self.protocol
+        return kind(self, inner)  # type: ignore[no-untyped-call]
 
 
 @implementer(IStreamClientEndpoint)

@@ -31,7 +31,7 @@ from zope.interface import implementer
 from dst.interfaces import Buffer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 __all__ = ["IStreamUser", "Stream", "keep_freed_memory", "stream_over"]
 
@@ -99,11 +99,13 @@ class Stream(Protocol):
     The sending half of a connection.
 
     @ivar congested: something waits for the peer to read; do not make more of it than you can keep.
-    @ivar progress: changes whenever the peer has taken some of what waited.
     """
 
     congested: bool
-    progress: int
+
+    @property
+    def progress(self) -> int:
+        """Changes whenever the peer has taken some of what waited."""
 
     def send(self, buffers: Sequence[Buffer]) -> None:
         """Send the buffers one after the other.  They must not change until the stream is not congested."""
@@ -128,6 +130,9 @@ def stream_over(transport: ITransport, user: IStreamUser, receive_bytes: int = R
     # A subclass that does something else on the way (TLS by startTLS) replaces these methods in its class.
     if isinstance(transport, Connection) and not getattr(transport, "TLS", False):
         return _SocketStream(transport, user, receive_bytes)
+    stream_for: Callable[[IStreamUser], Stream] | None = getattr(transport, "stream_for", None)
+    if stream_for is not None:
+        return stream_for(user)
     return _OrdinaryStream(transport, user)
 
 

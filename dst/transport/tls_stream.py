@@ -1,0 +1,268 @@
+"""
+Many bytes over TLS with few calls and few copies.
+
+Twisted's TLS cuts what is written into pieces of 16 KiB, copies each of them, hands each to a buffer of its own, and
+sends it at the next turn of the reactor; what arrives it gives to the protocol record by record.  Here
+
+  - everything that one turn sends is encrypted in a few calls and handed to the kernel at once, with the
+    stream that plain connections have (L{dst.transport.stream}), which is also what tells that the peer does not
+    read;
+  - all records that arrived together are given to the protocol together, or, when it says where they belong
+    (C{hole}), are decrypted and put to their place.
+
+The handshake, alerts and the end of a connection stay with Twisted, whose class this is a kind of.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from OpenSSL import SSL
+from twisted.internet.interfaces import IPushProducer, ITransport
+from twisted.protocols.tls import TLSMemoryBIOProtocol
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from dst.transport.stream import Stream, stream_over
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dst.interfaces import Buffer
+    from dst.transport.stream import IStreamUser
+
+__all__ = ["GatheringTLS"]
+
+_RECORD_BYTES: Final = 16 * 1024
+"""The most that one record of TLS carries."""
+
+RECEIVE_BYTES: Final = 128 * 1024
+"""Received at once.  OpenSSL keeps a buffer of that size for each connection, so it is not more."""
+
+ENCRYPTED_BYTES: Final = 128 * 1024
+"""Encrypted before it is handed to the kernel; the same holds for it."""
+
+_LARGE_BYTES: Final = 32 * 1024
+"""From this size on a buffer is encrypted from where it is; smaller ones are joined first."""
+
+
+class GatheringTLS(TLSMemoryBIOProtocol):
+    """
+    TLS below a protocol that is a L{dst.transport.stream.IStreamUser} and says C{stream_over(its transport, itself)}.
+    """
+
+    hole: memoryview | None = None
+    """What is encrypted has no place of its own."""
+
+    _below: Stream
+
+    def makeConnection(self, transport: ITransport) -> None:
+        self._below = stream_over(transport, self, RECEIVE_BYTES)
+        super().makeConnection(transport)  # type: ignore[no-untyped-call]
+
+    def stream_for(self, user: IStreamUser) -> Stream:
+        """See L{stream_over}."""
+        return _TLSStream(self, user)
+
+    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
+        self._below.close()
+        super().connectionLost(reason)  # type: ignore[no-untyped-call]
+
+    # Sending
+
+    @property
+    def taken(self) -> int:
+        """Changes whenever the peer has taken some of what waited."""
+        return self._below.progress
+
+    def send_gathered(self, buffers: Sequence[Buffer]) -> None:
+        """Encrypt and send."""
+        if not self._handshakeDone or self._appSendBuffer:
+            self.write(b"".join(buffers))  # type: ignore[no-untyped-call]
+            return
+        if self._lostTLSConnection or self._aborted:
+            return
+        small: list[Buffer] = []
+        small_bytes = 0
+        for buffer in buffers:
+            size = len(buffer)
+            if size < _LARGE_BYTES:
+                small.append(buffer)
+                small_bytes += size
+                if small_bytes >= ENCRYPTED_BYTES:
+                    self._encrypt(b"".join(small))
+                    small, small_bytes = [], 0
+                continue
+            if small:
+                self._encrypt(b"".join(small))
+                small, small_bytes = [], 0
+            view = memoryview(buffer)
+            for position in range(0, size, ENCRYPTED_BYTES):
+                self._encrypt(view[position : position + ENCRYPTED_BYTES])
+        if small:
+            self._encrypt(small[0] if len(small) == 1 else b"".join(small))
+
+    def _encrypt(self, data: Buffer) -> None:
+        if self._lostTLSConnection:
+            return
+        if self._appSendBuffer:
+            self._appSendBuffer.append(bytes(data))
+            return
+        sent, size = 0, len(data)
+        try:
+            while sent < size:
+                sent += self._tlsConnection.send(data if not sent else memoryview(data)[sent:])
+        except SSL.WantReadError:
+            self._bufferedWrite(bytes(memoryview(data)[sent:]))  # type: ignore[no-untyped-call]
+        except SSL.Error:
+            self._tlsShutdownFinished(Failure())
+            return
+        self._flushSendBIO()
+
+    def _flushSendBIO(self) -> None:
+        connection = self._tlsConnection
+        encrypted: list[Buffer] = []
+        try:
+            size = _RECORD_BYTES
+            while True:
+                encrypted.append(connection.bio_read(size))
+                if len(encrypted[-1]) < size:
+                    break
+                size = ENCRYPTED_BYTES
+        except SSL.WantReadError:
+            if not encrypted:
+                return
+        self._below.send(encrypted)
+        if self._below.congested and self._producer is not None:
+            self._producer.pauseProducing()
+
+    def drained(self) -> None:
+        """See L{dst.transport.stream.IStreamUser}."""
+        if self._producer is not None and not self._appSendBuffer:
+            self._producer.resumeProducing()
+
+    def registerProducer(self, producer: IPushProducer, streaming: bool) -> None:
+        """The transport is not told: L{drained} is how it says that there is room."""
+        if self._lostTLSConnection:
+            producer.stopProducing()
+            return
+        assert streaming and self._producer is None
+        self._producer = _Membrane(producer)
+
+    def _tlsShutdownFinished(self, reason: Failure | None) -> None:
+        cast(Any, self.transport).unregisterProducer()  # one would hold back loseConnection
+        super()._tlsShutdownFinished(reason)  # type: ignore[no-untyped-call]
+
+    # Receiving
+
+    def hole_filled(self, count: int) -> None:
+        """Never called: there is no hole."""
+        raise NotImplementedError
+
+    def dataReceived(self, data: bytes) -> None:
+        if not self._handshakeDone:
+            super().dataReceived(data)  # type: ignore[no-untyped-call]
+            return
+        if self._lostTLSConnection:
+            return
+        self._tlsConnection.bio_write(data)
+        if self._appSendBuffer:
+            self._unbufferPendingWrites()  # type: ignore[no-untyped-call]
+        self._flushReceiveBIO()
+
+    def _flushReceiveBIO(self) -> None:
+        connection = self._tlsConnection
+        user = cast("IStreamUser", self.wrappedProtocol)
+        pieces: list[bytes] = []
+        end: Failure | None = None
+        ended = False
+        while not self._lostTLSConnection and not self._aborted:
+            hole = user.hole if not pieces else None
+            try:
+                if hole is not None:
+                    user.hole_filled(connection.recv_into(hole, _RECORD_BYTES))
+                else:
+                    pieces.append(connection.recv(_RECORD_BYTES))
+                continue
+            except SSL.WantReadError:
+                break
+            except SSL.ZeroReturnError:
+                ended = True
+            except SSL.Error:
+                ended, end = True, Failure()
+            break
+        if pieces and not self._aborted:
+            user.dataReceived(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        if ended and not self._lostTLSConnection:
+            if end is None:
+                self._shutdownTLS()  # type: ignore[no-untyped-call]
+            self._tlsShutdownFinished(end)
+        self._flushSendBIO()
+
+
+class _Membrane:
+    """Tells a producer only what is new."""
+
+    def __init__(self, producer: IPushProducer) -> None:
+        self._producer = producer  # Twisted looks at it
+        self._paused = False
+
+    def pauseProducing(self) -> None:
+        if not self._paused:
+            self._paused = True
+            self._producer.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        if self._paused:
+            self._paused = False
+            self._producer.resumeProducing()
+
+    def stopProducing(self) -> None:
+        self._producer.stopProducing()
+
+
+@implementer(IPushProducer)
+class _TLSStream:
+    """The stream of a protocol above TLS."""
+
+    def __init__(self, transport: GatheringTLS, user: IStreamUser) -> None:
+        self.congested = False
+        self._resumed = 0
+        self._closed = False
+        self._transport = transport
+        self._user = user
+        transport.registerProducer(self, True)
+
+    @property
+    def progress(self) -> int:
+        """See L{Stream}."""
+        return self._resumed + self._transport.taken
+
+    def send(self, buffers: Sequence[Buffer]) -> None:
+        """See L{Stream.send}."""
+        self._transport.send_gathered(buffers)
+
+    def close(self) -> None:
+        """See L{Stream.close}."""
+        self._closed = True
+        self.congested = False
+
+    def release(self) -> None:
+        """See L{Stream.release}."""
+        assert not self.congested
+        self._closed = True
+        cast(Any, self._transport).unregisterProducer()
+
+    def pauseProducing(self) -> None:
+        """See L{IPushProducer}."""
+        self.congested = not self._closed
+
+    def resumeProducing(self) -> None:
+        """See L{IPushProducer}."""
+        self._resumed += 1
+        if self.congested and not self._closed:
+            self.congested = False
+            self._user.drained()
+
+    def stopProducing(self) -> None:
+        """The transport is gone; its protocol is told so."""
