@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from attrs import evolve, field, frozen
 
+from dst.cluster.listening import ListenerSpec
 from dst.cluster.topology import (
     Daemon,
     Device,
@@ -199,7 +200,7 @@ class _Adapting:
 
     def _adapt(self, daemon: str, there: Topology) -> Topology:
         nodes = tuple(self._node(daemon, spec, there) for spec in there.nodes)
-        listeners = {}
+        listeners: dict[str, tuple[str | ListenerSpec, ...]] = {}
         ports = [_port_of(each.endpoint) for each in there.listeners.get("dst", ())]
         if ports:
             listeners["dst"] = tuple(f"tcp:{port}:interface={self.addresses[daemon]}" for port in ports)

@@ -16,6 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from dst.errors import ConfigurationError, NotFound
+from dst.identity import Identity
 from dst.interfaces import IAlgorithm, IAlgorithmProvider, IExports, INode, INodeProvider
 from dst.status import LinkState
 from dst.testing.disk import SimulatedDisk
@@ -137,7 +138,7 @@ class AlgorithmProviderSuite(_ProviderCase):
 class ExportsSuite(_ProviderCase):
     """What a server can serve, and to whom."""
 
-    make: Callable[[], tuple[IExports, object | None]]
+    make: Callable[[], tuple[IExports, Identity | None]]
 
     def setUp(self) -> None:
         self.exports, self.identity = type(self).make()
@@ -183,7 +184,7 @@ def algorithm_provider_suite(provider: type, *, width: int = 2) -> Any:
     return _suite(AlgorithmProviderSuite, provider, width=width)
 
 
-def exports_suite(provider: type, make: Callable[[], tuple[IExports, object | None]]) -> Any:
+def exports_suite(provider: type, make: Callable[[], tuple[IExports, Identity | None]]) -> Any:
     """
     A test case that holds C{provider} to L{IExports}; subclass it in a test module.
 
