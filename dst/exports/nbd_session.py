@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 from twisted.internet.interfaces import IHandshakeListener, IProtocolFactory, IPushProducer, ITCPTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
-from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -30,6 +30,7 @@ from dst.interfaces import OpenExport
 from dst.nbd.server_handshake import ExportInfo, ServerHandshake
 from dst.surroundings import surroundings_of
 from dst.transport.stream import Stream, stream_over
+from dst.transport.tls_stream import GatheringTLS
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress, IDelayedCall, IOpenSSLServerConnectionCreator
@@ -238,7 +239,7 @@ class NBDSession(Protocol):
         self._stream.release()
         self.set_reading(True)
         factory = TLSMemoryBIOFactory(self._tls, False, cast(IProtocolFactory, self._server), self._server.clock)
-        tls = TLSMemoryBIOProtocol(factory, self, False)
+        tls = GatheringTLS(factory, self, False)  # type: ignore[no-untyped-call]
         cast(Any, self.transport).protocol = tls
         plain, self.transport = self.transport, tls
         handshake.secured()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import ITCPTransport
 from twisted.internet.protocol import Protocol, ServerFactory, connectionDone
-from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
 from dst.errors import DeadlinePassed, DSTError, IncarnationChanged, LimitReached, PeerError, Unavailable
@@ -24,6 +24,7 @@ from dst.nbd.constants import CMD_BLOCK_STATUS, CMD_DISC, CMD_READ
 from dst.nbd.replies import Reply, ReplyParser, encode_request
 from dst.security.reasons import why_lost
 from dst.transport.stream import Stream, stream_over
+from dst.transport.tls_stream import GatheringTLS
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IOpenSSLClientConnectionCreator, IReactorTime
@@ -214,7 +215,7 @@ class NBDConnection(Protocol):
             raise PeerError(f"{self._name}: its NBD server agreed to TLS before it had read that it was asked")
         self._stream.release()
         factory = TLSMemoryBIOFactory(self._tls, True, ServerFactory(), self._clock)
-        tls = TLSMemoryBIOProtocol(factory, self, False)
+        tls = GatheringTLS(factory, self, False)  # type: ignore[no-untyped-call]
         cast(Any, self.transport).protocol = tls
         plain, self.transport = self.transport, tls
         tls.makeConnection(plain)
