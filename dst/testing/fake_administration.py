@@ -28,7 +28,7 @@ from dst.administration import (
 from dst.asking import asking
 from dst.errors import Conflict, DSTError, InvalidRequest, NotFound, code_of
 
-__all__ = ["FakeAdministration", "example_document"]
+__all__ = ["FakeAdministration", "example_document", "example_findings"]
 
 T = TypeVar("T")
 
@@ -49,6 +49,12 @@ def example_document() -> dict[str, Any]:
         },
         "exports": {"vol": {"device": "vol"}},
     }
+
+
+def example_findings() -> list[HealthFinding]:
+    """What is not as it should be in L{dst.testing.fake_admin.example_trees}."""
+    sentence = "fresh is frozen: node x holds data"
+    return [HealthFinding("STORAGE_NOT_INITIALISED", Severity.WARNING, "fresh", sentence, 0.0)]
 
 
 @define(kw_only=True)
@@ -73,7 +79,7 @@ class FakeAdministration:
     listening: list[ListenerStatus] = Factory(list)
     clients: list[SessionStatus] = Factory(list)
     happened: list[Event] = Factory(list)
-    findings: list[HealthFinding] = Factory(list)
+    findings: list[HealthFinding] = Factory(example_findings)
     asked_for: list[OperationStatus] = Factory(list)
     time: float = 1000.0
     _changes: int = 0
@@ -111,6 +117,7 @@ class FakeAdministration:
             number = self._began("change", "")
             self._changes += 1
             self.document = deepcopy(document)
+            self.happen("what is wanted was changed", kind="configuration", subject="")
             self._ended(number, None)
             return self.asked_for[number]
 
