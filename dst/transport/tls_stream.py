@@ -18,10 +18,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from OpenSSL import SSL
-from twisted.internet.interfaces import IPushProducer, ITransport
+from twisted.internet.interfaces import ITransport
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from dst.transport.stream import Stream, stream_over
 
@@ -54,6 +53,8 @@ class GatheringTLS(TLSMemoryBIOProtocol):
     hole: memoryview | None = None
     """What is encrypted has no place of its own."""
 
+    stream: _TLSStream | None = None
+
     _below: Stream
 
     def makeConnection(self, transport: ITransport) -> None:
@@ -62,11 +63,18 @@ class GatheringTLS(TLSMemoryBIOProtocol):
 
     def stream_for(self, user: IStreamUser) -> Stream:
         """See L{stream_over}."""
-        return _TLSStream(self, user)
+        self.stream = stream = _TLSStream(self, user)
+        stream.congested = bool(self._appSendBuffer) or self._below.congested
+        return stream
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
         self._below.close()
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
+
+    def abortConnection(self) -> None:
+        """Unlike Twisted's it may come when the connection is lost already."""
+        if self._tlsConnection is not None:
+            super().abortConnection()  # type: ignore[no-untyped-call]
 
     # Sending
 
@@ -113,7 +121,7 @@ class GatheringTLS(TLSMemoryBIOProtocol):
             while sent < size:
                 sent += self._tlsConnection.send(data if not sent else memoryview(data)[sent:])
         except SSL.WantReadError:
-            self._bufferedWrite(bytes(memoryview(data)[sent:]))  # type: ignore[no-untyped-call]
+            self._bufferedWrite(bytes(memoryview(data)[sent:]))
         except SSL.Error:
             self._tlsShutdownFinished(Failure())
             return
@@ -133,21 +141,27 @@ class GatheringTLS(TLSMemoryBIOProtocol):
             if not encrypted:
                 return
         self._below.send(encrypted)
-        if self._below.congested and self._producer is not None:
-            self._producer.pauseProducing()
+        if self._below.congested and self.stream is not None:
+            self.stream.congested = True
 
     def drained(self) -> None:
         """See L{dst.transport.stream.IStreamUser}."""
-        if self._producer is not None and not self._appSendBuffer:
-            self._producer.resumeProducing()
+        if self.stream is not None and not self._appSendBuffer:
+            self.stream.room_again()
 
-    def registerProducer(self, producer: IPushProducer, streaming: bool) -> None:
-        """The transport is not told: L{drained} is how it says that there is room."""
-        if self._lostTLSConnection:
-            producer.stopProducing()
-            return
-        assert streaming and self._producer is None
-        self._producer = _Membrane(producer)
+    def _bufferedWrite(self, data: bytes) -> None:
+        super()._bufferedWrite(data)  # type: ignore[no-untyped-call]
+        if self.stream is not None:
+            self.stream.congested = True
+
+    def _unbufferPendingWrites(self) -> None:
+        super()._unbufferPendingWrites()  # type: ignore[no-untyped-call]
+        if not self._appSendBuffer and not self._below.congested and self.stream is not None:
+            self.stream.room_again()
+
+    def registerProducer(self, producer: object, streaming: bool) -> None:
+        """Not used: a stream says by itself whether there is room."""
+        raise NotImplementedError
 
     def _tlsShutdownFinished(self, reason: Failure | None) -> None:
         cast(Any, self.transport).unregisterProducer()  # one would hold back loseConnection
@@ -167,7 +181,7 @@ class GatheringTLS(TLSMemoryBIOProtocol):
             return
         self._tlsConnection.bio_write(data)
         if self._appSendBuffer:
-            self._unbufferPendingWrites()  # type: ignore[no-untyped-call]
+            self._unbufferPendingWrites()
         self._flushReceiveBIO()
 
     def _flushReceiveBIO(self) -> None:
@@ -200,43 +214,18 @@ class GatheringTLS(TLSMemoryBIOProtocol):
         self._flushSendBIO()
 
 
-class _Membrane:
-    """Tells a producer only what is new."""
-
-    def __init__(self, producer: IPushProducer) -> None:
-        self._producer = producer  # Twisted looks at it
-        self._paused = False
-
-    def pauseProducing(self) -> None:
-        if not self._paused:
-            self._paused = True
-            self._producer.pauseProducing()
-
-    def resumeProducing(self) -> None:
-        if self._paused:
-            self._paused = False
-            self._producer.resumeProducing()
-
-    def stopProducing(self) -> None:
-        self._producer.stopProducing()
-
-
-@implementer(IPushProducer)
 class _TLSStream:
     """The stream of a protocol above TLS."""
 
     def __init__(self, transport: GatheringTLS, user: IStreamUser) -> None:
         self.congested = False
-        self._resumed = 0
-        self._closed = False
         self._transport = transport
         self._user = user
-        transport.registerProducer(self, True)
 
     @property
     def progress(self) -> int:
         """See L{Stream}."""
-        return self._resumed + self._transport.taken
+        return self._transport.taken
 
     def send(self, buffers: Sequence[Buffer]) -> None:
         """See L{Stream.send}."""
@@ -244,25 +233,16 @@ class _TLSStream:
 
     def close(self) -> None:
         """See L{Stream.close}."""
-        self._closed = True
+        self._transport.stream = None
         self.congested = False
 
     def release(self) -> None:
         """See L{Stream.release}."""
         assert not self.congested
-        self._closed = True
-        cast(Any, self._transport).unregisterProducer()
+        self.close()
 
-    def pauseProducing(self) -> None:
-        """See L{IPushProducer}."""
-        self.congested = not self._closed
-
-    def resumeProducing(self) -> None:
-        """See L{IPushProducer}."""
-        self._resumed += 1
-        if self.congested and not self._closed:
+    def room_again(self) -> None:
+        """Nothing waits any more."""
+        if self.congested:
             self.congested = False
             self._user.drained()
-
-    def stopProducing(self) -> None:
-        """The transport is gone; its protocol is told so."""

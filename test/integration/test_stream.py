@@ -15,7 +15,10 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
+from dst.security.security import Security
+from dst.security.tls import TLSEndpoint, behind_tls
 from dst.transport.stream import GATHERED_BUFFERS_MAX, Stream, keep_freed_memory, stream_over
+from test.security.machines import Machines
 
 
 class End(Protocol):
@@ -58,6 +61,7 @@ class StreamTests(TestCase):
     """Over TCP and over UNIX sockets, what is sent is what arrives."""
 
     timeout = 60
+    machines: Machines | None = None
 
     async def pair(self, kind: str, hole_bytes: int = 0) -> tuple[End, End]:
         """Two ends of a new connection; the second has the hole."""
@@ -65,15 +69,23 @@ class StreamTests(TestCase):
 
         near, far = End(), End(hole_bytes)
         path = f"/tmp/dst-{os.getpid()}-{random.Random().randrange(1 << 32):08x}"
-        where = "tcp:0:interface=127.0.0.1" if kind == "tcp" else f"unix:{path}"
-        port = await serverFromString(reactor, where).listen(Factory.forProtocol(lambda: far))
+        where = f"unix:{path}" if kind == "unix" else "tcp:0:interface=127.0.0.1"
+        factory: Any = Factory.forProtocol(lambda: far)
+        if kind == "tls":
+            factory = behind_tls(self.security("alpha").server_options(), factory, reactor)  # type: ignore[arg-type]
+        port = await serverFromString(reactor, where).listen(factory)
         endpoint: IStreamClientEndpoint
-        if kind == "tcp":
+        if kind != "unix":
             endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", port.getHost().port)
         else:
             endpoint = UNIXClientEndpoint(reactor, path)
+        if kind == "tls":
+            options = self.security("beta").client_options("127.0.0.1")
+            endpoint = TLSEndpoint(options, endpoint, reactor)  # type: ignore[arg-type]
         await connectProtocol(endpoint, near)
         await far.made
+        if kind == "tls":
+            await self.until(lambda: all(end.transport.getHandle().established for end in (near, far)))
 
         async def close() -> None:
             await port.stopListening()
@@ -85,6 +97,14 @@ class StreamTests(TestCase):
         self.addCleanup(close)
         return near, far
 
+    def security(self, name: str) -> Security:
+        """The certificates of one of two machines."""
+        if self.machines is None:
+            self.machines = Machines(self.mktemp())
+            self.machines.add("alpha")
+            self.machines.add("beta")
+        return self.machines.security(name, reactor)
+
     async def until(self, condition: Any) -> None:
         """Wait for something."""
         for _ in range(2000):
@@ -95,7 +115,7 @@ class StreamTests(TestCase):
 
     async def test_everything_arrives(self) -> None:
         """Many buffers of all kinds and sizes, in order, also more than one call may gather."""
-        for kind in ("tcp", "unix"):
+        for kind in ("tcp", "unix", "tls"):
             near, far = await self.pair(kind)
             generator = random.Random(1)
             sent = []
@@ -111,7 +131,7 @@ class StreamTests(TestCase):
 
     async def test_congestion(self) -> None:
         """While the peer does not read the stream is congested, and says once when it is not any more."""
-        for kind in ("tcp", "unix"):
+        for kind in ("tcp", "unix", "tls"):
             near, far = await self.pair(kind)
             far.transport.pauseProducing()
             near.stream.send([b"small"])
@@ -130,7 +150,7 @@ class StreamTests(TestCase):
 
     async def test_hole(self) -> None:
         """What belongs somewhere goes straight there, and what is behind it does not."""
-        for kind in ("tcp", "unix"):
+        for kind in ("tcp", "unix", "tls"):
             near, far = await self.pair(kind, hole_bytes=2_000_000)
             data = random.Random(2).randbytes(2_000_000)
             near.stream.send([data, b"behind"])
@@ -140,7 +160,7 @@ class StreamTests(TestCase):
 
     async def test_close_sends_the_rest(self) -> None:
         """A connection that is closed first sends what waits."""
-        for kind in ("tcp", "unix"):
+        for kind in ("tcp", "unix", "tls"):
             near, far = await self.pair(kind)
             near.stream.send([bytes(20 << 20)])
             near.transport.loseConnection()
@@ -150,7 +170,7 @@ class StreamTests(TestCase):
 
     async def test_peer_gone(self) -> None:
         """Sending to a peer that is gone ends the connection and raises nothing."""
-        for kind in ("tcp", "unix"):
+        for kind in ("tcp", "unix", "tls"):
             near, far = await self.pair(kind)
             far.transport.abortConnection()
             await far.lost
