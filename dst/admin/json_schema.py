@@ -81,6 +81,9 @@ class Schemas:
             return {"anyOf": [self.of(each) if each is not type(None) else {"type": "null"} for each in arguments]}
         if origin in (tuple, list) and (origin is list or arguments[1:] == (...,)):
             return {"type": "array", "items": self.of(arguments[0])}
+        if origin is tuple:
+            items = [self.of(each) for each in arguments]
+            return {"type": "array", "prefixItems": items, "minItems": len(items), "maxItems": len(items)}
         if origin is dict and arguments[0] is str:
             return {"type": "object", "additionalProperties": self.of(arguments[1]) or True}
         if kind is dict:
