@@ -32,7 +32,7 @@ from dst.admin.codec import to_json
 from dst.admin.feed import EventFeed
 from dst.admin.guard import Asked, Refusal, check, check_content
 from dst.admin.page_files import load_page
-from dst.admin.routes.calls import API, Call, Raw, Reply, Route, Streaming, parse_query
+from dst.admin.routes.calls import API, Call, Raw, Reply, Route, Streaming, header_of, parse_query
 from dst.admin.routes.operating import unknown_operation
 from dst.admin.routes.table import ROUTES
 from dst.errors import DSTError
@@ -106,10 +106,10 @@ class AdminResource(Resource):
             Asked(
                 method=request.method,
                 path=b"/".join(request.postpath),
-                host=request.getHeader("host") or "",
-                origin=request.getHeader("origin"),
-                fetch_site=request.getHeader("sec-fetch-site"),
-                fetch_mode=request.getHeader("sec-fetch-mode"),
+                host=header_of(request, "host") or "",
+                origin=header_of(request, "origin"),
+                fetch_site=header_of(request, "sec-fetch-site"),
+                fetch_mode=header_of(request, "sec-fetch-mode"),
             ),
             self._hosts,
         )
@@ -123,7 +123,7 @@ class AdminResource(Resource):
     def _endpoint(self, route: Route) -> Callable[..., Any]:
         async def endpoint(request: Any, **names: str) -> bytes | None:
             if route.body is not None:
-                refusal = check_content(request.getHeader("content-type"))
+                refusal = check_content(header_of(request, "content-type"))
                 if refusal is not None:
                     raise Refused(refusal)
             asked_by = self._gate(request, route)

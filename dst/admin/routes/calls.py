@@ -34,11 +34,22 @@ __all__ = [
     "Reply",
     "Route",
     "Streaming",
+    "header_of",
     "parse_query",
 ]
 
 ANSWER_S_MAX = 10.0
 """What is only looked at never waits; if it does, the asker is told rather than left."""
+
+
+def header_of(request: Any, name: str) -> str | None:
+    """
+    A header, C{None} if it was not sent; one that was sent several times is one list.
+
+    Its bytes are not taken for UTF-8: whoever sends other ones is answered, not failed on.
+    """
+    values = request.requestHeaders.getRawHeaders(name.encode("ascii"))
+    return None if values is None else b", ".join(values).decode("latin-1")
 
 
 @define(eq=False)
@@ -87,8 +98,7 @@ class Call:
 
     def header(self, name: str) -> str | None:
         """A header, C{None} if it was not sent; one that was sent several times is one list."""
-        values = self.request.requestHeaders.getRawHeaders(name)
-        return None if values is None else ", ".join(values)
+        return header_of(self.request, name)
 
     def body(self) -> bytes:
         """
