@@ -145,8 +145,19 @@ class Changing:
         document = deepcopy(document)  # it is kept, and stays the caller's
         moves = self._moves(document)
         subject = moves[0].step.subject if len(moves) == 1 else ""
+        data = self._kept.says_already(document) if isinstance(self._kept, ConfigurationFile) else None
+        if data is not None:
+            return self._begin_as_in_file(subject, moves, document, data)
         operation, done = self._begin("change", subject, moves, document, keep=True)
         done.addErrback(lambda _: None)  # it is in the operation
+        return operation.status
+
+    def _begin_as_in_file(self, subject: str, moves: list[Move], document: Document, data: bytes) -> OperationStatus:
+        """A person has written C{document} there already: their file is not touched."""
+        kept = self._kept
+        assert isinstance(kept, ConfigurationFile)
+        operation, done = self._begin("change", subject, moves, document, keep=False)
+        done.addCallbacks(lambda _: kept.accept(data), lambda _: None)  # it is in the operation
         return operation.status
 
     def replace(self, storage: str, node: str, uri: str) -> Deferred[None]:
@@ -188,7 +199,7 @@ class Changing:
             raise InvalidRequest(f"the configuration cannot be read again: {why_not}")
         loaded = load_file(str(self._kept.path), self._cluster.providers)
         if loaded.document == self.wanted:
-            self._kept.accept(loaded)
+            self._kept.accept(loaded.data)
             return None
         moves = self._moves(loaded.document)
         for move in moves:
@@ -197,10 +208,7 @@ class Changing:
                     f"{loaded.path} is not applied, because data or redundancy would be given up: "
                     f"{move.step.sentence}; `dst apply {loaded.path}` asks first"
                 )
-        operation, done = self._begin("change", "", moves, loaded.document, keep=False)
-        kept = self._kept
-        done.addCallbacks(lambda _: kept.accept(loaded), lambda _: None)  # it is in the operation
-        return operation.status
+        return self._begin_as_in_file("", moves, loaded.document, loaded.data)
 
     def stop(self) -> Deferred[None]:
         """Give up what goes on; the step that is being done is not undone."""

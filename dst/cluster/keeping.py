@@ -113,9 +113,20 @@ class ConfigurationFile:
         self._run = run_in_thread
         self._put_aside = False
 
-    def accept(self, loaded: LoadedTopology) -> None:
+    def accept(self, data: bytes) -> None:
         """It was read again, and what was found is what is wanted now."""
-        self._data = loaded.data
+        self._data = data
+
+    def says_already(self, document: Document) -> bytes | None:
+        """What is in the file, if somebody else has changed it, and so that it says C{document}."""
+        try:
+            with open(self._real_path, "rb") as file:
+                found = file.read(FILE_BYTES_MAX + 1)
+            if found != self._data and same_values(tomllib.loads(found.decode("utf-8-sig")), document):
+                return found
+        except (OSError, ValueError, RecursionError):
+            pass
+        return None
 
     def why_not(self) -> str:
         """See L{IKeptConfiguration.why_not}."""

@@ -183,6 +183,10 @@ class ChangingTests(ChangingCase):
                 await deferLater(reactor, 0.05)
             self.assertIn(sentence, self.daemon.output[seen:])
         self.assertEqual(["a", "b"], [child.name for child in (await self.healthy("vol")).children])
+        self.path.write_text(theirs := text.replace('nodes = ["a", "b"]', 'nodes = ["a"]'))
+        await self.assert_done(self.file)  # a person has seen the plan, and says so
+        self.assertEqual(theirs, self.path.read_text())
+        self.assertEqual(["a"], [child.name for child in (await self.healthy("vol")).children])
         self.assertEqual(-signal.SIGTERM, await self.daemon.stop())
 
     async def test_replace_is_written_down(self) -> None:
