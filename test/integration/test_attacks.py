@@ -557,7 +557,7 @@ class HTTPTests(AttackCase):
             (head + b"Content-Length: -1\r\n\r\n{}",),
             (head + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",),
             (head + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}",),
-            (head + b"Transfer-Encoding: chunked\r\n\r\n", b"FFFFFFFFFFFFFFFFF\r\n", b"z" * (2 << 20)),
+            (head + b"Transfer-Encoding: chunked\r\n\r\n", b"FFFFFFFFFFFFFFFFF\r\n", b"z" * (3 << 20)),
             (b"\r\n" * 10_000,),
         ):
             answer = await self.attack(lambda pieces=pieces: send(*pieces))
