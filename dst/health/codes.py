@@ -367,7 +367,7 @@ CODES: Final[tuple[HealthCode, ...]] = (
         "certificate",
         "Nothing yet. When it has expired, connections that use it are refused.",
         "Less than a quarter of the certificate's time is left, or less than 30 days, and nobody has renewed it.",
-        ("``dst ca`` renews it; connections that there are go on.",),
+        ("``dst ca renew NAME`` renews it; connections that there are go on.",),
         cleared_after_s=0.0,
     ),
     HealthCode(
@@ -378,7 +378,7 @@ CODES: Final[tuple[HealthCode, ...]] = (
         "The certificate was not renewed in time; or the clock of this machine is wrong.",
         (
             "Look at the clock first: ``date``.",
-            "``dst ca`` renews it.",
+            "``dst ca renew NAME`` renews it.",
         ),
         cleared_after_s=0.0,
     ),
@@ -402,7 +402,7 @@ CODES: Final[tuple[HealthCode, ...]] = (
         'A listener beyond this machine does not require TLS (``open_to_the_network = true``, or ``tls = "off"`` or '
         '``"optional"``).',
         (
-            'Give the listener ``tls = "required"``; ``dst ca`` makes the certificates.',
+            'Give the listener ``tls = "required"``; ``dst ca issue`` makes the certificates.',
             "If the network is one that nobody else is on, this may be what you want.",
         ),
         cleared_after_s=0.0,
@@ -461,7 +461,7 @@ CODES: Final[tuple[HealthCode, ...]] = (
         (
             "The sentence of the finding says what failed, and how. Run the program by hand with an event on its "
             "standard input.",
-            "What was not told is among the events: ``dst events``. It is over with the next event that is "
+            "What was not told is among the events: ``dst event list``. It is over with the next event that is "
             "delivered.",
         ),
         cleared_after_s=0.0,
