@@ -20,7 +20,6 @@ from dst.admin.routes import shapes
 from dst.admin.routes.calls import Parameter, Route
 from dst.admin.routes.table import ROUTES, TAGS
 from dst.admin.schema import ERRORS
-from dst.identity import Role
 
 __all__ = ["document", "document_file"]
 
@@ -222,12 +221,3 @@ def _answer_headers(route: Route, status: int) -> dict[str, Any]:
     if status == 200 and route.validates:
         headers["ETag"] = {"description": "Changes whenever this does.", "schema": {"type": "string"}}
     return headers
-
-
-def roles() -> dict[Role | None, list[str]]:
-    """Who may ask for what, as C{METHOD path}; for the manual."""
-    found: dict[Role | None, list[str]] = {}
-    for route in ROUTES:
-        if route.listed:
-            found.setdefault(route.role, []).append(f"{route.method} {route.path}")
-    return found
