@@ -109,6 +109,13 @@ class Program(ProcessProtocol):
         self.code = os.waitstatus_to_exitcode(reason.value.status)
         self._ended.callback(None)
 
+    @property
+    def ended(self) -> Deferred[None]:
+        """Fires when it has ended, however."""
+        done: Deferred[None] = Deferred()
+        self._ended.addCallback(lambda _: done.callback(None))
+        return done
+
     async def success(self) -> str:
         """Wait until it ends, which has to be well; @return: what it wrote."""
         await self._ended
