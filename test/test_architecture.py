@@ -69,6 +69,12 @@ REACTOR_OWNERS = {
 }
 """The only modules that may import the global reactor, and why."""
 
+REACTOR_BY_THE_WAY = {"klein": "dst.admin.rest"}
+"""
+Packages of others that import the global reactor when they are imported, and so choose it for the whole process; and the
+only module of ours that may import each, in a function that is called when a reactor is there already.
+"""
+
 NOT_FOR_DECIDERS = ("twisted", "asyncio", "io", "os", "pathlib", "random", "select", "socket", "threading", "time")
 """What those who decide without acting have no use for: reactors, Deferreds, files, clocks, chance."""
 
@@ -160,6 +166,19 @@ class ArchitectureTests(SynchronousTestCase):
         """The global reactor is imported by whoever owns a process, and nobody else."""
         importers = {found.importer for found in self.imports() if found.imported == "twisted.internet.reactor"}
         self.assertEqual(set(), importers - set(REACTOR_OWNERS))
+
+    def test_reactor_by_the_way(self) -> None:
+        """Nor is it imported by importing something else: whoever owns the process chooses its reactor."""
+        for name, source in self.sources():
+            tree = ast.parse(source)
+            at_the_top = {id(found) for found in tree.body}
+            for found in ast.walk(tree):
+                if isinstance(found, ast.Import | ast.ImportFrom):
+                    for each in imports_of(name, ast.unparse(found)):
+                        package = each.imported.split(".")[0]
+                        if package in REACTOR_BY_THE_WAY:
+                            self.assertEqual(REACTOR_BY_THE_WAY[package], name)
+                            self.assertNotIn(id(found), at_the_top, str(each))
 
     def test_deciders(self) -> None:
         """Who decides without acting imports nothing that acts, and opens no file."""

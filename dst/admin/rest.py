@@ -122,11 +122,11 @@ class AdminResource(Resource):
 
     def _endpoint(self, route: Route) -> Callable[..., Any]:
         async def endpoint(request: Any, **names: str) -> bytes | None:
+            asked_by = self._gate(request, route)
             if route.body is not None:
                 refusal = check_content(header_of(request, "content-type"))
                 if refusal is not None:
                     raise Refused(refusal)
-            asked_by = self._gate(request, route)
             query = parse_query(route, request.args)
             call = Call(request, route, {key: unquote(name) for key, name in names.items()}, query, asked_by)
             answer = await route.handler(self._api, call)
