@@ -46,6 +46,7 @@ TOKEN = (
     "dst1-aaaqeayeaudaocajbifqydiob5sgkzthnbuwu23mnvxg64drojzxi5lwo54hs6t3pr6x474aqgbigmjzgixdalrsfyysanzuguy7vhx77a"
 )
 PROOF = "5f1a9777daff49e437e6bbbf8acea826df684494b0598212aa46f18024fa4af0"
+GRANT_PROOF = "eeccce1556c5b2f0e7bc05e2518efcdf97e4bbd60d562c77350cb479ae7acaa7"
 
 
 class FormatTests(SynchronousTestCase):
@@ -91,7 +92,9 @@ class FormatTests(SynchronousTestCase):
         self.assertEqual(bytes.fromhex("4453544a 01 02 0000 23000000" + PROOF) + b"key", request)
         self.assertEqual(b"key", decode_request(request[12:], SECRET, BINDING, NONCE))
         grant = encode_grant(Grant(b"c", b"tt", b""), SECRET, BINDING, NONCE)
-        self.assertEqual(bytes.fromhex("01000000 63 02000000 7474 00000000"), grant[12 + 32 :])
+        self.assertEqual(
+            bytes.fromhex("4453544a 01 03 0000 2f000000" + GRANT_PROOF + "01000000 63 02000000 7474 00000000"), grant
+        )
         self.assertEqual(Grant(b"c", b"tt", b""), decode_grant(grant[12:], SECRET, BINDING, NONCE))
 
     def test_worth_nothing_elsewhere(self) -> None:
