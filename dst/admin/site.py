@@ -141,6 +141,15 @@ class AdminChannel(HTTPChannel):
         self._expect_request()
         super().connectionMade()
 
+    def dataReceived(self, data: bytes) -> None:
+        """
+        Something came; nothing that comes once the connection is being closed is looked at.
+
+        With TLS it still comes then, and what has ended a request would be followed by half of one.
+        """
+        if not getattr(self.transport, "disconnecting", False):
+            super().dataReceived(data)
+
     def allContentReceived(self) -> None:
         """A request is complete."""
         self._expect_nothing()
