@@ -71,8 +71,8 @@ REACTOR_OWNERS = {
 
 REACTOR_BY_THE_WAY = {"klein": "dst.admin.rest"}
 """
-Packages of others that import the global reactor when they are imported, and so choose it for the whole process; and the
-only module of ours that may import each, in a function that is called when a reactor is there already.
+Packages of others that import the global reactor when they are imported, and so choose it for the whole process;
+and the only module of ours that may import each, in a function that is called when a reactor is there already.
 """
 
 NOT_FOR_DECIDERS = ("twisted", "asyncio", "io", "os", "pathlib", "random", "select", "socket", "threading", "time")
