@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import Any
 
 from attrs import evolve
 from twisted.internet import reactor
 from twisted.internet.task import deferLater
 
-from dst.admin.answers import Refused
+from dst.admin.authentication import Doorkeeper, LocalUsers
 from dst.admin.site import make_site
-from dst.errors import Denied, Unavailable
-from dst.explaining import Explanation
+from dst.admin.tokens import TokenStore
+from dst.errors import Unavailable
+from dst.explaining import Explanation, ScrubRecord
+from dst.identity import Role
 from dst.status import Health, MemberState, StatusTree
 from dst.testing.fake_admin import FakeAdmin
 from test.integration.browser import BrowserCase
@@ -26,7 +27,7 @@ SCREENSHOTS = os.environ.get("DST_SCREENSHOTS", "")
 SCREENSHOT_S = 75.0
 """How long the clients of the pictures read and write before they are taken."""
 
-VIEWS = ("", "#/clients", "#/events", "#/configuration", "#/at/vol", "#/at/vol/b")
+GIB = 1 << 30
 
 SELECTED = "return document.querySelector('[aria-selected=true] .name')?.textContent"
 DIALOG = "return document.querySelector('#confirm').open"
@@ -322,6 +323,24 @@ class OperatingTests(BrowserCase):
         await self.until("return !document.querySelector('#confirm').open")
         self.assertEqual([("resolve", "vol", "b")], admin.calls)
 
+    async def test_scrub(self) -> None:
+        """Copies are compared, with or without mending; how far it is and what was found stands in the details."""
+        admin = FakeAdmin()
+        found = {"undecided_bytes": 4096, "undecided": ((8192, 4096, "a | b c"),)}
+        admin.scrubbed["vol"] = [ScrubRecord("done", 1.7e9, 1.7e9 + 60, True, GIB, 0, **found)]
+        await self.choose(admin, ("vol",), "Scrub …")
+        await self.browser.click("#confirm [value=no]")
+        await self.browser.click("#confirm-yes")
+        await self.until("return document.querySelector('#toast').innerText.includes('being compared')")
+        self.assertEqual([("scrub", "vol", "")], admin.calls)
+        await self.until("return document.querySelector('#detail').innerText.includes('scrub · 0.0%')")
+        self.assertIn("4.00 KiB differ and no copy is more credible", await self.text("#detail"))
+        self.assertIn("4.00 KiB at 8,192: a | b c", await self.text("#detail"))
+        await self.press_button(("vol",), "Stop scrub")
+        await self.browser.click("#confirm-yes")
+        await self.until("return document.querySelector('#detail').innerText.includes('stopped before its end')")
+        self.assertEqual(("stop-scrub", "vol"), admin.calls[-1])
+
     async def test_busy(self) -> None:
         """While it takes its time that is shown, it is not asked twice, and the page can be used meanwhile."""
         admin = FakeAdmin()
@@ -378,40 +397,55 @@ class ConnectionTests(BrowserCase):
     async def test_token(self) -> None:
         """A daemon that wants a token is given one, for everything; a wrong one is asked for again."""
         admin = FakeAdmin()
-        heard: list[str] = []
-
-        def gate(request: Any, route: Any) -> str:
-            if route.role is None:
-                return ""
-            given = request.getHeader("authorization")
-            if given != "Bearer s3cret":
-                raise Refused.because(401, Denied("a token is needed"), "ask an administrator for one")
-            heard.append(route.name)
-            return "somebody"
-
-        url = serve(self, admin, gate=gate)
+        secret, url = self.guarded(admin, Role.ADMIN)
         await self.show(url, wait_for="#login[open]")
-        self.assertIn("a token is needed", await self.text("#login"))
+        self.assertIn("a token or a certificate with a role is needed", await self.text("#login"))
         self.assertEqual("password", await self.browser.run("return document.querySelector('#login-token').type"))
         await self.browser.press(*"wrong", "Enter")
         await self.until(
             "const login = document.querySelector('#login');"
-            "return login.open && login.innerText.includes('was not accepted')"
+            "return login.open && login.innerText.includes('was not accepted: the token is unknown here')"
         )
         await self.browser.press("Escape")
         await self.until("return document.querySelector('#banner').innerText.includes('Sign in')")
         self.assertEqual("", await self.text("#tree .body"))
         await self.browser.click("#banner-act")
         await self.until("return document.querySelector('#login').open")
-        await self.browser.press(*"s3cret", "Enter")
-        await self.until("return document.querySelector('.row[data-key=vol]') !== null")
-        await self.eventually(lambda: {"events", "exports"} <= set(heard), f"everything was asked with it: {heard}")
+        await self.sign_in(secret)
+        await self.until("return document.querySelector('#tiles').innerText.includes('Traffic')")
         await self.browser.open(url)  # the same tab: it is remembered
         await self.until("return document.querySelector('.row[data-key=vol]') !== null")
-        self.assertNotIn("s3cret", await self.browser.run("return JSON.stringify(localStorage) + document.cookie"))
+        self.assertNotIn(secret, await self.browser.run("return JSON.stringify(localStorage) + document.cookie"))
         await self.browser.click("#sign-out")
         await self.until("return document.querySelector('#login').open")
         self.assertEqual(None, await self.browser.run("return sessionStorage.getItem('dst-token')"))
+
+    async def test_role(self) -> None:
+        """Who may only look sees everything, and is told what role an operation takes."""
+        admin = FakeAdmin()
+        secret, url = self.guarded(admin, Role.VIEW)
+        await self.show(url, wait_for="#login[open]")
+        await self.sign_in(secret)
+        await self.browser.click(row("vol", "b"))
+        await self.until("return document.querySelector('.actions button') !== null")
+        await self.browser.click(".actions button")
+        await self.browser.click("#confirm-yes")
+        await self.until("return document.querySelector('#confirm-error').innerText.includes('this takes the role')")
+        self.assertIn("dst token create NAME --role operate", await self.text("#confirm-error .correction"))
+        self.assertEqual([], admin.calls)
+
+    def guarded(self, admin: FakeAdmin, role: Role) -> tuple[str, str]:
+        """A token, and the address of a page for which one is needed."""
+        directory = Path(self.mktemp())
+        directory.mkdir()
+        tokens = TokenStore(str(directory / "access" / "tokens.json"), time.time)
+        secret = tokens.create("person", role)
+        return secret, serve(self, admin, gate=Doorkeeper(tokens, LocalUsers(), reactor.seconds))
+
+    async def sign_in(self, secret: str) -> None:
+        await self.browser.run("document.querySelector('#login-token').value = arguments[0]", secret)
+        await self.browser.press("Enter")
+        await self.until("return document.querySelector('.row[data-key=vol]') !== null")
 
 
 class PicturesTests(BrowserCase):

@@ -22,6 +22,7 @@ const VIEWS = ["overview", "clients", "events", "configuration"];
 const VIEW_MS = 2000; // how often what is not told by events is asked for, while it is looked at
 const FINDINGS_MS_MIN = 500;
 const SKEW_S_MIN = 5;
+const UNSEEN_MS = 30000;
 
 let status = null;
 let heardAt = null; // when the last status came
@@ -91,7 +92,7 @@ function takeStatus(value) {
   heardTime(value.time);
   showBadge($("health"), value.health);
   const bad = trees().filter(needsAttention).length;
-  document.title = bad > 0 ? `(${bad}) ${value.health} · DST` : "DST";
+  document.title = `${bad > 0 ? `(${bad}) ${value.health} · ` : ""}DST ${location.host}`;
   announceChanges();
   showOverview();
   if (first) route();
@@ -251,7 +252,7 @@ setInterval(() => {
   if (!document.body.classList.contains("live")) return; // nobody knows whether it still is
   grid.tick();
   tickFindings();
-  detail.updateAge();
+  detail.tick();
   const skew = clockAhead();
   setText($("clock"), Math.abs(skew) < SKEW_S_MIN ? ""
     : `The daemon's clock is ${durationInWords(Math.abs(skew))} ${skew > 0 ? "ahead of" : "behind"} this browser's.`);
@@ -314,7 +315,22 @@ const stream = new Stream({
   },
 });
 addEventListener("online", () => stream.retry());
-document.addEventListener("visibilitychange", () => { if (!document.hidden) stream.retry(); });
+
+// A page that nobody looks at asks now and then, so that its title is right.
+let unseen = null;
+document.addEventListener("visibilitychange", () => {
+  clearInterval(unseen);
+  if (!document.hidden) {
+    stream.resume();
+    return;
+  }
+  unseen = setInterval(async () => {
+    stream.pause();
+    try {
+      takeStatus((await ask("/v1/status", { quiet: true })).value);
+    } catch { /* it is said when somebody looks */ }
+  }, UNSEEN_MS);
+});
 
 // -- the controls ------------------------------------------------------------------------------------
 
@@ -366,6 +382,7 @@ document.addEventListener("keydown", (event) => {
   event.preventDefault();
 });
 
+setText($("host"), location.host);
 route();
 stream.run();
 sampleTraffic(() => {

@@ -39,10 +39,10 @@ function addField(parent, { name, label, placeholder = "", choices = null, wante
   if (choices !== null) {
     const set = make(parent, "fieldset", "field");
     make(set, "legend", "", label);
-    for (const { value, text, about } of choices) {
+    for (const { value, text, about, chosen = false } of choices) {
       const line = make(set, "label", "choice");
       const input = make(line, "input");
-      Object.assign(input, { type: "radio", name, value, required: true });
+      Object.assign(input, { type: "radio", name, value, required: true, checked: chosen });
       const words = make(line, "span");
       make(words, "strong", "", text);
       if (about) make(words, "small", "", about);
@@ -100,6 +100,7 @@ async function go() {
   }, 1000);
   try {
     const done = await running.act(values, (progress) => { running.progress = progress; });
+    document.dispatchEvent(new Event("dst-done"));
     if (question === running) close();
     toast(done);
   } catch (error) {

@@ -4,6 +4,7 @@ import { APIError, ask, now, path as address } from "./api.js";
 import { Chart } from "./charts.js";
 import { confirmOperation } from "./confirm.js";
 import { $, button, make, reconcile, sentence, setText, showBadge, withCode } from "./dom.js";
+import { runningScrub, showResyncs, showRunning, showScrubs } from "./history.js";
 import { OPERATIONS, offeredFor } from "./operations.js";
 import { exportsOf, FINE_SAMPLES, known, samplePeriod, samples } from "./traffic.js";
 import { explanationOf, showWhy } from "./why.js";
@@ -13,6 +14,7 @@ import {
 } from "./words.js";
 
 const ASK_AGAIN_MS = 1000; // an explanation may change with every event; people read slower
+const ASK_STALE_MS = 10000; // leases and attempts go on without an event
 const COARSE = 12;
 
 export class Detail {
@@ -21,6 +23,7 @@ export class Detail {
     this.go = go;
     this.path = null;
     this.top = null;
+    this.again = null;
     const head = make(element, "div", "detail-head");
     this.trail = make(head, "p", "trail");
     const line = make(head, "div", "detail-line");
@@ -42,10 +45,16 @@ export class Detail {
     this.why = make(element, "dl", "why");
     this.whyError = make(element, "p", "error");
     this.#charts();
+    this.scrubbing = make(element, "div", "progress");
+    make(this.scrubbing, "progress").setAttribute("aria-label", "scrub");
+    make(this.scrubbing, "span");
+    this.scrubsTitle = make(element, "h3", "", "Scrubs");
+    this.scrubList = make(element, "ul", "history");
     this.historyTitle = make(element, "h3", "", "Resyncs that have ended");
     this.history = make(element, "ul", "history");
     make(element, "h3", "", "Facts");
     this.facts = make(element, "dl", "fact-list");
+    document.addEventListener("dst-done", () => { if (this.path !== null && this.tree) this.#ask(); });
   }
 
   #charts() {
@@ -80,13 +89,13 @@ export class Detail {
   // @param path: names from the top; `trees` is all that the status has at its top.
   show(path, trees) {
     if (this.path === null || this.path.join("\n") !== path.join("\n")) {
+      this.path = path;
       this.explanation = null;
       this.records = [];
+      this.scrubs = [];
+      this.#showHistory();
       this.asked = 0;
-      this.path = path;
       this.why.replaceChildren();
-      this.history.replaceChildren();
-      this.historyTitle.hidden = true;
       sentence(this.whyError, "");
       this.buttons.clear();
       this.actions.replaceChildren();
@@ -159,8 +168,13 @@ export class Detail {
     }
   }
 
+  tick() {
+    if (this.path === null || !this.tree) return;
+    this.updateAge();
+    if (Date.now() - this.asked > ASK_STALE_MS) this.#ask();
+  }
+
   updateAge() {
-    if (!this.tree) return;
     const { kind, size, since } = this.tree;
     const facts = [kind, size > 0 ? sizeInWords(size) : "", redundancyInWords(this.tree)];
     if (since > 0) facts.push(`${wordOf(this.tree)} for ${durationInWords(now() - since)}`);
@@ -168,7 +182,9 @@ export class Detail {
   }
 
   #operations() {
-    const about = this.about_ === null ? null : { ...this.about_, records: this.records, explanation: this.explanation };
+    const about = this.about_ === null ? null : {
+      ...this.about_, records: this.records, scrubs: this.scrubs, explanation: this.explanation,
+    };
     const offered = about === null ? [] : offeredFor(about);
     this.actions.hidden = offered.length === 0;
     reconcile(this.actions, this.buttons, offered, ({ name }) => name, ({ name, operation }) => {
@@ -185,17 +201,23 @@ export class Detail {
   }
 
   operate(name) {
-    confirmOperation(name, { ...this.about_, records: this.records, explanation: this.explanation });
+    confirmOperation(name, {
+      ...this.about_, records: this.records, scrubs: this.scrubs, explanation: this.explanation,
+    });
   }
 
   // -- what only the daemon knows -------------------------------------------------------------
 
+  #askLater() {
+    this.again ??= setTimeout(() => {
+      this.again = null;
+      if (this.path !== null && this.tree) this.#ask();
+    }, ASK_AGAIN_MS);
+  }
+
   async #ask() {
     if (this.asking || Date.now() - this.asked < ASK_AGAIN_MS) {
-      this.again ??= setTimeout(() => {
-        this.again = null;
-        if (this.path !== null && this.tree) this.#ask();
-      }, ASK_AGAIN_MS);
+      this.#askLater();
       return;
     }
     const { path } = this;
@@ -204,13 +226,17 @@ export class Detail {
     try {
       const explanation = await explanationOf(path);
       const storage = this.top?.members.some(isMember) ? path[0] : null;
-      const records = storage === null ? [] : (await ask(address("storages", storage, "resyncs"), { quiet: true })).value.resyncs;
+      const of = async (what) => (storage === null ? []
+        : (await ask(address("storages", storage, what), { quiet: true })).value[what]);
+      const records = await of("resyncs");
+      const scrubs = path.length > 1 ? [] : await of("scrubs").catch(() => []); // not every storage has several copies
       if (path !== this.path) return;
       this.explanation = { ...explanation.top };
       this.records = records;
+      this.scrubs = scrubs;
       sentence(this.whyError, "");
       showWhy(this.why, explanation);
-      this.#history(path.length === 1 ? records : records.filter((record) => record.member === path[1]));
+      this.#showHistory();
       this.#operations();
     } catch (error) {
       if (!(error instanceof APIError)) throw error;
@@ -221,18 +247,16 @@ export class Detail {
     }
   }
 
-  #history(records) {
+  #showHistory() {
+    const { path } = this;
+    const records = path.length === 1 ? this.records : this.records.filter((record) => record.member === path[1]);
     this.historyTitle.hidden = records.length === 0;
-    const shown = records.slice(-8).reverse();
-    this.history.replaceChildren(...shown.map((record) => {
-      const item = document.createElement("li");
-      make(item, "strong", "", this.path.length === 1 ? `${record.member}: ` : "");
-      const rate = record.seconds > 0 ? `, ${rateInWords(record.bytes_copied / record.seconds)}` : "";
-      item.append(`${record.kind}, ${sizeInWords(record.bytes_copied)} copied in ${durationInWords(record.seconds)}${rate}`);
-      const outcome = record.outcome === "in-sync" ? "" : ` It ended before: ${record.outcome}.`;
-      make(item, "small", "", `${dayInWords(record.began)}, ${timeInWords(record.began)}. ${record.cause}.${outcome}`);
-      return item;
-    }));
+    showResyncs(this.history, records, path.length === 1);
+    this.scrubsTitle.hidden = this.scrubs.every((record) => record.state === "running");
+    showScrubs(this.scrubList, this.scrubs);
+    const running = runningScrub(this.scrubs);
+    showRunning(this.scrubbing, running);
+    if (running !== null && this.again === null) this.#askLater(); // how far it is the status does not tell
   }
 
   updateTraffic() {

@@ -1,8 +1,10 @@
 // What a person can have done: when each operation is offered, what is said before it, and what it needs to know.
 //
-// A table of values and words; nothing here asks the daemon.  `about` is {storage, member, records, explanation}:
-// trees of the status (`member` is null for a storage), the resyncs that have ended, the explanation if it is known.
+// A table of values and words; nothing here asks the daemon.  `about` is {storage, member, records, scrubs,
+// explanation}: trees of the status (`member` is null for a storage), the resyncs that have ended, the scrubs, the
+// explanation if it is known.
 
+import { runningScrub } from "./history.js";
 import { decidedBy } from "./why.js";
 import { durationInWords, plural, sizeInWords } from "./words.js";
 
@@ -128,6 +130,39 @@ export const OPERATIONS = {
       "The new part reads as zeroes. It cannot be made smaller again.",
     ],
     done: ({ storage }) => `${storage.name} has grown.`,
+  },
+  "scrub": {
+    of: "storage",
+    label: "Scrub",
+    doing: "Beginning",
+    offered: (about) => {
+      if (about.storage.kind !== "mirror" || !isMirrorServed(about) || runningScrub(about.scrubs) !== null) return null;
+      return inSync(about.storage).length < 2 ? "There are no two copies to compare." : "";
+    },
+    title: ({ storage }) => `Compare all copies of ${storage.name}?`,
+    says: ({ storage }) => [
+      `Every copy of ${sizeInWords(storage.size)} is read and compared, to find what no disk reports. It gives way to clients and resyncs.`,
+      "Where no copy is more credible than another nothing is changed, and you are told where that is.",
+    ],
+    fields: () => [{
+      name: "repair",
+      label: "What is evident: what one copy cannot read, or has otherwise than most",
+      choices: [
+        { value: "yes", text: "Mend it", about: "it is written anew from the other copies", chosen: true },
+        { value: "no", text: "Only look", about: "nothing is changed anywhere" },
+      ],
+    }],
+    body: ({ repair }) => ({ repair: repair === "yes" }),
+    done: ({ storage }) => `The copies of ${storage.name} are being compared.`,
+  },
+  "stop-scrub": {
+    of: "storage",
+    label: "Stop scrub",
+    doing: "Stopping",
+    offered: ({ scrubs }) => (runningScrub(scrubs) === null ? null : ""),
+    title: ({ storage }) => `Stop the scrub of ${storage.name}?`,
+    says: () => ["What it has mended stays. The next one goes on from where this one was."],
+    done: ({ storage }) => `${storage.name} is not being scrubbed any more.`,
   },
   "mark-dirty": {
     of: "member",

@@ -2,7 +2,7 @@
 //
 // The states that are told: "connecting", "live", "lost" (with when it is tried next), "refused" (with why).
 
-import { APIError, errorFrom, headersWith, heardTime, newConnection, wantToken } from "./api.js";
+import { APIError, errorFrom, hasToken, headersWith, heardTime, newConnection, wantToken } from "./api.js";
 
 const SILENCE_MS_MAX = 40000; // the daemon says something every 15 s
 const AGAIN_MS = [250, 500, 1000, 2000, 4000];
@@ -49,6 +49,8 @@ export class Stream {
   #lastId = null; // of an event of the journal: those after it are sent first
   #abort = null;
   #wake = null;
+  #paused = false;
+  #heard = false; // whether this token was ever accepted
 
   // @param handlers: event(kind, value), state(name, facts)
   constructor(handlers) {
@@ -57,6 +59,7 @@ export class Stream {
 
   async run() {
     for (;;) {
+      while (this.#paused) await this.#until(null);
       this.#handlers.state("connecting", {});
       let error;
       try {
@@ -65,8 +68,11 @@ export class Stream {
       } catch (caught) {
         error = caught instanceof APIError ? caught : new APIError(0);
       }
-      if (error.status === 401) {
+      if (this.#paused) continue;
+      // 401, or so many wrong tokens that another one has to be thought of.
+      if (error.status === 401 || (error.status === 429 && hasToken() && !this.#heard)) {
         this.#handlers.state("refused", { error });
+        this.#heard = false;
         if (!await wantToken(error)) await this.#until(null);
         continue;
       }
@@ -79,6 +85,18 @@ export class Stream {
 
   // Do not wait any longer.
   retry() {
+    this.#wake?.();
+  }
+
+  // A browser has six connections to a daemon, and every page that is open holds one for as long as it listens: one that
+  // nobody looks at gives it back.
+  pause() {
+    this.#paused = true;
+    this.#abort?.abort();
+  }
+
+  resume() {
+    this.#paused = false;
     this.#wake?.();
   }
 
@@ -103,6 +121,7 @@ export class Stream {
 
   async #once() {
     const abort = new AbortController();
+    this.#abort = abort;
     let silence = setTimeout(() => abort.abort(), SILENCE_MS_MAX);
     try {
       const headers = { Accept: "text/event-stream" };
@@ -122,6 +141,7 @@ export class Stream {
         clearTimeout(silence);
         silence = setTimeout(() => abort.abort(), SILENCE_MS_MAX);
         this.#failures = 0;
+        this.#heard = true;
         for (const event of parser.push(value)) {
           if (event.kind === "event" && event.id !== null) this.#lastId = event.id;
           this.#tell(event);
