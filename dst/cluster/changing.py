@@ -47,6 +47,7 @@ class Changing:
 
     @ivar wanted: the document that is kept.
     @ivar after_restart: what differs from what runs, one sentence each.
+    @ivar not_saved: one sentence why what runs is not what a restart would have; or C{""}.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Changing:
         self._changed = changed
         self.wanted = self._running = to_document(cluster.topology) if document is None else document
         self.after_restart: tuple[str, ...] = ()
+        self.not_saved = ""
         self._stepping = Stepping(cluster)
         self._now: Operation | None = None
         self._work: Deferred[None] | None = None
@@ -148,8 +150,11 @@ class Changing:
         data = self._kept.says_already(document) if isinstance(self._kept, ConfigurationFile) else None
         if data is not None:
             return self._begin_as_in_file(subject, moves, document, data)
+        if document.get("hooks") != self.wanted.get("hooks"):
+            # Who may configure a daemon must not be able to run programs on its machine by that.
+            raise InvalidRequest("hooks: they run programs, and are changed in the file only, by who may write there")
         operation, done = self._begin("change", subject, moves, document, keep=True)
-        done.addErrback(lambda _: None)  # it is in the operation
+        done.addCallbacks(lambda _: self._saved(), lambda _: None)  # it is in the operation
         return operation.status
 
     def _begin_as_in_file(self, subject: str, moves: list[Move], document: Document, data: bytes) -> OperationStatus:
@@ -157,8 +162,16 @@ class Changing:
         kept = self._kept
         assert isinstance(kept, ConfigurationFile)
         operation, done = self._begin("change", subject, moves, document, keep=False)
-        done.addCallbacks(lambda _: kept.accept(data), lambda _: None)  # it is in the operation
+
+        def accepted(_: None) -> None:
+            kept.accept(data)
+            self._saved()
+
+        done.addCallbacks(accepted, lambda _: None)  # it is in the operation
         return operation.status
+
+    def _saved(self) -> None:
+        self.not_saved = ""
 
     def replace(self, storage: str, node: str, uri: str) -> Deferred[None]:
         """
@@ -184,7 +197,12 @@ class Changing:
                 uri=uri,
                 why=why_not,
             )
+            done.addCallback(self._unsaved, f"{node} of {storage} is {uri}, and a restart would not know: {why_not}")
         return done
+
+    def _unsaved(self, result: T, sentence: str) -> T:
+        self.not_saved = sentence
+        return result
 
     def reread(self) -> OperationStatus | None:
         """

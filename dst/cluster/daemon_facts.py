@@ -32,6 +32,8 @@ def daemon_facts(cluster: Cluster, now: float) -> DaemonFacts:
         now=now,
         listeners=tuple(list_listeners(cluster)),
         certificates=_certificates(security),
+        not_saved=cluster.changing.not_saved,
+        after_restart=cluster.changing.after_restart,
         certificates_unused="" if security is None else security.problem,
         state_dir=cluster.state_path or "",
         state_bytes_free=_free_bytes(cluster.state_path),
