@@ -24,7 +24,8 @@ import datetime
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from attrs import asdict, evolve, frozen
@@ -190,7 +191,7 @@ class Authority:
         @raise AlreadyInUse: there is a good one for that name.
         """
         wanted.check()
-        with locked(self._own):
+        with self._changing():
             return self._sign(wanted, public_key, again)
 
     def renew(self, which: str, days: float) -> x509.Certificate:
@@ -200,7 +201,7 @@ class Authority:
         @param which: a name or a serial number.
         @raise NotFound: there is no certificate that may be used.
         """
-        with locked(self._own):
+        with self._changing():
             found = [each for each in self._found(which) if each.revoked is None]
             if not found:
                 raise NotFound(f"every certificate of {which!r} is revoked; issue a new one with a new key")
@@ -222,7 +223,7 @@ class Authority:
         @return: those that were good until now.
         @raise NotFound: there was none.
         """
-        with locked(self._own):
+        with self._changing():
             now = self._now()
             found = {each.serial for each in self._found(which)}
             before = self.issued()
@@ -238,7 +239,7 @@ class Authority:
         """
         Sign with a new key from now on, and trust both authorities until the earlier ones are retired.
         """
-        with locked(self._own):
+        with self._changing():
             old = self._signer()
             earlier = os.path.join(self._own, "earlier")
             directory_made(earlier, shared=False)
@@ -258,7 +259,7 @@ class Authority:
 
         @return: certificates of earlier ones that were good until now.
         """
-        with locked(self._own):
+        with self._changing():
             signer = self._signer()
             own = fingerprint(signer.certificate).hex()
             write(self._path("ca.crt"), certificate_pem(signer.certificate))
@@ -286,6 +287,12 @@ class Authority:
             return read(self._path(name))
         except FileNotFoundError:
             raise ConfigurationError(f"{self._path(name)} is missing") from None
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        self._check()
+        with locked(self._own):
+            yield
 
     def _check(self) -> None:
         refuse_open_directory(self.directory)
