@@ -60,6 +60,7 @@ __all__ = [
     "INode",
     "INodeProvider",
     "INodeObserver",
+    "IWitnessed",
     "IScrubs",
     "MemberOptions",
     "OpenExport",
@@ -430,6 +431,27 @@ class IHistories(Interface):
         """
         While there are several, and until a person has chosen: what can be read of each, by the name of the member
         that has it; else nothing.  The nodes are read-only, and go away when the member is used again.
+        """
+
+
+class IWitnessed(Interface):
+    """
+    A storage with nodes that vote and have no data, which can come and go while it serves.  Optional.
+    """
+
+    def add_witness(node: INode) -> Deferred[None]:
+        """
+        C{node} is to vote from now on.  It is opened here, and admitted whenever it can be reached.
+
+        @raise InvalidRequest: the storage has no votes of several, or a node of that name.
+        """
+
+    def remove_witness(name: str) -> Deferred[None]:
+        """
+        That witness votes no more; fires when nobody counts on it, and its node is closed.
+
+        @raise NotFound: there is none of that name.
+        @raise Unavailable: there is no quorum to agree on that.
         """
 
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dst.algorithms.mirror.member import Member, members_in
+from dst.algorithms.mirror.witness import Witness
 from dst.errors import DSTError, InvalidRequest, NotFound, Unavailable
 from dst.interfaces import INode, MemberOptions
-from dst.label.format import MEMBERS_MAX
+from dst.label.format import MEMBERS_MAX, VOTES_MAX
 from dst.status import MemberState
 from dst.surroundings import surroundings_of
 
@@ -184,4 +185,57 @@ class ByHand:
         member.removed = True
         member.unobserve()
         await member.node.close()
+        mirror.tell_observers()
+
+    async def add_witness(self, node: INode) -> None:
+        """See L{IWitnessed.add_witness}."""
+        mirror = self._mirror
+        if mirror.serving is None:
+            raise mirror.unavailable()
+        if not mirror.serving.configuration.votes_of_members:
+            raise InvalidRequest(
+                f'{mirror.name} has one vote, its owner\'s: a witness means nothing there before votes = "members"'
+            )
+        if node.name in {*(each.name for each in mirror.nodes), *(each.name for each in mirror.witnesses)}:
+            raise InvalidRequest(f"{mirror.name} has a node {node.name} already")
+        if len(mirror.nodes) + len(mirror.witnesses) >= VOTES_MAX:
+            raise InvalidRequest(f"{mirror.name} has {VOTES_MAX} nodes that vote, the most there can be")
+        await node.open()
+        witness = Witness(node)
+        mirror.witnesses.append(witness)
+        witness.unobserve = node.observe(lambda _: mirror.witness_changed(witness))
+        mirror.witness_changed(witness)
+
+    async def remove_witness(self, name: str) -> None:
+        """See L{IWitnessed.remove_witness}."""
+        mirror = self._mirror
+        witness = next((each for each in mirror.witnesses if each.name == name), None)
+        if witness is None:
+            known = ", ".join(each.name for each in mirror.witnesses) or "none"
+            raise NotFound(f"{mirror.name} has no witness {name}; its witnesses are {known}")
+        if mirror.serving is None:
+            raise mirror.unavailable()
+        if mirror.serving.configuration.no_quorum:
+            raise Unavailable(f"{mirror.name} cannot be changed now: {mirror.serving.configuration.no_quorum}")
+        witness.removed = True
+        try:
+            # It goes on keeping records until none counts its vote: one vote changes with each record.
+            for _ in range(VOTES_MAX):
+                serving = mirror.serving
+                if serving is None:
+                    raise mirror.unavailable()
+                votes = serving.configuration.record.votes
+                if all(vote.node_id != witness.node_id for vote in votes):
+                    break
+                await serving.configuration.make_stable()
+            else:
+                raise Unavailable(f"{mirror.name} cannot do without the vote of {name} now; nothing was changed")
+        except DSTError:
+            witness.removed = False
+            raise
+        mirror.witnesses.remove(witness)
+        if mirror.serving is not None:
+            mirror.serving.witnesses.forget(witness)
+        witness.unobserve()
+        await witness.node.close()
         mirror.tell_observers()

@@ -400,6 +400,11 @@ class Configuration:
         return votes
 
     @property
+    def votes_of_members(self) -> bool:
+        """Members and witnesses vote; otherwise the owner's own store alone."""
+        return self._votes_of_members
+
+    @property
     def must_fence(self) -> bool:
         """Another daemon may take over, so nobody can be a member who could not refuse this one then (R8)."""
         return self._votes_of_members and nodes_vote(self.record.votes)
@@ -419,7 +424,7 @@ class Configuration:
     def _wanted_votes(self, available: Sequence[Vote]) -> Sequence[Vote]:
         """Who is to vote in the end."""
         own = self._ownership.own_vote
-        holders = [each for each in self._holders if not (isinstance(each, Member) and each.removed)]
+        holders = [each for each in self._holders if not each.removed]
         cannot_fence = [holder for holder in holders if holder.ready and fenced(holder.node) is None]
         if (cannot_fence and not self.must_fence) or not (self._votes_of_members or own is None):
             return [own] if own is not None else ()

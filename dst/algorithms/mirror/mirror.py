@@ -41,7 +41,7 @@ from dst.errors import (
 )
 from dst.explaining import Explanation, ResyncRecord, ScrubRecord
 from dst.geometry import BlockStatus, Geometry, StatusExtent
-from dst.interfaces import Buffer, IAlgorithm, IHistories, INode, IScrubs, MemberOptions
+from dst.interfaces import Buffer, IAlgorithm, IHistories, INode, IScrubs, IWitnessed, MemberOptions
 from dst.observing import ObservableNode
 from dst.recovery.pace import ResyncScheduler
 from dst.recovery.record_store import IRecordStore, NoRecordStore
@@ -69,7 +69,7 @@ _CLOSE_S_MAX = 10.0
 """How long a stop waits for what has not been answered; after that it is answered with an error."""
 
 
-@implementer(IAlgorithm, IHistories, IScrubs)
+@implementer(IAlgorithm, IHistories, IScrubs, IWitnessed)
 class Mirror(ObservableNode):
     """
     Every member has the whole content; ages tell what each one missed.
@@ -172,7 +172,7 @@ class Mirror(ObservableNode):
         for member in self.members:
             member.unobserve = member.node.observe(lambda node, member=member: self.node_changed(member))  # type: ignore[misc]
         for witness in self.witnesses:
-            witness.unobserve = witness.node.observe(lambda node, witness=witness: self._witness_changed(witness))  # type: ignore[misc]
+            witness.unobserve = witness.node.observe(lambda node, witness=witness: self.witness_changed(witness))  # type: ignore[misc]
         nodes = [each.node for each in self._holders]
         opening = DeferredList([node.open() for node in nodes], consumeErrors=True)
         failures = [result.value for good, result in await opening if not good]  # type: ignore[attr-defined]
@@ -390,7 +390,8 @@ class Mirror(ObservableNode):
 
     # -- members come and go
 
-    def _witness_changed(self, witness: Witness) -> None:
+    def witness_changed(self, witness: Witness) -> None:
+        """Its node can be used, or cannot any more."""
         if self.closing:
             return
         if self.starter is not None:
@@ -668,6 +669,14 @@ class Mirror(ObservableNode):
     def remove_node(self, name: str) -> Deferred[None]:
         """See L{IAlgorithm.remove_node}."""
         return Deferred.fromCoroutine(self._by_hand.remove_node(name))
+
+    def add_witness(self, node: INode) -> Deferred[None]:
+        """See L{IWitnessed.add_witness}."""
+        return Deferred.fromCoroutine(self._by_hand.add_witness(node))
+
+    def remove_witness(self, name: str) -> Deferred[None]:
+        """See L{IWitnessed.remove_witness}."""
+        return Deferred.fromCoroutine(self._by_hand.remove_witness(name))
 
     def resolve(self, keep: str) -> Deferred[None]:
         """See L{IAlgorithm.resolve}."""

@@ -42,10 +42,12 @@ class Witness:
     @ivar busy: it is being admitted, perhaps still by the service that was before this one.
     @ivar when_idle: called, once, when that has ended.
     @ivar resolved: a person has given up what it says beside the storage's history, up to this record.
+    @ivar removed: its vote is not wanted any more; it is asked as long as it counts.
     """
 
     def __init__(self, node: INode) -> None:
         self.node = node
+        self.removed = False
         self.node_id = b""
         self.granted = False
         self.found: FoundLabel | None = None
@@ -205,13 +207,13 @@ class Witnesses:
             self._admitted.add(witness)
         except DSTError as error:
             witness.found, witness.reason = None, str(error)
-            if not self._stopped:
+            if not self._stopped and witness in self._witnesses:
                 witness.retry = self._clock.callLater(_RETRY_S, self._again, witness)
         finally:
             witness.busy = False
         waiting, witness.when_idle = witness.when_idle, _nothing
         waiting(witness)
-        if not self._stopped:
+        if not self._stopped and witness in self._witnesses:
             self.consider(witness)  # it may have gone and come while it was being admitted
             self._votes_changed()
 
@@ -222,6 +224,13 @@ class Witnesses:
                 witness.found, witness.reason = None, "it was claimed by another daemon"
                 self._admitted.discard(witness)
                 self.consider(witness)
+
+    def forget(self, witness: Witness) -> None:
+        """It is a witness no more."""
+        self._admitted.discard(witness)
+        if witness.retry is not None:
+            witness.retry.cancel()
+            witness.retry = None
 
     def _again(self, witness: Witness) -> None:
         witness.retry = None
