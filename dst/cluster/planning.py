@@ -279,6 +279,8 @@ class _Planner:
             before = self._old_devices.get(spec.name)
             if isinstance(before, StorageSpec) and self._live_members(before):
                 joining |= {name for name in spec.nodes if name not in before.nodes}
+                if self._live_witnesses(before, spec):
+                    joining |= {name for name in spec.witnesses if name not in before.witnesses}
         return {name for name in joining if isinstance(self._new_devices[name], NodeSpec)}
 
     def _devices_that_change(self) -> Iterator[Move]:
@@ -355,11 +357,8 @@ class _Planner:
                 f"storages.{name}.nodes: the order of the nodes of a {spec.algorithm} says where its data is; "
                 f"leave it as it is: {in_words(before.nodes)}"
             )
-        if spec.witnesses != before.witnesses:
-            edits = (Edit(("storages", name, "witnesses"), list(spec.witnesses) or GONE),)
-            sentence = f"the witnesses of {name} are {in_words(spec.witnesses) or 'none'} from the next start on"
-            yield Move(PlanStep("change", "witness", name, sentence, after_restart=True), edits, storage=name)
-            yield from self._left_over([each for each in before.witnesses if each not in spec.witnesses])
+        if set(spec.witnesses) != set(before.witnesses):
+            yield from self._witnesses(before, spec)
         for key in sorted({*spec.options, *before.options}):
             if spec.options.get(key, GONE) != before.options.get(key, GONE):
                 value = spec.options.get(key, GONE)
@@ -367,6 +366,43 @@ class _Planner:
                 sentence = f"{key} of {name} {said} from the next start on"
                 step = PlanStep("change", "storage", name, sentence, after_restart=True)
                 yield Move(step, (Edit(("storages", name, key), value),), name=name)
+
+    def _witnesses(self, before: StorageSpec, spec: StorageSpec) -> Iterator[Move]:
+        name = spec.name
+        coming = [each for each in spec.witnesses if each not in before.witnesses]
+        going = [each for each in before.witnesses if each not in spec.witnesses]
+        if not self._live_witnesses(before, spec):
+            edit = Edit(("storages", name, "witnesses"), list(spec.witnesses) or GONE)
+            sentence = f"the witnesses of {name} are {in_words(spec.witnesses) or 'none'} from the next start on"
+            yield Move(PlanStep("change", "witness", name, sentence, after_restart=True), (edit,), storage=name)
+            yield from self._left_over(going)
+            return
+        witnesses = list(before.witnesses)
+        for node in coming:
+            witnesses = [*witnesses, node]
+            edits: tuple[Edit, ...] = (Edit(("storages", name, "witnesses"), list(witnesses)),)
+            if node not in self._old_devices and isinstance(self._new_devices[node], NodeSpec):
+                edits = (self._as_wanted("nodes", node), *edits)
+            sentence = f"{node} becomes a witness of {name}: it votes, and keeps a label at its end"
+            yield Move(PlanStep("add", "witness", f"{name}/{node}", sentence), edits, name=node, storage=name)
+        for node in going:
+            witnesses = [each for each in witnesses if each != node]
+            edits = (Edit(("storages", name, "witnesses"), list(witnesses) or GONE),)
+            if node not in self._new_devices:
+                edits = (*edits, Edit(("nodes", node), GONE))
+            step = PlanStep("remove", "witness", f"{name}/{node}", f"{node} votes no more in {name}")
+            yield Move(step, edits, keep_first=False, name=node, storage=name)
+
+    def _live_witnesses(self, before: StorageSpec, spec: StorageSpec) -> bool:
+        """The storage is one whose members vote, and it remains that after a restart, too."""
+        if not self._live_members(before) or any(
+            isinstance(self._old_devices.get(each), StorageSpec) for each in before.witnesses
+        ):
+            return False
+        return all(
+            each.options.get("votes") == "members" or each.options.get("standby") is True or bool(each.witnesses)
+            for each in (before, spec)
+        )
 
     def _membership(self, before: StorageSpec, spec: StorageSpec) -> Iterator[Move]:
         name = spec.name

@@ -4,7 +4,7 @@ One step of a change, done on the running cluster.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
@@ -17,8 +17,8 @@ from dst.cluster.moves import Move
 from dst.cluster.operations import Operation
 from dst.cluster.reshaping import Reshaping
 from dst.cluster.topology import NodeSpec, Topology, absolute_uri
-from dst.errors import BadMedia, DeadlinePassed, DSTError, InternalError, InvalidRequest, Unavailable
-from dst.interfaces import IAlgorithm
+from dst.errors import BadMedia, DeadlinePassed, DSTError, InternalError, InvalidRequest, NotSupported, Unavailable
+from dst.interfaces import IAlgorithm, INode, IWitnessed
 from dst.status import MemberState, StatusTree
 
 if TYPE_CHECKING:
@@ -66,6 +66,8 @@ class Stepping:
             self._end_sessions({move.name})
         elif step.kind == "member":
             await self._member(move, topology, operation)
+        elif step.kind == "witness":
+            await self._witness(move, topology)
         elif step.kind in ("node", "storage"):
             await self._reshape(topology)
         else:
@@ -90,28 +92,53 @@ class Stepping:
             await self._add(storage, move, topology, operation)
         elif move.step.action == "remove":
             await self._in_time(storage.remove_node(move.name), f"{move.name} leaving {storage.name}")
-            self._reshaping.forget_closed(move.name)
-            if move.name not in {spec.name for spec in topology.devices()}:
-                self._cluster.devices.by_name.pop(move.name, None)
-            await self._reshape(topology, {storage.name})
+            await self._has_left(storage, move.name, topology)
         else:
             await self._replace(storage, move.name, topology)
 
+    async def _has_left(self, storage: IAlgorithm, name: str, topology: Topology) -> None:
+        """Its node was closed; it may stand alone from now on."""
+        self._reshaping.forget_closed(name)
+        if name not in {spec.name for spec in topology.devices()}:
+            self._cluster.devices.by_name.pop(name, None)
+        await self._reshape(topology, {storage.name})
+
+    async def _witness(self, move: Move, topology: Topology) -> None:
+        storage, name = self._cluster.devices.storages[move.storage], move.name
+        if not IWitnessed.providedBy(storage):
+            raise NotSupported(f"{storage.name} has no witnesses")
+        if move.step.action == "add":
+            what = f"{name} joining {storage.name}"
+            await self._joining(name, topology, lambda node: self._in_time(storage.add_witness(node), what))
+        else:
+            await self._in_time(storage.remove_witness(name), f"{name} leaving {storage.name}")
+            await self._has_left(storage, name, topology)
+
     async def _add(self, storage: IAlgorithm, move: Move, topology: Topology, operation: Operation) -> None:
-        cluster, name = self._cluster, move.name
+        name = move.name
+
+        async def join(node: INode) -> None:
+            await self._in_time(storage.add_node(node), f"{name} joining {storage.name}")
+            try:
+                await self._seen_to_join(storage, name, operation, wait=move.wait)
+            except CancelledError:
+                raise
+            except DSTError:
+                await self._in_time(storage.remove_node(name), f"{name} leaving {storage.name} again")
+                raise
+
+        await self._joining(name, topology, join)
+
+    async def _joining(self, name: str, topology: Topology, join: Callable[[INode], Awaitable[None]]) -> None:
+        """C{name} stands below a storage from now on, whether it stood alone before or was nowhere."""
+        cluster = self._cluster
         stood_alone = any(device.name == name for devices in cluster.opened.values() for device in devices)
         if stood_alone:
             self._end_sessions({spec.name for spec in cluster.topology.exports if spec.device == name})
             await self._reshaping.close(name)
         try:
             self._reshaping.build(topology)
-            node = cluster.devices.fences.claimable(name, cluster.devices.by_name[name])
-            await self._in_time(storage.add_node(node), f"{name} joining {storage.name}")
-            try:
-                await self._seen_to_join(storage, name, operation, wait=move.wait)
-            except DSTError:
-                await self._in_time(storage.remove_node(name), f"{name} leaving {storage.name} again")
-                raise
+            await join(cluster.devices.fences.claimable(name, cluster.devices.by_name[name]))
         except CancelledError:
             raise  # the daemon stops: the file says that it is a member, and so it is
         except Exception:

@@ -297,6 +297,43 @@ class MemberTests(ChangingCase):
             self.assertIs(LinkState.READY, self.node(name).link, name)
 
 
+class WitnessTests(ChangingCase):
+    """Witnesses come and go while the storage serves."""
+
+    document: dict[str, Any] = {
+        "nodes": {
+            **{name: {"uri": "memory:", "size": "8M"} for name in ("a", "b")},
+            **{name: {"uri": "memory:", "size": "64K"} for name in ("v", "w")},
+        },
+        "storages": {"vol": {"algorithm": "mirror", "nodes": ["a", "b"], "witnesses": ["v"]}},
+        "exports": {"vol": {"device": "vol"}},
+    }
+
+    def test_exchange(self) -> None:
+        """One that stood alone becomes a witness, and the other stands alone then."""
+        document = self.wanted()
+        document["storages"]["vol"]["witnesses"] = ["w"]
+        self.assert_done(document)
+        trees = self.successResultOf(self.cluster.admin.status())
+        self.assertEqual([("v", "ready"), ("vol", "ready")], [(tree.name, tree.state) for tree in trees])
+        self.write(b"data")
+
+    def test_new_and_gone(self) -> None:
+        """A new node becomes one, and the node of one that goes may go with it."""
+        document = self.wanted()
+        document["nodes"]["x"] = {"uri": "memory:", "size": "64K"}
+        document["storages"]["vol"]["witnesses"] = ["w", "x"]
+        del document["nodes"]["v"]
+        self.assert_done(document)
+
+    def test_last(self) -> None:
+        """Without any the storage would vote in another way after a restart, so that is when the last one goes."""
+        document = self.wanted()
+        document["storages"]["vol"]["witnesses"] = []
+        self.assert_done(document)
+        self.assertEqual(("the witnesses of vol are none from the next start on",), self.configuration.after_restart)
+
+
 class DeviceTests(ChangingCase):
     """Nodes, slices and storages come and go."""
 

@@ -88,7 +88,7 @@ def normal(document: dict[str, Any]) -> Topology:
         "exports": tuple(sorted(topology.exports, key=lambda spec: spec.name)),
     }
     storages = [
-        StorageSpec(spec.name, spec.algorithm, tuple(sorted(spec.nodes)), spec.options, spec.witnesses)
+        StorageSpec(spec.name, spec.algorithm, tuple(sorted(spec.nodes)), spec.options, tuple(sorted(spec.witnesses)))
         for spec in sorted(topology.storages, key=lambda spec: spec.name)
     ]
     listeners = {protocol: tuple(sorted(each, key=str)) for protocol, each in topology.listeners.items() if each}
@@ -224,6 +224,30 @@ class StepTests(PlanningCase):
             ["change witness vol later", "change storage vol later", "change daemon daemon.name later"], self.words()
         )
 
+    def test_witnesses(self) -> None:
+        """Where members vote, before and after a restart, witnesses come, and then others go."""
+        running = copy.deepcopy(BASE)
+        running["nodes"]["w"] = node("64K")
+        running["storages"]["vol"] |= {"witnesses": ["w"]}
+        self.wanted["nodes"]["v"] = node("64K")
+        self.wanted["storages"]["vol"] |= {"witnesses": ["v"]}
+        moves = self.plan(running=running)
+        self.assertEqual(
+            [("add", "witness", "vol/v", True), ("remove", "witness", "vol/w", False)],
+            [(*short(move), move.keep_first) for move in moves],
+        )
+
+    def test_last_witness(self) -> None:
+        """A storage that would vote in another way after a restart does so with a restart."""
+        running = copy.deepcopy(BASE)
+        running["nodes"]["w"] = node("64K")
+        running["storages"]["vol"] |= {"witnesses": ["w"]}
+        moves = self.plan(running=running)
+        self.assertEqual(
+            [("change", "witness", "vol", True), ("remove", "node", "w", True)],
+            [(*short(move), move.step.after_restart) for move in moves],
+        )
+
     def test_depends_on_a_restart(self) -> None:
         """What needs something that comes with the next start comes with it, too."""
         running = copy.deepcopy(BASE)
@@ -315,7 +339,13 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
     for name in draw(st.lists(st.sampled_from("uvw"), unique=True)):
         members = draw(st.lists(st.sampled_from(free or ["a"]), unique=True, max_size=3))
         free = [each for each in free if each not in members] + [name]
-        storages[name] = mirror(*members)
+        voting = draw(st.booleans())
+        if voting and free[:-1]:
+            witness = draw(st.sampled_from(free[:-1]))
+            free = [each for each in free if each != witness]
+            storages[name] = mirror(*members, witnesses=[witness], votes="members")
+        else:
+            storages[name] = mirror(*members, **({"votes": "members"} if voting else {}))
     exports = {
         name: {"device": draw(st.sampled_from(free or ["a"])), "read_only": draw(st.booleans())}
         for name in draw(st.lists(st.sampled_from("xy"), unique=True))
