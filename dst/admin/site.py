@@ -150,6 +150,10 @@ class AdminChannel(HTTPChannel):
         if not getattr(self.transport, "disconnecting", False):
             super().dataReceived(data)
 
+    def lineLengthExceeded(self, line: bytes) -> None:
+        """A line without an end: say so, and close. Twisted's own way waits for ever with TLS, for a producer."""
+        self._respondToBadRequestAndDisconnect()
+
     def allContentReceived(self) -> None:
         """A request is complete."""
         self._expect_nothing()
