@@ -18,12 +18,13 @@ import click
 from twisted.internet.defer import CancelledError, Deferred
 
 from dst import __version__
-from dst.admin.ca_commands import ca, join_command
+from dst.admin.ca_commands import ca
 from dst.admin.completing import completion
 from dst.admin.configuration_commands import apply, configuration
 from dst.admin.demo.command import demo
 from dst.admin.export_commands import export, listener, session
 from dst.admin.happening_commands import event, health, operation
+from dst.admin.join_commands import join_command
 from dst.admin.member_commands import MEMBER_COMMANDS
 from dst.admin.node_commands import STORAGE_COMMANDS, node
 from dst.admin.rehearse import rehearse

@@ -37,6 +37,7 @@ from dst.errors import AlreadyInUse, ConfigurationError, InvalidRequest, LimitRe
 from dst.identity import Role
 from dst.security.certificates import Kind, day, serial_text
 from dst.security.files import directory_made, locked, read, read_private, refuse_open_directory, write
+from dst.security.identity_files import write_other_names
 from dst.security.making import (
     Wanted,
     certificate_pem,
@@ -49,22 +50,13 @@ from dst.security.making import (
     make_revocations,
 )
 
-__all__ = ["ISSUED_MAX", "Authority", "Issued", "fingerprint", "write_identity", "write_other_names"]
+__all__ = ["ISSUED_MAX", "Authority", "Issued", "fingerprint"]
 
 ISSUED_MAX: Final = 3000
 """Certificates that are written down: two hundred bytes each, read as a whole by every command."""
 
 _FORGOTTEN_S: Final = 90 * 86400.0
 """A certificate that ended so long ago is of no interest to anybody."""
-
-_OTHER_NAMES: Final = {
-    "ca-cert.pem": "ca.crt",
-    "ca-crl.pem": "revoked.crl",
-    "server-cert.pem": "this.crt",
-    "server-key.pem": "this.key",
-    "client-cert.pem": "this.crt",
-    "client-key.pem": "this.key",
-}
 
 
 @frozen
@@ -393,37 +385,6 @@ class Authority:
             ]
             lists += make_revocations(revoked, signer.certificate, signer.key, self._moment())
         write(self._path("revoked.crl"), lists)
-
-
-def write_identity(
-    directory: str,
-    key: ec.EllipticCurvePrivateKey | None,
-    certificate: x509.Certificate,
-    trusted: bytes,
-    revocations: bytes,
-) -> None:
-    """
-    Make C{directory} a security directory.
-
-    The certificate comes last: a daemon that reads meanwhile finds a pair that does not fit, and waits for the rest.
-
-    @param key: C{None} leaves the one that there is.
-    """
-    directory_made(directory)
-    write(os.path.join(directory, "ca.crt"), trusted)
-    write(os.path.join(directory, "revoked.crl"), revocations)
-    if key is not None:
-        write(os.path.join(directory, "this.key"), key_pem(key), private=True)
-    write(os.path.join(directory, "this.crt"), certificate_pem(certificate))
-    write_other_names(directory)
-
-
-def write_other_names(directory: str) -> None:
-    """The names under which QEMU, nbdkit and libnbd look for the same files."""
-    for name, target in _OTHER_NAMES.items():
-        path = os.path.join(directory, name)
-        if not os.path.lexists(path):
-            os.symlink(target, path)
 
 
 def _load_signer(stem: str) -> _Signer:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from click.testing import Result
 
-from dst.admin.ca_commands import _listening_place
+from dst.admin.join_commands import listening_place
 from dst.errors import InvalidRequest
 from dst.security.directory import load
 from dst.security.invitation import Token
@@ -163,8 +163,8 @@ class CACommandsTests(CommandCase):
 
     def test_places(self) -> None:
         """Addresses of both kinds, with and without a port; names are not waited at."""
-        self.assertEqual(("192.0.2.1", 7451), _listening_place("192.0.2.1"))
-        self.assertEqual(("192.0.2.1", 1), _listening_place("192.0.2.1:1"))
-        self.assertEqual(("2001:db8::1", 1), _listening_place("[2001:db8::1]:1"))
+        self.assertEqual(("192.0.2.1", 7451), listening_place("192.0.2.1"))
+        self.assertEqual(("192.0.2.1", 1), listening_place("192.0.2.1:1"))
+        self.assertEqual(("2001:db8::1", 1), listening_place("[2001:db8::1]:1"))
         for bad in ("", "a:1", "192.0.2.1:x", "192.0.2.1:70000", "192.0.2.1:-1", ":"):
-            self.assertRaises(InvalidRequest, _listening_place, bad)
+            self.assertRaises(InvalidRequest, listening_place, bad)

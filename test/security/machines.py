@@ -12,8 +12,9 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import implementer
 
 from dst.identity import Role
-from dst.security.authority import Authority, write_identity
+from dst.security.authority import Authority
 from dst.security.certificates import Kind
+from dst.security.identity_files import write_identity
 from dst.security.making import Wanted, make_key
 from dst.security.security import Security
 from dst.surroundings import REAL, ISurroundings
