@@ -9,6 +9,7 @@ from attrs import evolve
 
 from dst import __version__
 from dst.admin.routes.operating import ASYNC_S
+from dst.admin.routes.seeing import LIVE_S
 from dst.administration import ExportStatus, ListenerStatus, OperationState, SessionStatus, Severity
 from dst.errors import MediaError, Unavailable
 from dst.status import Health, StatusTree
@@ -235,11 +236,23 @@ class DaemonTests(AskingCase):
         self.fake.trees = [tree for tree in self.fake.trees if tree.name == "vol"]
         self.assertEqual({"version": 1, "ok": True}, self.get("/healthz"))
         self.fake.trees = [evolve(self.fake.trees[0], health=Health.DEGRADED)]
+        self.clock.advance(LIVE_S)
         self.assertEqual({"version": 1, "ok": True}, self.get("/healthz"))
         for health in (Health.FROZEN, Health.FAILED):
             self.fake.trees = [evolve(self.fake.trees[0], health=health, reason="a secret")]
+            self.clock.advance(LIVE_S)
             code, _, content = self.ask(b"GET /healthz")
             self.assertEqual((503, {"version": 1, "ok": False}), (code, json.loads(content)))
+
+    def test_live_is_cheap(self) -> None:
+        """Whoever asks very often makes the daemon look no more often than once a second."""
+        self.fake.trees = [tree for tree in self.fake.trees if tree.name == "vol"]
+        self.assertEqual(200, self.ask(b"GET /healthz")[0])
+        self.fake.failing = Unavailable("a secret")
+        self.assertEqual(200, self.ask(b"GET /healthz")[0])
+        self.clock.advance(LIVE_S)
+        code, _, content = self.ask(b"GET /healthz")
+        self.assertEqual((503, {"version": 1, "ok": False}), (code, json.loads(content)))
 
     def test_version(self) -> None:
         """It says what it is, what it speaks, and since when."""
@@ -261,7 +274,7 @@ class DaemonTests(AskingCase):
 
     def test_trouble(self) -> None:
         """An error of the cluster is the same whatever is asked."""
-        for path in ("/v1/storages", "/v1/nodes/a", "/v1/exports", "/v1/configuration", "/v1/operations", "/healthz"):
+        for path in ("/v1/storages", "/v1/nodes/a", "/v1/exports", "/v1/configuration", "/v1/operations"):
             self.fake.failing = Unavailable("the owner is away")
             self.refused(503, "unavailable", b"GET", path)
             self.fake.failing = MediaError("the disk is gone")

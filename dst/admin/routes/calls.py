@@ -59,6 +59,7 @@ class API:
 
     @ivar now: seconds of the epoch, for people; nothing is decided by it.
     @ivar started_s: what the clock said when this began.
+    @ivar live: when it was looked last whether everything can be used, and whether it can.
     @ivar operating: how many operations are waited for now.
     @ivar metrics: the same, as numbers.
     """
@@ -69,6 +70,7 @@ class API:
     feed: EventFeed
     page: dict[str, PageFile]
     started_s: float = 0.0
+    live: tuple[float, bool] | None = field(default=None, init=False)
     operating: int = field(default=0, init=False)
     metrics: Metrics = field(init=False)
 

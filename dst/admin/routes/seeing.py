@@ -31,7 +31,7 @@ from dst.admin.routes.shapes import (
 )
 from dst.admin.schema import API_VERSION, is_storage
 from dst.administration import Severity
-from dst.errors import NotFound
+from dst.errors import DSTError, NotFound
 from dst.label.format import VERSION as LABEL_VERSION
 from dst.status import Health, StatusTree, worst_health
 from dst.wire.messages import VERSION as WIRE_VERSION
@@ -39,6 +39,9 @@ from dst.wire.messages import Feature
 
 _REMOTE = "remote"
 """What is below such a node is another daemon's."""
+
+LIVE_S = 1.0
+"""For so long the answer to C{/healthz} is the same: anybody may ask for it, and it costs a look at everything."""
 
 _WORST_FIRST = (Severity.CRITICAL, Severity.WARNING, Severity.INFO)
 
@@ -206,8 +209,14 @@ async def health(api: API, call: Call) -> Reply:
 
 async def live(api: API, call: Call) -> Reply:
     """Whether this daemon serves; for those who balance load or restart what hangs, and without a detail."""
-    worst = worst_health(*(tree.health for tree in await _trees(api)))
-    ok = worst in (Health.HEALTHY, Health.DEGRADED)
+    now = api.clock.seconds()
+    if api.live is None or now >= api.live[0] + LIVE_S:
+        try:
+            worst = worst_health(*(tree.health for tree in await _trees(api)))
+        except DSTError:
+            worst = Health.FAILED  # why is not for everybody
+        api.live = now, worst in (Health.HEALTHY, Health.DEGRADED)
+    ok = api.live[1]
     return Reply(Live(API_VERSION, ok), 200 if ok else 503)
 
 
