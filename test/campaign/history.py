@@ -45,11 +45,17 @@ class Snapshot:
     """What a flush that is asked for now covers: version by block."""
 
     versions: dict[int, int]
+    flush: str = ""
 
 
 @define
 class _Acknowledged:
-    """The newest change of a block that is not known to be durable."""
+    """
+    The newest change of a block that is not known to be durable.
+
+    @ivar losses: how often all copies had lost their power when the session began. The answer may have been under way
+        for long: an owner that stands still while everybody else dies passes it on when it goes on.
+    """
 
     version: int
     session: int
@@ -84,8 +90,14 @@ class History:
         self._floor = [0] * (blocks * SECTORS)  # what is durable
         self._recent: dict[int, list[int]] = {}  # versions issued that may still be there, above the floor
         self._unflushed: dict[int, _Acknowledged] = {}
+        self._losses_before: dict[int, int] = {}
+        self._made_durable_by: dict[int, str] = {}
 
     # -- what the client does
+
+    def session_began(self, session: int) -> None:
+        """A client is connected from now on."""
+        self._losses_before[session] = self.losses
 
     def issue(self, block: int, *, zero: bool = False) -> int:
         """A change is about to be sent; @return: its version."""
@@ -101,9 +113,10 @@ class History:
         start = block * SECTORS
         self._low[start : start + SECTORS] = [version] * SECTORS
         if durable:
-            self._make_durable(block, version)
+            self._make_durable(block, version, f"FUA in session {session}")
         else:
-            self._unflushed[block] = _Acknowledged(version, session, self.losses)
+            losses = self._losses_before.setdefault(session, self.losses)
+            self._unflushed[block] = _Acknowledged(version, session, losses)
 
     def flush_issued(self, session: int) -> Snapshot:
         """A flush is about to be sent."""
@@ -112,15 +125,19 @@ class History:
                 block: entry.version
                 for block, entry in self._unflushed.items()
                 if entry.session == session or entry.losses == self.losses
-            }
+            },
+            f"a flush of session {session}",
         )
 
     def flushed(self, snapshot: Snapshot) -> None:
         """It was answered."""
         for block, version in snapshot.versions.items():
-            self._make_durable(block, version)
+            entry = self._unflushed.get(block)
+            where = "" if entry is None else f", acknowledged in session {entry.session} or before"
+            self._make_durable(block, version, snapshot.flush + where)
 
-    def _make_durable(self, block: int, version: int) -> None:
+    def _make_durable(self, block: int, version: int, how: str) -> None:
+        self._made_durable_by[block] = how
         start = block * SECTORS
         for index in range(start, start + SECTORS):
             if self._floor[index] < version:
@@ -209,7 +226,8 @@ class History:
         index = block * SECTORS + sector
         return Violation(
             f"block {block} sector {sector} {what}; acknowledged or seen {self._low[index]}, "
-            f"durable {self._floor[index]}, issued {self._issued[block]}, open {self._recent.get(block, [])}, "
+            f"durable {self._floor[index]} by {self._made_durable_by.get(block, 'nothing')}, "
+            f"issued {self._issued[block]}, open {self._recent.get(block, [])}, "
             f"a loss was {'possible' if self._loss_possible else 'not possible'}; found {data[:32].hex()}"
         )
 

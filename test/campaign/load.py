@@ -166,6 +166,7 @@ class Load:
                 )
         self.counts.connections += 1
         session = next(_session_numbers)
+        self._history.session_began(session)
         self._log(f"client: session {session} with {door.name}")
         for block in [block for block, before in self._unresolved.items() if before != process]:
             del self._unresolved[block]

@@ -129,6 +129,22 @@ def last_copy(round: Round) -> None:
     round.start(last)
 
 
+def killed_behind_the_owners_back(round: Round) -> None:
+    """All nodes lose their power while the owner stands still: answers from before wait for it when it goes on."""
+    owner = round.the_owner()
+    round.pause(0.0, 0.3)
+    round.stop(owner)
+    round.pause(0.1, 0.5)
+    nodes = list(round.cluster.shape.nodes)
+    round.kill(*nodes)
+    round.pause(0.0, 0.5)
+    if round.random.random() < 0.5:
+        round.start(*nodes)
+    round.go_on(owner)
+    round.pause(0.0, 1.0)
+    round.start(*nodes)
+
+
 def node_hangs(round: Round) -> None:
     """A node stands still: a blip, or longer than the grace time."""
     long = round.random.random() < 0.25
@@ -280,6 +296,7 @@ SCENARIOS: dict[str, tuple[Callable[[Round], None], int]] = {
     "all nodes killed": (all_nodes_killed, 7),
     "killed while taken over": (killed_at_first_changes, 6),
     "last copy": (last_copy, 6),
+    "killed behind the owner's back": (killed_behind_the_owners_back, 4),
     "node hangs": (node_hangs, 4),
     "cable cut": (cable_cut, 6),
     "cable silent": (cable_silent, 5),

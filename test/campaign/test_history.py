@@ -140,10 +140,12 @@ class HistoryTests(SynchronousTestCase):
         """A flush after a loss proves nothing of what another session was told before it; without a loss it does."""
         self.written(2, session=1)
         self.history.power_lost()
-        self.written(3, session=1)
-        self.history.flushed(self.history.flush_issued(2))
-        self.history.check(2, ZEROES, 2)
-        self.refused(3, ZEROES, "lost, it was flushed", session=2)
+        self.written(3, session=2)
+        self.written(4, session=1)  # the answer was under way when the power went
+        self.history.flushed(self.history.flush_issued(3))
+        self.history.check(2, ZEROES, 3)
+        self.history.check(4, ZEROES, 3)
+        self.refused(3, ZEROES, "lost, it was flushed", session=3)
 
     def test_lost_and_flushed(self) -> None:
         """What was found lost is not made durable by the next flush, and what is there is."""
