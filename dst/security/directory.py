@@ -12,12 +12,12 @@ from typing import Final
 
 from attrs import frozen
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from dst.errors import ConfigurationError, InvalidRequest
 from dst.security.certificates import Holder, holder_of, is_signed_by
 from dst.security.files import read, read_private, refuse_open_directory
-from dst.security.making import certificates_in, load_key
+from dst.security.making import AnyKey, certificates_in, load_any_key
 
 __all__ = ["FILES", "Credentials", "load", "signature"]
 
@@ -40,7 +40,7 @@ class Credentials:
 
     holder: Holder
     certificate: x509.Certificate
-    key: ec.EllipticCurvePrivateKey
+    key: AnyKey
     trusted: tuple[x509.Certificate, ...]
     revocations: tuple[x509.CertificateRevocationList, ...]
     revoked: frozenset[tuple[bytes, int]]
@@ -75,7 +75,7 @@ def load(directory: str) -> Credentials:
     try:
         trusted = certificates_in(read(paths["ca.crt"]), paths["ca.crt"])
         certificate = certificates_in(read(paths["this.crt"]), paths["this.crt"])[0]
-        key = load_key(read_private(paths["this.key"]), paths["this.key"])
+        key = load_any_key(read_private(paths["this.key"]), paths["this.key"])
         holder = holder_of(certificate)
     except FileNotFoundError as error:
         raise ConfigurationError(
@@ -132,7 +132,8 @@ def _revocations(path: str, trusted: list[x509.Certificate]) -> list[x509.Certif
 
 def _signed(revocations: x509.CertificateRevocationList, authority: x509.Certificate) -> bool:
     key = authority.public_key()
-    return isinstance(key, ec.EllipticCurvePublicKey) and revocations.is_signature_valid(key)
+    known = ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey
+    return isinstance(key, known) and revocations.is_signature_valid(key)
 
 
 def _is_authority(certificate: x509.Certificate) -> bool:

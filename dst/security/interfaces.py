@@ -26,8 +26,8 @@ class ISecurity(Interface):
     protocol is told in C{connectionLost} is put into words by L{dst.security.reasons.why_lost}, and who is at the
     other end is told by L{dst.security.certificates.holder_at}.
 
-    Use it with C{transport.startTLS(options)}, or in front of a factory with
-    C{TLSMemoryBIOFactory(options, False, factory)}, or with C{wrapClientTLS(options, endpoint)}.
+    Use it with L{dst.security.tls.behind_tls} in front of a factory, with L{dst.security.tls.TLSEndpoint} on top of
+    an endpoint, or with L{dst.transport.tls_stream.GatheringTLS} where a protocol begins without TLS.
     """
 
     name: str = Attribute("What this daemon's certificate calls it.")

@@ -12,12 +12,13 @@ import ipaddress
 import os
 import re
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, TypeAlias
 
 from attrs import frozen
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from dst.errors import InvalidRequest
@@ -25,6 +26,7 @@ from dst.identity import Role
 from dst.security.certificates import Kind, check_name
 
 __all__ = [
+    "AnyKey",
     "DAYS",
     "DAYS_AUTHORITY",
     "DAYS_MAX",
@@ -32,6 +34,7 @@ __all__ = [
     "certificate_pem",
     "certificates_in",
     "key_pem",
+    "load_any_key",
     "load_key",
     "make_authority",
     "make_certificate",
@@ -57,6 +60,9 @@ _HOST: Final = re.compile(
     r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*", re.I
 )
 _ADDRESSES_MAX: Final = 64
+
+
+AnyKey: TypeAlias = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
 
 
 @frozen
@@ -100,15 +106,28 @@ def key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     )
 
 
-def load_key(pem: bytes, path: str) -> ec.EllipticCurvePrivateKey:
+def load_any_key(pem: bytes, path: str) -> AnyKey:
     """
+    A key that may be of another make.
+
     @param path: for the sentence.
-    @raise InvalidRequest: it is none that is used here.
+    @raise InvalidRequest: it is none that certificates are made for.
     """
     try:
         key = serialization.load_pem_private_key(pem, None)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise InvalidRequest(f"{path} is no key ({error}); restore it, or make a new one") from None
+    if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey):
+        raise InvalidRequest(f"{path} is a key of another kind; expected ECDSA, RSA or Ed25519")
+    return key
+
+
+def load_key(pem: bytes, path: str) -> ec.EllipticCurvePrivateKey:
+    """
+    @param path: for the sentence.
+    @raise InvalidRequest: it is none that is made here.
+    """
+    key = load_any_key(pem, path)
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise InvalidRequest(f"{path} is no ECDSA key; expected one that `dst ca` or `dst join` has made")
     return key

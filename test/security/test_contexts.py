@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import shutil
 from typing import Any
 
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import StringTransport
 from twisted.logger import globalLogPublisher
@@ -16,6 +22,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from dst.errors import ConfigurationError
 from dst.identity import Role
 from dst.security.certificates import Kind, holder_at
+from dst.security.files import write
+from dst.security.identity_files import write_identity
+from dst.security.making import certificate_pem
 from dst.security.reasons import why_lost
 from dst.security.security import REFUSALS_PER_MINUTE_MAX, WATCH_S
 from test.security.machines import Machines, World, with_tls
@@ -466,6 +475,54 @@ class DirectoryTests(TLSTestCase):
             with open(os.path.join(self.path, name), "wb") as target:
                 target.write(b"\0garbage" * 10)
             self.assert_unusable(words)
+
+    def test_other_makers(self) -> None:
+        """Certificates and keys of other tools, RSA among them, are used as they are."""
+        now = datetime.datetime.now(datetime.UTC)
+        day = datetime.timedelta(days=1)
+        authority_key = rsa.generate_private_key(65537, 2048)
+        authority_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "A Company")])
+
+        def make(name: x509.Name, key: Any, *extensions: x509.ExtensionType) -> x509.Certificate:
+            builder = (
+                x509.CertificateBuilder()
+                .subject_name(name)
+                .issuer_name(authority_name)
+                .public_key(key.public_key())
+                .serial_number(x509.random_serial_number())
+                .not_valid_before(now - day)
+                .not_valid_after(now + day)
+            )
+            for each in extensions:
+                builder = builder.add_extension(each, critical=False)
+            return builder.sign(authority_key, hashes.SHA256())
+
+        authority = make(authority_name, authority_key, x509.BasicConstraints(True, None))
+        revoked = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(authority_name)
+            .last_update(now - 2 * day)
+            .next_update(now - day)  # nobody has made a new one in time
+            .sign(authority_key, hashes.SHA256())
+        )
+        for name in ("one.example", "two.example"):
+            key = rsa.generate_private_key(65537, 2048)
+            holder = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+            certificate = make(holder, key, x509.SubjectAlternativeName([x509.DNSName(name)]))
+            write_identity(
+                self.machines.path(name),
+                None,
+                certificate,
+                certificate_pem(authority),
+                revoked.public_bytes(Encoding.PEM),
+            )
+            pem = key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
+            write(os.path.join(self.machines.path(name), "this.key"), pem, private=True)
+        connection = self.connect("two.example", "one.example", "one.example")
+        self.assert_talk(connection)
+        holder_there = holder_at(connection.server.transport)
+        assert holder_there is not None
+        self.assertEqual(("two.example", None, None), (holder_there.name, holder_there.kind, holder_there.role))
 
     def test_no_list(self) -> None:
         """Without a list of revoked certificates nobody is revoked."""
