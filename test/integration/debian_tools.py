@@ -42,6 +42,7 @@ TOOLS: Final = {
     "nbdinfo": "libnbd-bin",
     "nbdkit": "nbdkit",
     "nbdsh": "python3-libnbd",
+    "promtool": "prometheus",
     "qemu-img": "qemu-utils",
     "qemu-io": "qemu-utils",
     "qemu-nbd": "qemu-utils",
