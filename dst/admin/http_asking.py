@@ -14,7 +14,6 @@ from urllib.parse import quote, urlsplit
 
 from attrs import frozen
 from OpenSSL import SSL
-from service_identity import CertificateError, VerificationError
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.error import ConnectError, ConnectingCancelledError, ConnectionClosed, DNSLookupError
 from twisted.internet.interfaces import IConsumer
@@ -205,7 +204,7 @@ class Asker:
             if seconds is not None:
                 asked.addTimeout(seconds, self._clock)
             response: IResponse = await asked
-        except CancelledError:
+        except (CancelledError, DSTError):
             raise
         except (ConnectError, DNSLookupError) as error:
             why = (
@@ -260,7 +259,7 @@ class Asker:
         reason = error
         if isinstance(error, ResponseFailed) and error.reasons:
             reason = error.reasons[-1].value
-        if isinstance(reason, (SSL.Error, VerificationError, CertificateError)):
+        if isinstance(reason, SSL.Error):
             return Denied(
                 f"the daemon at {self.url} and this command do not trust each other ({_tls_words(reason)}); "
                 "name the authority with --ca, and a certificate with --cert and --key if the daemon wants one"
@@ -272,10 +271,8 @@ class Asker:
 
 
 def _tls_words(error: Exception) -> str:
-    if isinstance(error, SSL.Error) and error.args and isinstance(error.args[0], list):
-        words = [str(each[-1]) for each in error.args[0] if each and each[-1]]
-        return ", ".join(words) or "TLS failed"
-    return "its certificate is not for this address"
+    told = error.args[0] if error.args and isinstance(error.args[0], list) else []
+    return ", ".join(str(each[-1]) for each in told if each and each[-1]) or "TLS failed"
 
 
 def segment(name: str) -> str:

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from attrs import field, frozen
+from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IStreamClientEndpoint
 from twisted.web.client import URI, Agent, HTTPConnectionPool
@@ -22,9 +23,12 @@ from twisted.web.iweb import IAgent, IAgentEndpointFactory
 from zope.interface import implementer
 
 from dst.errors import ConfigurationError, InvalidRequest
+from dst.security.certificates import fits_host
 
 if TYPE_CHECKING:
-    from twisted.internet.ssl import PrivateCertificate
+    from OpenSSL import SSL
+    from OpenSSL.crypto import X509
+    from twisted.protocols.tls import TLSMemoryBIOProtocol
 
 __all__ = ["UNIX_SCHEME", "Credentials", "make_agent", "url_and_socket"]
 
@@ -147,37 +151,56 @@ def _tls(credentials: Credentials, host: str) -> IOpenSSLClientConnectionCreator
     """
     @raise ConfigurationError: a file cannot be used.
     """
-    from twisted.internet.ssl import Certificate, optionsForClientTLS, platformTrust, trustRootFromCertificates
+    from OpenSSL import SSL
 
+    context = SSL.Context(SSL.TLS_METHOD)
+    context.set_min_proto_version(SSL.TLS1_2_VERSION)
+    context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION)
     try:
         if credentials.ca_file is None:
-            trust: Any = platformTrust()
+            context.set_default_verify_paths()
         else:
-            with open(credentials.ca_file, "rb") as source:
-                blocks = source.read(1 << 20).split(b"-----BEGIN CERTIFICATE-----")[1:]
-            found = [Certificate.loadPEM(b"-----BEGIN CERTIFICATE-----" + block) for block in blocks]
-            if not found:
-                raise ConfigurationError(f"there is no certificate in {credentials.ca_file}")
-            trust = trustRootFromCertificates(found)
-        shown = _client_certificate(credentials)
-    except OSError as error:
-        raise ConfigurationError(f"{error.filename} cannot be read: {error.strerror}") from None
-    return optionsForClientTLS(host, trustRoot=trust, clientCertificate=shown)
+            context.load_verify_locations(credentials.ca_file)
+        if credentials.certificate_file is not None and credentials.key_file is not None:
+            context.use_certificate_chain_file(credentials.certificate_file)
+            context.use_privatekey_file(credentials.key_file)
+            context.check_privatekey()
+    except (SSL.Error, OSError) as error:
+        files = ", ".join(
+            each for each in (credentials.ca_file, credentials.certificate_file, credentials.key_file) if each
+        )
+        words = "; ".join(str(each[-1]) for each in error.args[0] if each[-1]) if _is_list(error) else str(error)
+        raise ConfigurationError(f"certificates cannot be used ({files}): {words or 'no such file'}") from None
+
+    def verify(connection: SSL.Connection, certificate: X509, error: int, depth: int, ok: int) -> bool:
+        return bool(ok) and (depth > 0 or fits_host(certificate.to_cryptography(), host))
+
+    context.set_verify(SSL.VERIFY_PEER, verify)
+    return _ClientOptions(context, host)
 
 
-def _client_certificate(credentials: Credentials) -> PrivateCertificate | None:
-    from OpenSSL import crypto
-    from twisted.internet.ssl import PrivateCertificate
+def _is_list(error: Exception) -> bool:
+    return bool(error.args) and isinstance(error.args[0], list)
 
-    if credentials.certificate_file is None or credentials.key_file is None:
-        return None
-    with open(credentials.certificate_file, "rb") as certificate, open(credentials.key_file, "rb") as key:
-        try:
-            loaded: PrivateCertificate = PrivateCertificate.loadPEM(
-                certificate.read(1 << 20) + b"\n" + key.read(1 << 20)
-            )
-        except crypto.Error as error:
-            raise ConfigurationError(
-                f"{credentials.certificate_file} and {credentials.key_file} are no certificate and its key: {error}"
-            ) from None
-    return loaded
+
+@implementer(IOpenSSLClientConnectionCreator)
+@frozen
+class _ClientOptions:
+    """
+    The client's end of connections to one host.
+
+    Twisted's own cannot be used: what it checks names with fails on the URIs of a DST certificate.
+    """
+
+    context: SSL.Context
+    host: str
+
+    def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
+        """See L{IOpenSSLClientConnectionCreator}."""
+        from OpenSSL import SSL
+
+        connection = SSL.Connection(self.context, None)
+        connection.set_app_data(tlsProtocol)
+        if not isIPAddress(self.host) and not isIPv6Address(self.host):
+            connection.set_tlsext_host_name(self.host.encode("ascii"))
+        return connection
