@@ -18,11 +18,12 @@ from twisted.logger import Logger
 
 from dst.administration import Configuration, OperationStatus, Plan, PlanStep
 from dst.cluster.config import checked_document, load_file
+from dst.cluster.difference import Seen
 from dst.cluster.document import Document, dotted, etag_of, read_document, to_document, unwritable
 from dst.cluster.keeping import ConfigurationFile, IKeptConfiguration
 from dst.cluster.moves import Edit, Move, edited
 from dst.cluster.operations import Operation, Operations
-from dst.cluster.planning import Seen, planned
+from dst.cluster.planning import planned
 from dst.cluster.rules import Finding, findings
 from dst.cluster.stepping import Stepping
 from dst.cluster.topology import Topology

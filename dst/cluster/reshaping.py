@@ -37,9 +37,8 @@ class Reshaping:
 
     def concerned(self, new: Topology, settled: Collection[str] = ()) -> set[str]:
         """The devices that L{to} closes, with everything below them."""
-        old = self._cluster.topology
-        leaving = self._leaving(new, settled)
-        return {name for root in leaving for name in _below(old, root)}
+        old = _Shapes(self._cluster.topology, settled)
+        return {name for root in self._leaving(old, _Shapes(new, settled)) for name in old.below(root)}
 
     async def to(self, new: Topology, settled: Collection[str] = ()) -> None:
         """
@@ -48,16 +47,13 @@ class Reshaping:
         @param settled: storages that have been changed already, and go on whatever stands below them.
         @raise DSTError: something cannot be opened; it is closed again, and what was closed for it stays so.
         """
-        cluster, old = self._cluster, self._cluster.topology
-        for root in self._leaving(new, settled):
+        before, after = _Shapes(self._cluster.topology, settled), _Shapes(new, settled)
+        for root in self._leaving(before, after):
             await self.close(root)
-        there = cluster.devices.by_name
-        kept = {name for name in there if name in _names(new)}
-        for name in [
-            name for name in there if name not in kept or _shape(old, name, settled) != _shape(new, name, settled)
-        ]:
-            self._forget(name)
-        await self._open_what_is_missing(new)
+        for name in list(self._cluster.devices.by_name):
+            if before.of(name) != after.of(name):
+                self._forget(name)
+        await self._open_what_is_missing(new, before, after)
 
     async def close(self, root: str) -> None:
         """Close a device that stands alone. What is below it can be used by another one then."""
@@ -66,15 +62,17 @@ class Reshaping:
             for device in [each for each in devices if each.name == root]:
                 devices.remove(device)
                 await maybeDeferred(device.close)
-        for name in _below(cluster.topology, root):
-            if not self._in_use(name):
+        shapes = _Shapes(cluster.topology)
+        used = {name for devices in cluster.opened.values() for each in devices for name in shapes.below(each.name)}
+        for name in shapes.below(root):
+            if name not in used:  # several slices can have one parent
                 self.forget_closed(name)
 
     def forget_closed(self, name: str) -> None:
         """
         C{name} was closed: whoever wants it again gets a new one.  What is in memory is nowhere else, and stays.
         """
-        spec = _specs(self._cluster.topology).get(name)
+        spec = _Shapes(self._cluster.topology).specs.get(name)
         if not isinstance(spec, NodeSpec) or spec.scheme != "memory":
             self._forget(name)
 
@@ -114,40 +112,27 @@ class Reshaping:
             )
             raise
 
-    async def _open_what_is_missing(self, new: Topology) -> None:
+    async def _open_what_is_missing(self, new: Topology, before: _Shapes, after: _Shapes) -> None:
         cluster = self._cluster
         self.build(new)
         for spec in new.storages:
             cluster.create_storage_dir(spec.name)
-        for name in cluster.devices.by_name:
-            if name in _names(new) and name not in new.used() and not self._is_open(name):
-                try:
-                    await self.open_alone(name)
-                except BaseException:
-                    for below in _below(new, name):
-                        if below not in _names(cluster.topology):
-                            self._forget(below)
-                    raise
+        for name in [name for name in after.roots if not self._is_open(name)]:
+            try:
+                await self.open_alone(name)
+            except BaseException:
+                for below in after.below(name):
+                    if below not in before.specs:
+                        self._forget(below)
+                raise
 
-    def _leaving(self, new: Topology, settled: Collection[str]) -> list[str]:
-        old = self._cluster.topology
-        roots = _names(new) - new.used()
-        return [
-            device.name
-            for devices in (self._cluster.opened["storages"], self._cluster.opened["nodes"])
-            for device in devices
-            if device.name not in roots or _shape(old, device.name, settled) != _shape(new, device.name, settled)
-        ]
+    def _leaving(self, before: _Shapes, after: _Shapes) -> list[str]:
+        opened = self._cluster.opened
+        names = [device.name for devices in (opened["storages"], opened["nodes"]) for device in devices]
+        return [name for name in names if name not in after.roots or before.of(name) != after.of(name)]
 
     def _is_open(self, name: str) -> bool:
         return any(device.name == name for devices in self._cluster.opened.values() for device in devices)
-
-    def _in_use(self, name: str) -> bool:
-        """Another device that is open stands on it: several slices can have one parent."""
-        topology = self._cluster.topology
-        return any(
-            name in _below(topology, device.name) for devices in self._cluster.opened.values() for device in devices
-        )
 
     def _forget(self, name: str) -> None:
         devices = self._cluster.devices
@@ -155,36 +140,41 @@ class Reshaping:
         devices.storages.pop(name, None)
 
 
-def _specs(topology: Topology) -> dict[str, NodeSpec | SliceSpec | StorageSpec]:
-    return {spec.name: spec for spec in topology.devices()}
+class _Shapes:
+    """
+    What the devices of one topology are, down to their leaves.
 
+    @ivar specs: of each, by name.
+    @ivar roots: those that stand alone.
+    """
 
-def _names(topology: Topology) -> set[str]:
-    return {spec.name for spec in topology.devices()}
+    def __init__(self, topology: Topology, settled: Collection[str] = ()) -> None:
+        self.specs = {spec.name: spec for spec in topology.devices()}
+        used = topology.used()
+        self.roots = [name for name in self.specs if name not in used]
+        self._settled = settled
+        self._known: dict[str, Shape] = {}
+
+    def of(self, name: str) -> Shape:
+        """Equal to that of another topology if it is the same device in both."""
+        if name in self._settled:
+            return (name,)
+        shape = self._known.get(name)
+        if shape is None:
+            spec = self.specs.get(name)
+            shape = self._known[name] = (spec, *(() if spec is None else map(self.of, _children(spec))))
+        return shape
+
+    def below(self, name: str) -> list[str]:
+        """C{name}, and every device below it."""
+        found = [name]
+        for each in found:
+            spec = self.specs.get(each)
+            found += [child for child in (() if spec is None else _children(spec)) if child not in found]
+        return found
 
 
 def _children(spec: NodeSpec | SliceSpec | StorageSpec) -> tuple[str, ...]:
     if isinstance(spec, StorageSpec):
         return (*spec.nodes, *spec.witnesses)
     return (spec.parent,) if isinstance(spec, SliceSpec) else ()
-
-
-def _below(topology: Topology, name: str) -> list[str]:
-    """C{name}, and every device below it."""
-    specs, found = _specs(topology), [name]
-    for each in found:
-        found += [child for child in (_children(specs[each]) if each in specs else ()) if child not in found]
-    return found
-
-
-def _shape(topology: Topology, name: str, settled: Collection[str]) -> Shape:
-    """What C{name} is, down to its leaves."""
-    specs = _specs(topology)
-
-    def shape(each: str) -> Shape:
-        if each in settled:
-            return (each,)
-        spec = specs.get(each)
-        return (spec, *(() if spec is None else map(shape, _children(spec))))
-
-    return shape(name)

@@ -69,7 +69,7 @@ class Stepping:
         elif step.kind == "witness":
             await self._witness(move, topology)
         elif step.kind in ("node", "storage"):
-            await self._reshape(topology)
+            await self._reshape(topology, nodes_only=step.kind == "node")
         else:
             raise InternalError(f"{step.action} of a {step.kind} cannot be done while the daemon runs")
 
@@ -79,8 +79,10 @@ class Stepping:
                 if session.export in exports:
                     exporter.end_session(session.id)
 
-    async def _reshape(self, topology: Topology, settled: Collection[str] = ()) -> None:
+    async def _reshape(self, topology: Topology, settled: Collection[str] = (), *, nodes_only: bool = False) -> None:
         concerned = self._reshaping.concerned(topology, settled)
+        if nodes_only and not concerned.isdisjoint(self._cluster.devices.storages):
+            raise InternalError("a storage would be closed because of a node below it; nothing was done")
         self._end_sessions({spec.name for spec in self._cluster.topology.exports if spec.device in concerned})
         await self._in_time(Deferred.fromCoroutine(self._reshaping.to(topology, settled)), "opening and closing")
 
@@ -101,7 +103,7 @@ class Stepping:
         self._reshaping.forget_closed(name)
         if name not in {spec.name for spec in topology.devices()}:
             self._cluster.devices.by_name.pop(name, None)
-        await self._reshape(topology, {storage.name})
+        await self._reshape(topology, {storage.name}, nodes_only=True)
 
     async def _witness(self, move: Move, topology: Topology) -> None:
         storage, name = self._cluster.devices.storages[move.storage], move.name

@@ -9,9 +9,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from dst.cluster.difference import Seen
 from dst.cluster.document import read_document
 from dst.cluster.moves import GONE, Edit, Move, edited
-from dst.cluster.planning import Seen, planned
+from dst.cluster.planning import planned
 from dst.cluster.rules import Finding, findings
 from dst.cluster.topology import StorageSpec, Topology
 from dst.errors import InvalidRequest
@@ -299,6 +300,15 @@ class RefusedTests(PlanningCase):
         self.wanted["storages"]["vol"]["nodes"] = ["a"]
         self.wanted["nodes"]["b"] = node(uri="file:b.img")
         self.refused("in two changes")
+
+    def test_leaves_and_changes_below(self) -> None:
+        """Nor does what it stands on."""
+        running = copy.deepcopy(BASE)
+        running["nodes"]["s"] = {"parent": "f", "start": 0, "size": "4M"}
+        running["storages"]["vol"] = mirror("a", "b", "s")
+        self.wanted["nodes"]["f"] = node(uri="file:g.img")
+        error = self.assertRaises(InvalidRequest, self.plan, SEEN, running)
+        self.assertIn("in two changes", error.message)
 
     def test_member_becomes_something_else(self) -> None:
         """Nor a storage."""
