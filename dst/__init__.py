@@ -6,4 +6,4 @@ itself a block device, so it can be exported again as a node of another
 storage.  Start reading at L{dst.interfaces}.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -188,7 +188,8 @@ class Machines:
             "COLUMNS": "200",
         }
         place = shlex.quote(str(self.directory / machine))
-        shell = ("ip", "netns", "exec", self.space(machine), "bash", "-c", f"cd {place} && {command}")
+        # Not `ip netns exec`: what one command mounts, the next one has to see.
+        shell = ("nsenter", f"--net=/run/netns/{self.space(machine)}", "bash", "-c", f"cd {place} || exit\n{command}")
         return Program(self._case, *shell, environment=environment)
 
 
@@ -208,6 +209,8 @@ async def follow(case: TestCase, path: Path, directory: Path) -> float:
         where = f"{path.name}:{step.line}: {step.machine}$ {step.text}"
         text = step.text.replace("dst1-...", token) if token else step.text
         if _INVITES.match(text):
+            if invitation is not None:
+                await invitation.success()
             invitation = machines.run(step.machine, text)
             token = await _token_of(invitation, where)
             continue

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from test.integration.daemon_process import ROOT
-from test.integration.debian_tools import needs
+from test.integration.debian_tools import needs, run
 from test.integration.recipe import MACHINES, Command, File, follow, pattern_of, steps_of
 
 RECIPES = ROOT / "docs" / "recipes"
@@ -16,19 +17,66 @@ RECIPES = ROOT / "docs" / "recipes"
 class RecipeTests(TestCase):
     """One page each."""
 
-    timeout = 240
+    timeout = 150
 
     async def follow(self, name: str) -> float:
         """Do what a page says."""
         directory = Path(self.mktemp()).resolve()
         directory.mkdir(parents=True)
+        self.addCleanup(self.unmount, directory)
         return await follow(self, RECIPES / f"{name}.rst", directory)
+
+    async def unmount(self, directory: Path) -> None:
+        """Take away what a page that was not followed to its end has mounted."""
+        with open("/proc/self/mounts") as mounts:
+            mounted = [line.split()[1] for line in mounts if line.split()[1].startswith(str(directory))]
+        for place in reversed(mounted):
+            await run("umount", "--lazy", place, expect=None)
+        for loop in directory.glob("*/loop"):
+            await run("losetup", "--detach", loop.read_text().strip(), expect=None)
 
     @needs("nbdinfo", "nbdcopy", "mkfs.ext4")
     async def test_two_machines(self) -> None:
         """From nothing to a mirrored disk over TLS."""
         seconds = await self.follow("two-machines")
         print(f"(from nothing to a mirrored disk over TLS, lost and healed: {seconds:.0f} s)", end=" ")
+
+    @needs("qemu-img", "qemu-io", "qemu-storage-daemon", "virt-xml-validate")
+    async def test_virtual_machine(self) -> None:
+        """QEMU's tools, its storage daemon through a restart, and libvirt's own schema."""
+        await self.follow("virtual-machine")
+
+    @needs("nbdfuse", "fusermount3", "losetup", "mkfs.ext4", "mount")
+    async def test_file_system(self) -> None:
+        """ext4 over nbdfuse and a loop device."""
+        if not os.path.exists("/dev/fuse") or not os.path.exists("/dev/loop-control"):
+            self.skipTest("mounting a file system needs /dev/fuse and loop devices")
+        await self.follow("file-system")
+
+    @needs("qemu-io", "nbdcopy", "nbdinfo")
+    async def test_backup(self) -> None:
+        """A copy of one moment, while the disk is written to."""
+        await self.follow("backup")
+
+    @needs("qemu-io")
+    async def test_replacing_a_disk(self) -> None:
+        """Another disk at a member's place, and a restart with it."""
+        await self.follow("replacing-a-disk")
+
+    @needs("qemu-io")
+    async def test_growing(self) -> None:
+        """Media first, then the storage."""
+        await self.follow("growing")
+
+    @needs("qemu-io")
+    async def test_witness(self) -> None:
+        """The owner of a disk is killed, another one takes over, and it is taken back."""
+        await self.follow("witness")
+
+    @needs("qemu-io")
+    async def test_moving_a_node(self) -> None:
+        """A node is carried to another machine."""
+        await self.follow("moving-a-node")
 
 
 class DocumentsTests(SynchronousTestCase):
