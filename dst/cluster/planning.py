@@ -32,7 +32,7 @@ from dst.errors import InvalidRequest
 
 __all__ = ["MOVES_MAX", "Check", "planned"]
 
-MOVES_MAX = 500
+MOVES_MAX = 200
 """Steps of one change: each is checked against the rules as a whole, and nobody reads a longer list."""
 
 Check = Callable[[Topology], list[Finding]]
@@ -96,20 +96,20 @@ class _Course:
 
         One that depends on something that comes with the next start does so itself.
         """
-        kept = edited(self.kept, move.edits)
-        if move.live:
-            live = edited(self.live, move.edits)
-            if self._wrong(live):
-                sentence = f"{move.step.sentence}, from the next start on"
-                move = evolve(move, step=evolve(move.step, after_restart=True, sentence=sentence))
-            else:
-                self.live = live
+        same, kept = self.live is self.kept, edited(self.kept, move.edits)
         wrong = self._wrong(kept)
         if wrong:
             raise InvalidRequest(
                 f"{move.step.sentence}: on the way, {wrong[0].sentence}; make this in two changes, "
                 "or stop the daemon and change the file"
             )
+        if move.live:
+            live = kept if same else edited(self.live, move.edits)
+            if live is not kept and self._wrong(live):
+                sentence = f"{move.step.sentence}, from the next start on"
+                move = evolve(move, step=evolve(move.step, after_restart=True, sentence=sentence))
+            else:
+                self.live = live
         self.kept = kept
         return move
 

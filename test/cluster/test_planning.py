@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from dst.cluster.difference import Seen
 from dst.cluster.document import read_document
 from dst.cluster.moves import GONE, Edit, Move, edited
-from dst.cluster.planning import planned
+from dst.cluster.planning import MOVES_MAX, planned
 from dst.cluster.rules import Finding, findings
 from dst.cluster.topology import StorageSpec, Topology
 from dst.errors import InvalidRequest
@@ -329,8 +329,8 @@ class RefusedTests(PlanningCase):
 
     def test_too_many(self) -> None:
         """A plan that nobody reads is not made."""
-        self.wanted["nodes"] |= {f"n{number}": node() for number in range(501)}
-        self.refused("more than 500 steps")
+        self.wanted["nodes"] |= {f"n{number}": node() for number in range(MOVES_MAX + 1)}
+        self.refused(f"more than {MOVES_MAX} steps")
 
 
 node_names = st.sampled_from("abcdef")
