@@ -11,12 +11,13 @@ L{StatusTree} has words of its own, see L{dst.admin.schema}.
 from __future__ import annotations
 
 import math
+import typing
 from typing import Any, TypeVar
 
 import cattrs
 from cattrs.errors import StructureHandlerNotFoundError
 
-from dst.admin.schema import tree_from_json, tree_to_json
+from dst.admin.schema import API_VERSION, tree_from_json, tree_to_json
 from dst.errors import InvalidRequest, PeerError
 from dst.status import StatusTree
 
@@ -44,12 +45,33 @@ def _as_it_is(value: object, _: type) -> object:
     return value
 
 
+def _is_tuple(kind: Any) -> bool:
+    return typing.get_origin(kind) is tuple
+
+
+def _tuples(kind: Any, converter: cattrs.Converter) -> Any:
+    """Tuples are made of lists, and of nothing else that could be gone through."""
+    kinds = typing.get_args(kind)
+    any_number = kinds[1:] == (...,)
+
+    def structure(value: object, _: type) -> tuple[object, ...]:
+        if not isinstance(value, list):
+            raise ValueError(f"{value!r:.60} is not a list")
+        if not any_number and len(value) != len(kinds):
+            raise ValueError(f"a list of {len(value)}, expected {len(kinds)}")
+        expected = [kinds[0]] * len(value) if any_number else kinds
+        return tuple(converter.structure(each, one) for each, one in zip(value, expected, strict=True))
+
+    return structure
+
+
 def _make_converter() -> cattrs.Converter:
     converter = cattrs.Converter(unstruct_collection_overrides={tuple: list})
     for kind in (int, str, bool):
         converter.register_structure_hook(kind, _exactly(kind))
     converter.register_structure_hook(float, _number)
     converter.register_structure_hook_func(lambda kind: kind is object, _as_it_is)
+    converter.register_structure_hook_factory(_is_tuple, _tuples)
     converter.register_unstructure_hook(StatusTree, tree_to_json)
     converter.register_structure_hook(StatusTree, lambda value, _: tree_from_json(value))
     return converter
@@ -72,6 +94,9 @@ def from_json(value: object, kind: type[T], what: str) -> T:
     """
     if not isinstance(value, dict):
         raise PeerError(f"the daemon's {what} is not a JSON object")
+    if value.get("version", API_VERSION) != API_VERSION:
+        found = f"{value['version']!r:.40}"
+        raise PeerError(f"the daemon speaks version {found} of the interface, this program version {API_VERSION}")
     try:
         return _converter.structure(value, kind)
     except (cattrs.BaseValidationError, InvalidRequest, TypeError, ValueError, KeyError, RecursionError) as error:

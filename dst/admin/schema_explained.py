@@ -1,22 +1,18 @@
 """
-Explanations and the history of resyncs as the REST interface says them: version 1.
+Explanations and the histories of resyncs and scrubs as the REST interface says them, for those who print them.
 
-C{GET /v1/explain} and C{GET /v1/explain/NAME} answer::
-
-    {"version": 1, "time": 1700000000.0, "explanations": [EXPLANATION, ...]}
-
-C{GET /v1/storages/NAME/resyncs} answers C{{"version": 1, "time": ..., "resyncs": [RESYNC, ...]}}. The keys of an
-EXPLANATION and a RESYNC are the fields of L{dst.explaining.Explanation} and L{dst.explaining.ResyncRecord}.
+The answers are those of L{dst.admin.routes.shapes}; the keys of each entry are the fields of its class in
+L{dst.explaining}.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, TypeVar
+from typing import Any
 
-import cattrs
-
-from dst.errors import PeerError
+from dst.admin.codec import from_json, to_json
+from dst.admin.routes.shapes import Explanations, Resyncs, Scrubs
+from dst.admin.schema import API_VERSION
 from dst.explaining import Explanation, ResyncRecord, ScrubRecord
 
 __all__ = [
@@ -27,16 +23,10 @@ __all__ = [
     "scrubs_to_envelope",
 ]
 
-_VERSION = 1
 
-_converter = cattrs.Converter()
-
-T = TypeVar("T")
-
-
-def explanations_to_envelope(explanations: Iterable[Explanation], now: float) -> dict[str, object]:
+def explanations_to_envelope(explanations: Iterable[Explanation], now: float) -> dict[str, Any]:
     """The answer to C{GET /v1/explain}."""
-    return _envelope("explanations", explanations, now)
+    return _envelope(Explanations(API_VERSION, now, tuple(explanations)))
 
 
 def explanations_from_envelope(value: object) -> list[Explanation]:
@@ -45,12 +35,12 @@ def explanations_from_envelope(value: object) -> list[Explanation]:
 
     @raise PeerError: it is no such envelope.
     """
-    return _entries(value, "explanations", Explanation)
+    return list(from_json(value, Explanations, "explanations").explanations)
 
 
-def resyncs_to_envelope(resyncs: Iterable[ResyncRecord], now: float) -> dict[str, object]:
+def resyncs_to_envelope(resyncs: Iterable[ResyncRecord], now: float) -> dict[str, Any]:
     """The answer to C{GET /v1/storages/NAME/resyncs}."""
-    return _envelope("resyncs", resyncs, now)
+    return _envelope(Resyncs(API_VERSION, now, tuple(resyncs)))
 
 
 def resyncs_from_envelope(value: object) -> list[ResyncRecord]:
@@ -59,22 +49,14 @@ def resyncs_from_envelope(value: object) -> list[ResyncRecord]:
 
     @raise PeerError: it is no such envelope.
     """
-    return _entries(value, "resyncs", ResyncRecord)
+    return list(from_json(value, Resyncs, "resyncs").resyncs)
 
 
-def scrubs_to_envelope(scrubs: Iterable[ScrubRecord], now: float) -> dict[str, object]:
+def scrubs_to_envelope(scrubs: Iterable[ScrubRecord], now: float) -> dict[str, Any]:
     """The answer to C{GET /v1/storages/NAME/scrubs}."""
-    return _envelope("scrubs", scrubs, now)
+    return _envelope(Scrubs(API_VERSION, now, tuple(scrubs)))
 
 
-def _envelope(key: str, entries: Iterable[object], now: float) -> dict[str, object]:
-    return {"version": _VERSION, "time": now, key: [_converter.unstructure(entry) for entry in entries]}
-
-
-def _entries(value: Any, key: str, kind: type[T]) -> list[T]:
-    if not isinstance(value, dict) or value.get("version") != _VERSION or not isinstance(value.get(key), list):
-        raise PeerError(f"the daemon's answer is not version {_VERSION} of a list of {key}")
-    try:
-        return [_converter.structure(entry, kind) for entry in value[key]]
-    except (cattrs.BaseValidationError, TypeError, ValueError, KeyError, RecursionError) as error:
-        raise PeerError(f"the daemon's {key} cannot be read: {str(error)[:200]}") from error
+def _envelope(answer: object) -> dict[str, Any]:
+    envelope: dict[str, Any] = to_json(answer)
+    return envelope

@@ -102,6 +102,8 @@ class NonsenseTests(SynchronousTestCase):
             ("read_only", "no"),
             ("allow", [{"access": 1}]),
             ("allow", "anybody"),
+            ("allow", {}),
+            ("allow", ""),
             ("traffic", None),
             ("traffic", {"reads": "many"}),
             ("traffic", {"read_s": math.inf}),

@@ -5,7 +5,8 @@ schemathesis reads C{/v1/openapi.json} of a daemon that runs, and asks for every
 of: examples, edges of every type, what must not be accepted, wrong methods, requests that follow from answers.  No
 answer may be a server's mistake, and every one has to be as described.
 
-C{DST_OPENAPI_SECONDS} is how long it tries (60), C{DST_OPENAPI_SEED} where its chance begins (1).
+C{DST_OPENAPI_SECONDS} is how long it tries (60), C{DST_OPENAPI_SEED} where its chance begins; without it, it tries
+the same each time.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from test.integration.daemon_process import DaemonProcess
 from test.integration.debian_tools import ENVIRONMENT
 
 SECONDS = int(os.environ.get("DST_OPENAPI_SECONDS", "60"))
-SEED = int(os.environ.get("DST_OPENAPI_SEED", "1"))
+SEED = os.environ.get("DST_OPENAPI_SEED")
+CHANCE = ("--generation-deterministic",) if SEED is None else ("--seed", SEED, "--generation-database", "none")
 EXAMPLES = 5 if SECONDS <= 90 else 50
 
 TOPOLOGY = """
@@ -45,6 +47,9 @@ device = "vol"
 """
 
 SETTINGS = """
+[checks.not_a_server_error]
+# These are about the storage, which it may have made unusable; 500 is a mistake.
+expected-statuses = ["2xx", "3xx", "4xx", "501", "503", "504", "507"]
 [checks.positive_data_acceptance]
 # What is well formed can still be about a configuration that is another one by now, or mean nothing now.
 expected-statuses = ["2xx", "3xx", "400", "401", "403", "404", "409", "412", "429", "5xx"]
@@ -75,7 +80,7 @@ class DescriptionTests(TestCase):
         command = [
             *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(settings), "run"),
             f"http://127.0.0.1:{admin}/v1/openapi.json",
-            *("--no-color", "--seed", str(SEED), "--generation-deterministic"),
+            *("--no-color", *CHANCE),
             *("--max-examples", str(EXAMPLES), "--max-time", str(SECONDS), "--continue-on-failure"),
             *("--request-timeout", "20", "--header", "Prefer: respond-async, wait=1", "--warnings", "off"),
         ]

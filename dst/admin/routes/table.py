@@ -198,7 +198,7 @@ _ABOUT = {
 
 _EXAMPLES: dict[str, dict[str, object]] = {
     "initialise": {"keep": "a"},
-    "replace": {"node": "b", "uri": "file:/srv/new.img?size=64G"},
+    "replace": {"node": "b", "uri": "file:new.img?size=64M"},
     "resolve": {"keep": "a"},
     "take-over": {},
     "grow": {},
@@ -231,13 +231,13 @@ _OPERATING = tuple(
 
 _DOCUMENT: dict[str, Any] = {"type": "object", "description": "The tables of a topology file, as JSON."}
 _DOCUMENT_EXAMPLE = {
-    "daemon": {"state_dir": "/var/lib/dst"},
-    "nodes": {"a": {"uri": "file:/srv/a.img?size=64G"}, "b": {"uri": "dst://10.0.0.2/b"}},
+    "daemon": {"state_dir": "state", "admin": "tcp:7480:interface=127.0.0.1"},
+    "nodes": {"a": {"uri": "file:a.img?size=64M"}, "b": {"uri": "dst://127.0.0.1:7451/b"}},
     "storages": {"vol": {"algorithm": "mirror", "nodes": ["a", "b"]}},
     "exports": {"vol": {"device": "vol"}},
 }
 _TABLE_EXAMPLES: dict[str, dict[str, object]] = {
-    "nodes": {"uri": "file:/srv/c.img?size=64G"},
+    "nodes": {"uri": "file:c.img?size=64M"},
     "storages": {"algorithm": "mirror", "nodes": ["a", "b"]},
     "exports": {"device": "vol", "read_only": True},
 }
