@@ -25,6 +25,7 @@ from dst.admin.rest import AdminResource, Gate, everybody
 from dst.admin.routes.wanting import CONFIGURATION_BYTES_MAX
 from dst.admin.schema import BODY_BYTES_MAX
 from dst.errors import LimitReached
+from dst.transport.peers import Crowd
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CONNECTIONS_MAX",
+    "CONNECTIONS_PER_ADDRESS_MAX",
     "DRAIN_BYTES_MAX",
     "IDLE_S_MAX",
     "LARGE_BODIES_MAX",
@@ -43,6 +45,9 @@ __all__ = [
 
 CONNECTIONS_MAX = 128
 """Some browsers keep six each; beyond that it is somebody's mistake or malice."""
+
+CONNECTIONS_PER_ADDRESS_MAX = 32
+"""A few browsers and scripts on one machine; one that takes more does not keep the others out."""
 
 IDLE_S_MAX = 30.0
 """A connection that says nothing for so long, outside of an answer, is closed."""
@@ -133,6 +138,7 @@ class AdminChannel(HTTPChannel):
 
     site: AdminSite
     transport: Any
+    address: IAddress | None = None
     _deadline: IDelayedCall | None = None
 
     def connectionMade(self) -> None:
@@ -213,14 +219,17 @@ class AdminSite(Site):
         self.channels: set[AdminChannel] = set()
         self.large_bodies: set[AdminRequest] = set()
         self.stopped = False
+        self._crowd = Crowd(CONNECTIONS_PER_ADDRESS_MAX)
         self._closing: list[Deferred[None]] = []
         self._aborting: IDelayedCall | None = None
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
         """A connection, or a word of apology."""
-        if len(self.channels) >= CONNECTIONS_MAX or self.stopped:
+        if len(self.channels) >= CONNECTIONS_MAX or self.stopped or not self._crowd.enter(addr):
             return _Full()
-        return super().buildProtocol(addr)
+        channel = super().buildProtocol(addr)
+        channel.address = addr
+        return channel
 
     def startFactory(self) -> None:
         """Nothing: there is no access log file, and so no clock for its dates."""
@@ -256,6 +265,7 @@ class AdminSite(Site):
     def channel_gone(self, channel: AdminChannel) -> None:
         """A connection has ended."""
         self.channels.discard(channel)
+        self._crowd.leave(channel.address)
         if not self.channels:
             if self._aborting is not None:
                 self._aborting.cancel()

@@ -6,14 +6,16 @@ import os
 from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.error import ConnectionLost
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.logger import capturedLogs, formatEvent
+from twisted.python.failure import Failure
 
 from dst.admin import authentication
 from dst.admin.authentication import FAILURES_MAX, FAILURES_S, Doorkeeper, LocalUsers, token_path
 from dst.admin.routes.table import ROUTES
-from dst.admin.site import make_site
+from dst.admin.site import CONNECTIONS_PER_ADDRESS_MAX, AdminChannel, make_site
 from dst.admin.tokens import TokenStore
 from dst.identity import Identity, Role
 from dst.testing.fake_admin import FakeAdmin
@@ -28,7 +30,7 @@ class _From(Browser):
 
     def __init__(self, site: Any, address: Any) -> None:
         self.transport = StringTransport(peerAddress=address)
-        self.channel = site.buildProtocol(None)
+        self.channel = site.buildProtocol(address)
         self.aborted = False
         self.transport.abortConnection = self._abort  # type: ignore[method-assign]
         self.channel.makeConnection(self.transport)
@@ -60,7 +62,10 @@ class GateCase(RestCase):
             headers += b"Authorization: Bearer " + token.encode() + b"\r\n"
         if body:
             headers += JSON + b"Content-Length: %d\r\n" % len(body)
-        answer = _From(self.site, address).send(what + b" HTTP/1.1\r\n" + HOST + headers + b"\r\n" + body)
+        browser = _From(self.site, address)
+        answer = browser.send(what + b" HTTP/1.1\r\n" + HOST + headers + b"\r\n" + body)
+        if isinstance(browser.channel, AdminChannel):
+            browser.gone()
         head, _, content = answer.partition(b"\r\n\r\n")
         first, *lines = head.decode().split("\r\n")
         found = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
@@ -232,7 +237,6 @@ class WrongTokenTests(GateCase):
         for number in range(authentication.ADDRESSES_MAX + 50):
             address = IPv4Address("TCP", f"198.18.{number // 250}.{number % 250}", 1)
             self.asked(address, "dst_x")
-            self.site.channels.clear()
         gate: Any = self.site.resource._gate
         self.assertLessEqual(len(gate._failures._times), authentication.ADDRESSES_MAX)
 
@@ -243,3 +247,18 @@ class WrongTokenTests(GateCase):
         with capturedLogs() as events:
             self.assertEqual((401, 401), (self.asked(token=secret)[0], self.asked()[0]))
         self.assertIn("is open to others", " ".join(str(formatEvent(event)) for event in events))
+
+
+class CrowdTests(GateCase):
+    """Many connections of one address."""
+
+    def test_places(self) -> None:
+        """One address has so many places; others, and this machine, are served; who goes makes room."""
+        open_ones = [self.site.buildProtocol(ELSEWHERE) for _ in range(CONNECTIONS_PER_ADDRESS_MAX)]
+        for channel in open_ones:
+            channel.makeConnection(StringTransport(peerAddress=ELSEWHERE))
+        self.assertNotIsInstance(self.site.buildProtocol(ELSEWHERE), AdminChannel)  # it is told to come later
+        self.assertEqual(401, self.asked(IPv4Address("TCP", "192.0.2.8", 1))[0])
+        self.assertEqual(200, self.asked(LOOPBACK)[0])
+        open_ones[0].connectionLost(Failure(ConnectionLost()))
+        self.assertEqual(401, self.asked(ELSEWHERE)[0])

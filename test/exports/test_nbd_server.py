@@ -6,7 +6,9 @@ import random
 from struct import pack, unpack_from
 from typing import Any
 
+from twisted.internet.address import IPv4Address, UNIXAddress
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import ConnectionLost
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
@@ -810,6 +812,22 @@ class LimitTests(ServerTestCase):
             self.settle()
         self.assertEqual([(0, cookie) for cookie in range(20)], [self.simple(client) for _ in range(20)])
         self.assertTrue(client.far.reading)
+
+    def test_addresses(self) -> None:
+        """One address of another machine has only so many places; this machine has as many as there are."""
+        server = NBDServerFactory(self.clock, self.offered, limits=NBDLimits(connections_per_address_max=2))
+        there = IPv4Address("TCP", "192.0.2.1", 1)
+        sessions = [server.buildProtocol(there) for _ in range(3)]
+        self.assertEqual([True, True, False], [session is not None for session in sessions])
+        for address in (
+            IPv4Address("TCP", "192.0.2.2", 1),
+            *[IPv4Address("TCP", "127.0.0.1", 1)] * 5,
+            UNIXAddress(None),
+        ):
+            self.assertIsNot(None, server.buildProtocol(address))
+        assert sessions[0] is not None
+        sessions[0].connectionLost(Failure(ConnectionLost()))
+        self.assertIsNot(None, server.buildProtocol(there))
 
     def test_bytes(self) -> None:
         """Only so many bytes of one client are in memory."""
