@@ -149,7 +149,7 @@ def ca_issue(
 
 
 @ca.command("list")
-@click.option("--all", "everything", is_flag=True, help="Also what has ended, was replaced, or is revoked.")
+@click.option("--all", "everything", is_flag=True, help="Also what has ended or is revoked.")
 @DIR
 @json_option("a list of certificates")
 @click.pass_obj

@@ -7,7 +7,7 @@ TLS, as NBD, is asked for a door of its own.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from twisted.internet.interfaces import IProtocolFactory
 
@@ -48,7 +48,7 @@ def door(
         )
     if INegotiatesTLS.providedBy(factory):
         options = security.server_options(certificate_demanded=certificate_demanded, allow_tls_1_2=True)
-        return cast(INegotiatesTLS, factory).door(options, required=policy == "required")
+        return factory.door(options, required=policy == "required")
     if policy == "optional":
         raise ConfigurationError(
             f"{listener.endpoint!r} has tls = 'optional', and its protocol cannot begin without TLS and go on with "

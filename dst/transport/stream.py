@@ -125,14 +125,14 @@ def stream_over(transport: ITransport, user: IStreamUser, receive_bytes: int = R
 
     On TCP it also switches off Nagle's delay.
     """
+    stream_for: Callable[[IStreamUser], Stream] | None = getattr(transport, "stream_for", None)
+    if stream_for is not None:
+        return stream_for(user)  # which has a stream of its own below, over whatever there is
     if ITCPTransport.providedBy(transport):
         transport.setTcpNoDelay(True)
     # A subclass that does something else on the way (TLS by startTLS) replaces these methods in its class.
     if isinstance(transport, Connection) and not getattr(transport, "TLS", False):
         return _SocketStream(transport, user, receive_bytes)
-    stream_for: Callable[[IStreamUser], Stream] | None = getattr(transport, "stream_for", None)
-    if stream_for is not None:
-        return stream_for(user)
     return _OrdinaryStream(transport, user)
 
 

@@ -21,6 +21,9 @@ from dst.transport.stream import GATHERED_BUFFERS_MAX, Stream, keep_freed_memory
 from test.security.machines import Machines
 
 
+KINDS = ("tcp", "unix", "tls", "tls over unix")
+
+
 class End(Protocol):
     """One end of a connection.  Receives the first C{hole_bytes} into a place of its own."""
 
@@ -69,22 +72,22 @@ class StreamTests(TestCase):
 
         near, far = End(), End(hole_bytes)
         path = f"/tmp/dst-{os.getpid()}-{random.Random().randrange(1 << 32):08x}"
-        where = f"unix:{path}" if kind == "unix" else "tcp:0:interface=127.0.0.1"
+        where = f"unix:{path}" if "unix" in kind else "tcp:0:interface=127.0.0.1"
         factory: Any = Factory.forProtocol(lambda: far)
-        if kind == "tls":
+        if "tls" in kind:
             factory = behind_tls(self.security("alpha").server_options(), factory, reactor)  # type: ignore[arg-type]
         port = await serverFromString(reactor, where).listen(factory)
         endpoint: IStreamClientEndpoint
-        if kind != "unix":
+        if "unix" not in kind:
             endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", port.getHost().port)
         else:
             endpoint = UNIXClientEndpoint(reactor, path)
-        if kind == "tls":
-            options = self.security("beta").client_options("127.0.0.1")
+        if "tls" in kind:
+            options = self.security("beta").client_options("localhost")
             endpoint = TLSEndpoint(options, endpoint, reactor)  # type: ignore[arg-type]
         await connectProtocol(endpoint, near)
         await far.made
-        if kind == "tls":
+        if "tls" in kind:
             await self.until(lambda: all(end.transport.getHandle().established for end in (near, far)))
 
         async def close() -> None:
@@ -115,7 +118,7 @@ class StreamTests(TestCase):
 
     async def test_everything_arrives(self) -> None:
         """Many buffers of all kinds and sizes, in order, also more than one call may gather."""
-        for kind in ("tcp", "unix", "tls"):
+        for kind in KINDS:
             near, far = await self.pair(kind)
             generator = random.Random(1)
             sent = []
@@ -131,7 +134,7 @@ class StreamTests(TestCase):
 
     async def test_congestion(self) -> None:
         """While the peer does not read the stream is congested, and says once when it is not any more."""
-        for kind in ("tcp", "unix", "tls"):
+        for kind in KINDS:
             near, far = await self.pair(kind)
             far.transport.pauseProducing()
             near.stream.send([b"small"])
@@ -150,7 +153,7 @@ class StreamTests(TestCase):
 
     async def test_hole(self) -> None:
         """What belongs somewhere goes straight there, and what is behind it does not."""
-        for kind in ("tcp", "unix", "tls"):
+        for kind in KINDS:
             near, far = await self.pair(kind, hole_bytes=2_000_000)
             data = random.Random(2).randbytes(2_000_000)
             near.stream.send([data, b"behind"])
@@ -160,7 +163,7 @@ class StreamTests(TestCase):
 
     async def test_close_sends_the_rest(self) -> None:
         """A connection that is closed first sends what waits."""
-        for kind in ("tcp", "unix", "tls"):
+        for kind in KINDS:
             near, far = await self.pair(kind)
             near.stream.send([bytes(20 << 20)])
             near.transport.loseConnection()
@@ -170,7 +173,7 @@ class StreamTests(TestCase):
 
     async def test_peer_gone(self) -> None:
         """Sending to a peer that is gone ends the connection and raises nothing."""
-        for kind in ("tcp", "unix", "tls"):
+        for kind in KINDS:
             near, far = await self.pair(kind)
             far.transport.abortConnection()
             await far.lost
