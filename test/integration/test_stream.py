@@ -20,7 +20,6 @@ from dst.security.tls import TLSEndpoint, behind_tls
 from dst.transport.stream import GATHERED_BUFFERS_MAX, Stream, keep_freed_memory, stream_over
 from test.security.machines import Machines
 
-
 KINDS = ("tcp", "unix", "tls", "tls over unix")
 
 
