@@ -223,8 +223,10 @@ class ClusterAdmin:
 
     def end_session(self, id: str) -> Deferred[None]:
         """See L{IClusterAdmin.end_session}."""
+        known = {session.id: session for session in list_sessions(self._cluster)}
         for exporter in self._cluster.exporters.values():
             if exporter.end_session(id):
+                self._cluster.noticing.session_ended(known.get(id))
                 return succeed(None)
         return fail(NotFound(f"there is no session {id[:40]!r} now; it may have ended by itself"))
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from attrs import evolve
 
 from dst import __version__
-from dst.administration import DaemonMeasures, HealthFinding
+from dst.administration import DaemonMeasures, HealthFinding, SessionStatus
 from dst.cluster.daemon_facts import daemon_facts
 from dst.cluster.health_watch import HealthWatch
 from dst.cluster.hooks import Hooks
@@ -125,6 +125,12 @@ class Noticing:
             tuple((each.name, each.ends) for each in facts.certificates),
             facts.state_bytes_free,
         )
+
+    def session_ended(self, session: SessionStatus | None) -> None:
+        """An operator has cut it off."""
+        if session is not None:
+            who = session.identity or session.peer
+            self.journal.record("session", session.export, f"the {session.protocol} client {who} was cut off")
 
     def findings(self) -> list[HealthFinding]:
         """What is not as it should be: what has lasted, where it is watched; else, what is so at the moment."""

@@ -271,6 +271,7 @@ CODES: Final[tuple[HealthCode, ...]] = (
             "It comes back by itself, and what it missed is copied. It is tried for ever.",
             "If it is gone for good: ``dst replace STORAGE NODE URI``.",
         ),
+        raised_after_s=2.0,
     ),
     HealthCode(
         "MEMBER_REFUSED",

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import copy
 import os
+import time
 from random import Random
-from typing import Any
+from struct import pack
+from typing import Any, cast
 
-from twisted.internet.testing import MemoryReactorClock
+from twisted.internet.address import IPv4Address
+from twisted.internet.error import ConnectionLost
+from twisted.internet.testing import MemoryReactorClock, StringTransport
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from dst.cluster.assembly import Cluster
 from dst.cluster.document import read_document
-from dst.errors import InvalidRequest
+from dst.errors import InvalidRequest, NotFound
 from dst.interfaces import IMeasuresItself
 from dst.surroundings import ISurroundings
 from test.cluster.fixtures import memory_providers
 from test.cluster.test_changing import ChangingCase, Ledger
+from test.exports.test_nbd_server import go
+from test.security.machines import Machines
 
 
 @implementer(ISurroundings)
@@ -47,7 +54,7 @@ class WatchedCase(ChangingCase):
 
     def setUp(self) -> None:
         """It is started, and settled."""
-        self.reactor = Virtual()
+        self.reactor = self.make_reactor()
         self.ledger = Ledger()
         self.providers = memory_providers()
         document = copy.deepcopy(self.document)
@@ -56,6 +63,10 @@ class WatchedCase(ChangingCase):
         self.cluster.start()
         self.settle()
         self.addCleanup(self.stop)
+
+    def make_reactor(self) -> Virtual:
+        """What it runs on."""
+        return Virtual()
 
     def codes(self) -> dict[str, str]:
         """What is not as it should be: subjects by code."""
@@ -128,6 +139,20 @@ class NoticingTests(WatchedCase):
         self.assertIn("in the file only", refusal.value.message)
         self.assertNotIn("hooks", self.configuration.document)
 
+    def test_session_ended(self) -> None:
+        """That an operator has cut a client off is an event."""
+        client: Any = self.cluster.exporters["nbd"].buildProtocol(IPv4Address("TCP", "127.0.0.1", 4711))
+        transport = StringTransport(peerAddress=IPv4Address("TCP", "127.0.0.1", 4711))
+        client.makeConnection(transport)
+        client.dataReceived(pack(">I", 3) + go("vol"))
+        (session,) = self.successResultOf(self.cluster.admin.sessions())
+        self.successResultOf(self.cluster.admin.end_session(session.id))
+        self.assertTrue(transport.disconnected)
+        client.connectionLost(Failure(ConnectionLost()))
+        self.assertEqual(["the nbd client 127.0.0.1:4711 was cut off"], self.sentences("session"))
+        self.failureResultOf(self.cluster.admin.end_session(session.id), NotFound)
+        self.assertEqual(1, len(self.sentences("session")))
+
     def test_measures(self) -> None:
         """The process is measured."""
         self.assertTrue(verifyObject(IMeasuresItself, self.cluster.admin))
@@ -144,6 +169,60 @@ class NoticingTests(WatchedCase):
         events = self.cluster.noticing.journal.after(before)
         self.assertEqual(["the daemon stops"], [event.sentence for event in events if event.kind != "session"])
         self.assertEqual([], self.reactor.getDelayedCalls())
+
+
+class CertificateTests(WatchedCase):
+    """A cluster with certificates, on a day on which they come to an end."""
+
+    def setUp(self) -> None:
+        """The machine's certificate is for a hundred days, and it is renewed by hand."""
+        self.machines = Machines(self.mktemp())
+        self.machines.add("alpha", days=100)
+        self.document = copy.deepcopy(self.document)
+        self.document["daemon"]["security_dir"] = self.machines.path("alpha")
+        self.days = 0.0
+        super().setUp()
+
+    def make_reactor(self) -> Virtual:
+        """Its calendar is that of the certificates, and some days more."""
+        case, began = self, time.time()
+
+        class Calendar(Virtual):
+            def wall_clock_s(self) -> float:
+                return began + self.seconds() + 86400.0 * case.days
+
+        return Calendar()
+
+    def test_expires(self) -> None:
+        """It is said in time, and again when it is too late; with a new certificate it is over."""
+        self.assertEqual({}, self.codes())
+        self.days = 80.0
+        self.settle()
+        self.assertEqual("of alpha", self.codes()["CERTIFICATE_EXPIRES"])
+        self.days = 101.0
+        self.settle()
+        self.assertEqual("of alpha", self.codes()["CERTIFICATE_EXPIRED"])
+        self.assertNotIn("CERTIFICATE_EXPIRES", self.codes())
+        measures = cast(Any, self.cluster.admin).measures()
+        self.assertIn("of alpha", dict(measures.certificates))
+        self.machines.moment += 101 * 86400.0
+        self.machines.add("alpha", days=100, again=True)
+        self.settle(700.0)
+        self.assertEqual({}, self.codes())
+
+    def test_not_used(self) -> None:
+        """Files that are not complete are said, and are over when they are."""
+        path = os.path.join(self.machines.path("alpha"), "this.crt")
+        with open(path, "rb") as file:
+            good = file.read()
+        with open(path, "wb") as file:
+            file.write(good[:100])
+        self.settle()
+        self.assertIn("CERTIFICATES_NOT_USED", self.codes())
+        with open(path, "wb") as file:
+            file.write(good)
+        self.settle()
+        self.assertEqual({}, self.codes())
 
 
 class UnwatchedTests(SynchronousTestCase):

@@ -30,8 +30,8 @@ class SteadyTests(SynchronousTestCase):
 
     def test_at_once(self) -> None:
         """A code without patience is raised when it is seen, once, and has begun then."""
-        away = finding("MEMBER_AWAY")
-        self.assertEqual([(True, "MEMBER_AWAY")], self.take(away))
+        away = finding("MEMBER_REFUSED")
+        self.assertEqual([(True, "MEMBER_REFUSED")], self.take(away))
         self.assertEqual([], self.take(away, after=5))
         (told,) = self.steady.findings()
         self.assertEqual(1_000_100.0, told.since)
@@ -58,20 +58,20 @@ class SteadyTests(SynchronousTestCase):
 
     def test_comes_and_goes(self) -> None:
         """What comes back before it has stayed away is not told again."""
-        away = finding("MEMBER_AWAY")
+        away = finding("MEMBER_REFUSED")
         told = self.take(away)
         for _ in range(20):
             told += self.take(after=4)
             self.assertTrue(self.steady.unsettled("vol"))
             told += self.take(away, after=4)
-        self.assertEqual([(True, "MEMBER_AWAY")], told)
+        self.assertEqual([(True, "MEMBER_REFUSED")], told)
         self.assertEqual([], self.take(after=4))
-        self.assertEqual([(False, "MEMBER_AWAY")], self.take(after=10))
+        self.assertEqual([(False, "MEMBER_REFUSED")], self.take(after=10))
         self.assertEqual([], self.steady.findings())
 
     def test_owners(self) -> None:
         """A look at one device says nothing about another."""
-        self.take(finding("MEMBER_AWAY", "vol/a"))
+        self.take(finding("MEMBER_REFUSED", "vol/a"))
         self.take(owner="other", after=60)
         self.assertEqual(["vol/a"], [each.subject for each in self.steady.findings()])
         self.assertEqual([], self.steady.forget("other"))
@@ -81,24 +81,24 @@ class SteadyTests(SynchronousTestCase):
 
     def test_sentences(self) -> None:
         """The sentence is that of the last look; a new one is no news."""
-        self.take(finding("MEMBER_AWAY", sentence="one reason"))
-        self.assertEqual([], self.take(finding("MEMBER_AWAY", sentence="another"), after=1))
+        self.take(finding("MEMBER_REFUSED", sentence="one reason"))
+        self.assertEqual([], self.take(finding("MEMBER_REFUSED", sentence="another"), after=1))
         self.assertEqual("another", self.steady.findings()[0].sentence)
 
     def test_order(self) -> None:
         """The gravest come first."""
-        self.take(finding("MEMBER_SUSPENDED", "a"), finding("MEMBER_AWAY", "b"), finding("STORAGE_FAILED", "c"))
+        self.take(finding("MEMBER_SUSPENDED", "a"), finding("MEMBER_REFUSED", "b"), finding("STORAGE_FAILED", "c"))
         severities = [each.severity for each in self.steady.findings()]
         self.assertEqual([Severity.CRITICAL, Severity.WARNING, Severity.INFO], severities)
 
     def test_bounded(self) -> None:
         """No more is remembered than anybody could read; there is room again when something is over."""
-        many = [finding("MEMBER_AWAY", f"vol/{n}") for n in range(FINDINGS_MAX + 50)]
+        many = [finding("MEMBER_REFUSED", f"vol/{n}") for n in range(FINDINGS_MAX + 50)]
         self.assertEqual(FINDINGS_MAX, len(self.take(*many)))
         self.assertEqual(FINDINGS_MAX, len(self.steady.findings()))
         self.assertEqual([], self.take(*many[:10], after=5))
         self.assertEqual(FINDINGS_MAX - 10, len(self.take(*many[:10], after=20)))
-        self.assertEqual([(True, "MEMBER_AWAY")], self.take(*many[:10], many[-1]))
+        self.assertEqual([(True, "MEMBER_REFUSED")], self.take(*many[:10], many[-1]))
 
     def test_raised_and_cleared_alternate(self) -> None:
         """Whatever is found and when: each code of each subject is raised and cleared in turns."""
