@@ -133,9 +133,9 @@ class ShownAdmin(FakeAdmin):
             flushes=int(writes / 40),
             read_bytes=int(reads * 16384),
             written_bytes=int(writes * 8192),
-            read_s=rose(5200 * 0.00021 / 64, 0.6, 17),
+            read_s=rose(5200 * 0.00017 / 64, 0.45, 23) + rose(5200 * 0.00004 / 64, 0.6, 31),
             reads_timed=int(reads / 64),
-            write_s=rose(1900 * 0.00046 / 64, 0.8, 13),
+            write_s=rose(1900 * 0.00036 / 64, 0.75, 11) + rose(1900 * 0.0001 / 64, 0.6, 37),
             writes_timed=int(writes / 64),
         )
 

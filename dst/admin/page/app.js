@@ -53,8 +53,11 @@ function route() {
   else detail.show(path, trees());
   grid.choose(path);
   cover();
-  if (opens && status !== null) detail.focus();
   showView();
+  if (opens && status !== null) {
+    grid.reveal(path);
+    detail.focus();
+  }
 }
 
 const grid = new Grid($("tree"), (path) => { location.hash = addressOf(path); });

@@ -101,13 +101,14 @@ export function showEvents(go) {
     showBadge(badge, event.cleared ? "healthy" : event.severity);
     setText(badge, event.cleared ? "✓ over" : badge.textContent);
     const words = make(item, "span", "event-words");
+    withCode(make(words, "span"), event.sentence);
+    const meta = make(words, "small", "quiet");
     if (event.subject) {
-      const link = make(words, "a", "", event.subject);
+      const link = make(meta, "a", "", event.subject);
       link.href = go(event.subject.split("/"));
-      words.append(" ");
+      meta.append(" · ");
     }
-    words.append(event.sentence);
-    make(words, "small", "quiet", [event.kind, event.code].filter(Boolean).join(" · "));
+    meta.append([event.kind, event.code].filter(Boolean).join(" · "));
     const its = dayInWords(event.time);
     if (its === day) return [item];
     day = its;

@@ -5,6 +5,10 @@ import { dayInWords, durationInWords, percentInWords, rateInWords, sizeInWords, 
 
 const SHOWN_MAX = 8;
 
+function asSentence(text) {
+  return `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
+}
+
 function when(seconds) {
   return `${dayInWords(seconds)}, ${timeInWords(seconds)}`;
 }
@@ -23,7 +27,7 @@ export function showResyncs(list, records, named) {
     const rate = record.seconds > 0 ? `, ${rateInWords(record.bytes_copied / record.seconds)}` : "";
     item.append(`${record.kind}, ${sizeInWords(record.bytes_copied)} copied in ${durationInWords(record.seconds)}${rate}`);
     const outcome = record.outcome === "in-sync" ? "" : ` It ended before: ${record.outcome}.`;
-    make(item, "small", "", `${when(record.began)}. ${record.cause}.${outcome}`);
+    make(item, "small", "", `${when(record.began)}. ${asSentence(record.cause)}${outcome}`);
   });
 }
 

@@ -66,7 +66,7 @@ export const OPERATIONS = {
     of: "member",
     label: "Resume",
     doing: "Resuming",
-    offered: ({ member }) => (member.state === "suspended" ? "" : null),
+    offered: ({ member }) => (member.state === "suspended" || member.detail?.held_back_s > 0 ? "" : null),
     title: ({ member }) => `Resume ${member.name}?`,
     says: ({ storage, member }) => [
       `${storage.name} uses ${member.name} again.`,

@@ -271,6 +271,18 @@ export class Grid {
     this.#mark();
   }
 
+  // Open what it stands below, and scroll to it.
+  reveal(path) {
+    for (let depth = 1; depth < path.length; depth += 1) {
+      const above = path.slice(0, depth);
+      if (!this.isOpen(above)) {
+        const row = this.#find(keyOf(above));
+        if (row !== null) this.open(row.entry, true);
+      }
+    }
+    this.#find(keyOf(path))?.scrollIntoView({ block: "nearest" });
+  }
+
   #mark() {
     const key = this.selected === null ? null : keyOf(this.selected);
     for (const row of this.element.querySelectorAll("[aria-selected=true]")) {
