@@ -9,8 +9,9 @@ from collections.abc import Iterable
 from typing import Any
 
 import tomlkit
+from tomlkit import TOMLDocument
 from tomlkit.exceptions import TOMLKitError
-from tomlkit.items import InlineTable
+from tomlkit.items import AoT, InlineTable
 from twisted.logger import Logger
 
 from dst.cluster.document import Document
@@ -49,9 +50,13 @@ def _change(table: Any, old: dict[str, Any], new: dict[str, Any]) -> None:
         elif not same_values(old[key], value):
             if isinstance(old[key], dict) and isinstance(value, dict):
                 _change(table[key], old[key], value)
+            elif isinstance(table[key], AoT) and _are_tables(value):
+                _change_tables(table[key], old[key], value)
             elif isinstance(old[key], list) and isinstance(value, list) and _plain([*old[key], *value]):
                 _change_list(table[key], old[key], value)
             else:
+                if isinstance(table[key], AoT):
+                    table.remove(key)  # its place is between tables, where a value of another kind cannot stand
                 table[key] = _item(value)
 
 
@@ -63,8 +68,29 @@ def _add(table: Any, key: str, value: Any) -> None:
         if value and not made.is_super_table():
             made.add(tomlkit.nl())
         table[key] = made
+    elif isinstance(table, TOMLDocument) and _are_tables(value):
+        table[key] = tomlkit.aot()
+        _change_tables(table[key], [], value)
     else:
         table[key] = _item(value)
+
+
+def _are_tables(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(each, dict) for each in value)
+
+
+def _change_tables(tables: Any, old: list[dict[str, Any]], new: list[dict[str, Any]]) -> None:
+    """C{[[hooks]]}: one after the other."""
+    for index in range(len(old) - 1, len(new) - 1, -1):
+        del tables[index]
+    for index, value in enumerate(new):
+        if index < len(old):
+            _change(tables[index], old[index], value)
+        else:
+            made = tomlkit.table()
+            for key, each in value.items():
+                _add(made, key, each)
+            tables.append(made)
 
 
 def _item(value: Any) -> Any:

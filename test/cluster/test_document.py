@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from dst.administration import Severity
 from dst.cluster.document import etag_of, read_document, to_document, unwritable
+from dst.cluster.hook_specs import HookSpec
 from dst.cluster.listening import ListenerSpec
 from dst.cluster.topology import Daemon, ExportSpec, NodeSpec, SliceSpec, StorageSpec, Topology
 from dst.identity import Access, AccessRule, access_rule_from_plain
@@ -30,6 +32,13 @@ rules = st.builds(
         optional={"identity": names, "network": st.sampled_from(["10.0.0.0/8", "::1/128"])},
     ),
 )
+hooks = st.builds(
+    HookSpec,
+    on=st.lists(st.sampled_from(["health", "daemon"]), min_size=1, unique=True).map(tuple),
+    command=st.lists(words, min_size=1, max_size=3).map(lambda parts: ("/bin/tell", *parts)),
+    severity=st.sampled_from(Severity),
+    timeout_s=st.sampled_from([1.0, 2.5]),
+) | st.builds(HookSpec, url=st.just("https://hooks.example/x"), header_file=st.sampled_from(["", "headers"]))
 daemons = st.builds(
     Daemon,
     state_dir=st.none() | words,
@@ -62,6 +71,7 @@ def topologies(draw: st.DrawFn) -> Topology:
         ),
         draw(st.dictionaries(st.sampled_from(["dst", "nbd"]), st.lists(listeners, min_size=1).map(tuple))),
         draw(daemons),
+        hooks=tuple(draw(st.lists(hooks, max_size=2))),
     )
 
 
@@ -99,7 +109,12 @@ class RoundTripTests(SynchronousTestCase):
                     default = each.default if each.default is not NOTHING else None
                     self.assertNotEqual(default, getattr(spec, each.name))
         node, part, storage, export, daemon = full
-        topology = Topology((node,), (part,), (storage,), (export,), {"nbd": (ListenerSpec("tcp:2", "off"),)}, daemon)  # type: ignore[arg-type]
+        listeners = {"nbd": (ListenerSpec("tcp:2", "off"),)}
+        hooks = (HookSpec(command=("/bin/tell",)),)
+        topology = Topology((node,), (part,), (storage,), (export,), listeners, daemon, hooks=hooks)  # type: ignore[arg-type]
+        for each in fields(Topology):
+            if each.name != "base_dir":  # where it was written
+                self.assertTrue(getattr(topology, each.name), f"{each.name} is not tested here")
         self.assertEqual(topology, read_document(to_document(topology)).topology)
 
 

@@ -109,6 +109,24 @@ class EditingTests(SynchronousTestCase):
         document["exports"]["e"]["read_only"] = True
         self.edit(text, document)
 
+    def test_lists_of_tables(self) -> None:
+        """What stands in C{[[...]]} is changed, added and taken away there, and its comments stay."""
+        text = '[[hooks]]  # the first\nurl = "a"\n[[hooks]]\nurl = "b"  # b\n[nodes.a]\nuri = "y"\n'
+        document = tomllib.loads(text)
+        document["hooks"][1]["url"] = "c"
+        document["hooks"].append({"url": "d", "on": ["health"]})
+        result = self.edit(text, document)
+        self.assertIn("# the first", result)
+        self.assertIn('url = "c"  # b', result)
+        for hooks in ([{"url": "b"}], [], None):
+            document["hooks"] = hooks
+            if hooks is None:
+                del document["hooks"]
+            self.assertIn("[nodes.a]", self.edit(text, document))
+        del document["nodes"]
+        document["hooks"] = [{"url": "new"}]
+        self.assertIn("[[hooks]]", self.edit('[nodes.a]\nuri = "y"\n', {"nodes": {"a": {"uri": "y"}}, **document}))
+
     def test_type_changes(self) -> None:
         """C{1} and C{true} are equal to Python, and something else in a file."""
         self.assertIn("x = true", self.edit("[daemon]\nx = 1\n", {"daemon": {"x": True}}))
@@ -121,8 +139,9 @@ class EditingTests(SynchronousTestCase):
         st.lists(st.fixed_dictionaries({"access": st.sampled_from(["read", "write"])}), max_size=2),
     )
     tables = st.dictionaries(
-        st.sampled_from(["nodes", "exports", "daemon"]),
-        st.dictionaries(
+        st.sampled_from(["nodes", "exports", "daemon", "hooks"]),
+        st.lists(st.dictionaries(st.sampled_from("pq"), values), max_size=3)
+        | st.dictionaries(
             st.sampled_from(["x", "y z", "w.v", "1"]),
             values | st.dictionaries(st.sampled_from("pq"), values),
             max_size=4,
