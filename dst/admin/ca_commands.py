@@ -356,6 +356,12 @@ def ca_rotate(tools: Tools, yes: bool, own: str | None, directory: str, as_json:
 def ca_retire(tools: Tools, yes: bool, directory: str, as_json: bool) -> None:
     """
     Trust only the authority that signs now.
+
+    The last step of a rotation: whoever has no certificate of the new authority is locked out, and named before.
+
+    \b
+    Example:
+      dst ca retire
     """
     authority = authority_in(directory, tools)
     lapsing = [each.name for each in told_of(authority.lapsing)]

@@ -51,6 +51,9 @@ _NAME_CELLS_MIN = 12
 _COLUMNS_CELLS = 40
 """About what the other columns need."""
 
+_SAID_ELSEWHERE = ("see below what can be done about", "more can be lost without losing data")
+"""Advice of a storage that its members give, and what stands in the line above."""
+
 _ADVICE_MAX = 3
 """What a person can do is said in full by C{dst explain}."""
 
@@ -159,6 +162,7 @@ def _rows(
         below=[*_below(tree, guides), *_advice(tree, why)],
         indent=down,
     )
+    members = {each.name: each for each in why.children} if why is not None else {}
     for number, child in enumerate(tree.children, 1):
         last = number == len(tree.children)
         yield from _rows(
@@ -167,6 +171,7 @@ def _rows(
             guides,
             indent + (guides.last if last else guides.branch),
             indent + ("   " if last else guides.down),
+            why=members.get(child.name),
         )
 
 
@@ -210,10 +215,12 @@ def _advice(tree: StatusTree, why: Explanation | None) -> Iterator[tuple[str, st
     """What comes next and what a person can do, where there is anything to wait for or to do."""
     if why is None or (tree.health is Health.HEALTHY and not why.next_step):
         return
-    if why.next_step:
+    below = [said for child in why.children for said in (child.next_step, f"{child.name}: {child.next_step}")]
+    if why.next_step and why.next_step not in below:
         within = "" if why.within_s is None else f" within {duration_in_words(max(1.0, why.within_s))}"
         yield f"next: {printable(why.next_step)}{within if not why.condition else ''}", "cyan"
-    for sentence in why.advice[:_ADVICE_MAX]:
+    own = [sentence for sentence in why.advice if not any(said in sentence for said in _SAID_ELSEWHERE)]
+    for sentence in own[:_ADVICE_MAX]:
         yield f"you can: {printable(sentence)}", "bold"
 
 

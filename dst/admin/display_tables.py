@@ -137,6 +137,14 @@ def _clock(moment: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(moment))
 
 
+def _moment(moment: float, now: float) -> str:
+    """As short as it can be understood."""
+    then = time.localtime(moment)
+    if time.strftime("%Y-%m-%d", then) == time.strftime("%Y-%m-%d", time.localtime(now)):
+        return time.strftime("%H:%M:%S", then)
+    return time.strftime("%m-%d %H:%M", then)
+
+
 # -- what is served ----------------------------------------------------------------
 
 
@@ -231,7 +239,7 @@ def operation_lines(operations: Iterable[OperationStatus], *, now: float, width:
             each.kind,
             each.subject,
             (each.state.value, _STATE_STYLES[each.state]),
-            _clock(each.began),
+            _moment(each.began, now),
             duration_in_words((now if each.ended is None else each.ended) - each.began),
             operation_sentence(each) + (f" (asked by {each.asked_by})" if each.asked_by else ""),
         ]

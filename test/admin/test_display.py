@@ -7,6 +7,7 @@ from rich.cells import cell_len
 from twisted.trial.unittest import SynchronousTestCase
 
 from dst.admin.display import changes, status_lines
+from dst.explaining_trees import explain_tree
 from dst.status import Health, ResyncProgress, StatusTree
 from test.admin.fixture import everything
 
@@ -49,6 +50,28 @@ class StatusLinesTests(SynchronousTestCase):
             lines = drawn(everything(NOW), width)
             self.assertLessEqual(max(cell_len(line) for line in lines), width)
             self.assertEqual(words, set(" ".join(lines).split()))
+
+    def test_advice(self) -> None:
+        """Below what is not healthy stands what comes next and what a person can do, where it is about; once."""
+        healthy, degraded = (
+            StatusTree(name, "mirror", Health.HEALTHY, "ready", size=1 << 20) for name in ("fine", "vol")
+        )
+        members = (
+            StatusTree("a", "file", Health.HEALTHY, "in-sync", size=1 << 20),
+            StatusTree("b", "file", Health.DEGRADED, "suspended", reason="suspended by hand", size=1 << 20),
+        )
+        trees = [healthy, evolve(healthy, name="vol", health=Health.DEGRADED, children=members)]
+        why = {tree.name: explain_tree(tree) for tree in trees}
+        member = why["vol"].children[1]
+        member = evolve(member, next_step="nothing without a person", advice=("`dst resume vol b` uses it again",))
+        top = evolve(
+            why["vol"], next_step="b: nothing without a person", advice=("see below what can be done about b",)
+        )
+        why["vol"] = evolve(top, children=(why["vol"].children[0], member))
+        lines = [line.plain for line in status_lines(trees, now=NOW, explained=why)]
+        self.assertEqual(1, sum("nothing without a person" in line for line in lines), lines)
+        self.assertIn("you can: `dst resume vol b` uses it again", lines[-1])
+        self.assertNotIn("see below", "".join(lines))
 
     def test_ascii(self) -> None:
         """A terminal that shows only ASCII is given only that."""
