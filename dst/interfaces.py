@@ -523,8 +523,8 @@ class IExports(Interface):
     """
     What a server can serve, and to whom.
 
-    Servers make one L{Identity} for each connection (C{dst.transport.peers.identity_at}); with TLS, when its handshake
-    is over.  C{None} is somebody of whom nothing is known.
+    Servers make one L{Identity} for each connection (C{dst.transport.peers.identity_at}); with TLS, when its
+    handshake is over.  C{None} is somebody of whom nothing is known.
     """
 
     def list_exports(identity: Identity | None) -> list[str]:
@@ -579,8 +579,8 @@ class IExporter(IProtocolFactory):
 
 class INegotiatesTLS(IExporter):
     """
-    An exporter whose protocol begins in the clear and agrees on TLS by itself.  Optional: every other one is put behind
-    TLS as it is, and cannot have a listener with C{tls = "optional"}.
+    An exporter whose protocol begins in the clear and agrees on TLS by itself.  Optional: every other one is put
+    behind TLS as it is, and cannot have a listener with C{tls = "optional"}.
     """
 
     def door(options: IOpenSSLServerConnectionCreator, *, required: bool) -> IProtocolFactory:
