@@ -86,6 +86,10 @@ BODY_BYTES_MAX = 64 * 1024
 """What the body of a request may carry: two names and a URI, with room to spare."""
 
 _NAME_CHARACTERS_MAX = 1024
+
+_CAUSE_MAX = 8192
+"""Characters of the cause of an error: a hundred things that are wrong with a configuration, one sentence each."""
+
 _URI_CHARACTERS_MAX = 8192
 
 _NODE_KINDS = frozenset({"file", "memory", "slice", "remote", "nbd"})
@@ -386,7 +390,7 @@ def error_to_json(error: DSTError, correction: str = "") -> dict[str, object]:
         "version": API_VERSION,
         "error": {
             "code": error_row(error).code,
-            "cause": error.message,
+            "cause": error.message if len(error.message) <= _CAUSE_MAX else error.message[: _CAUSE_MAX - 1] + "…",
             "correction": correction or correction_for(error),
         },
     }
@@ -395,7 +399,7 @@ def error_to_json(error: DSTError, correction: str = "") -> dict[str, object]:
 def error_from_code(code: str | None, cause: str) -> DSTError:
     """The error that had this code."""
     row = _ROW_BY_CODE.get(code or "", _ROW_BY_CLASS[InternalError])
-    return row.error(cause[:4096] or row.code.replace("-", " "))
+    return row.error(cause[:_CAUSE_MAX] or row.code.replace("-", " "))
 
 
 def error_from_json(value: object) -> DSTError | None:

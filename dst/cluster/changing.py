@@ -24,7 +24,7 @@ from dst.cluster.keeping import ConfigurationFile, IKeptConfiguration
 from dst.cluster.moves import Edit, Move, edited
 from dst.cluster.operations import Operation, Operations
 from dst.cluster.planning import planned
-from dst.cluster.rules import Finding, findings
+from dst.cluster.rules import FINDINGS_MAX, Finding, findings
 from dst.cluster.stepping import Stepping
 from dst.cluster.topology import Topology
 from dst.errors import Conflict, DSTError, InvalidRequest
@@ -108,7 +108,10 @@ class Changing:
         except RecursionError:
             raise InvalidRequest("lists or tables are nested too deeply to be a configuration") from None
         if wrong:
-            raise InvalidRequest("\n".join(dict.fromkeys(f"{dotted(each.place)}: {each.sentence}" for each in wrong)))
+            said = list(dict.fromkeys(f"{dotted(each.place)}: {each.sentence}" for each in wrong[:FINDINGS_MAX]))
+            if len(wrong) > FINDINGS_MAX:
+                said.append(f"... and {len(wrong) - FINDINGS_MAX} more")
+            raise InvalidRequest("\n".join(said))
 
     def _seen(self) -> Seen:
         cluster = self._cluster

@@ -12,6 +12,7 @@ import difflib
 import os
 import re
 from collections.abc import Iterable, Iterator
+from itertools import islice
 
 from attrs import frozen
 
@@ -23,7 +24,15 @@ from dst.cluster.topology import NodeSpec, SliceSpec, StorageSpec, Topology, abs
 from dst.geometry import SIZE_BYTES_MAX
 from dst.status_json import STATUS_DEPTH_MAX
 
-__all__ = ["DEVICES_MAX", "NAME_CHARACTERS_MAX", "Finding", "did_you_mean", "findings", "storage_order"]
+__all__ = [
+    "DEVICES_MAX",
+    "FINDINGS_MAX",
+    "NAME_CHARACTERS_MAX",
+    "Finding",
+    "did_you_mean",
+    "findings",
+    "storage_order",
+]
 
 DEVICES_MAX = 4096
 """Nodes, slices and storages of one daemon: each costs memory and a timer, and nobody reads a longer file."""
@@ -48,10 +57,17 @@ class Finding:
     sentence: str
 
 
+FINDINGS_MAX = 100
+"""More is not read by anybody, and somebody may have sent a document that is all wrong to keep the daemon busy."""
+
+GUESSED_NAMES_MAX = 256
+"""Names that are compared with one that is not known: it takes some 20 us for each."""
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """C{"; did you mean 'x'?"}, or what there is to choose from."""
     names = sorted(set(known))
-    close = difflib.get_close_matches(word.lower(), names, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(word[:NAME_CHARACTERS_MAX].lower(), names[:GUESSED_NAMES_MAX], n=1, cutoff=0.6)
     if close:
         return f"; did you mean {close[0]!r}?"
     if not names:
@@ -61,11 +77,11 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 def findings(topology: Topology, providers: Providers, *, also_known: frozenset[str] = frozenset()) -> list[Finding]:
     """
-    Everything that is wrong with C{topology} itself.
+    What is wrong with C{topology} itself: everything, up to L{FINDINGS_MAX}.
 
     @param also_known: names of devices that could not be read: what refers to them is not wrong because of it.
     """
-    return list(_Rules(topology, providers, also_known).all())
+    return list(islice(_Rules(topology, providers, also_known).all(), FINDINGS_MAX))
 
 
 def storage_order(topology: Topology) -> list[StorageSpec | SliceSpec]:

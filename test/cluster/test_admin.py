@@ -7,6 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dst.cluster.admin import ClusterAdmin
 from dst.cluster.assembly import Cluster, running
+from dst.cluster.rules import FINDINGS_MAX
 from dst.cluster.topology import memory, mirror, node, slice_of, topology
 from dst.errors import InvalidRequest, NotFound
 from dst.testing.admin_suite import AdminSpecimen, admin_suite
@@ -75,3 +76,16 @@ class TreeTests(SynchronousTestCase):
     def test_replace_a_storage(self) -> None:
         """A storage in a storage is not replaced by a node: its own members are."""
         self.failureResultOf(self.admin.replace("outer", "inner", "memory:?size=64M"), InvalidRequest)
+
+    def test_all_wrong(self) -> None:
+        """A long document of which all is wrong is refused soon, and in not too many words."""
+        count = 3000
+        nodes = {f"number{each}": {"uri": "memory:?size=1M"} for each in range(count)}
+        storages = {"v": {"algorithm": "mirror", "nodes": [f"numbr{each}" for each in range(count)]}}
+        for document in (
+            {"nodes": nodes, "storages": storages},
+            {"daemon": dict.fromkeys(storages["v"]["nodes"], 1)},
+        ):
+            error = self.failureResultOf(self.admin.plan(document), InvalidRequest).value
+            self.assertLessEqual(len(error.message.splitlines()), FINDINGS_MAX + 1)
+            self.assertLess(len(error.message), 50_000)
