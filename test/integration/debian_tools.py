@@ -26,6 +26,7 @@ from twisted.trial.unittest import SkipTest, TestCase
 __all__ = ["ENVIRONMENT", "TOOLS", "Server", "needs", "run"]
 
 TOOLS: Final = {
+    "dpkg-deb": "dpkg",
     "e2fsck": "e2fsprogs",
     "fio": "fio",
     "fusermount3": "fuse3",

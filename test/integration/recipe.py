@@ -132,7 +132,7 @@ class Machines:
     def __init__(self, case: TestCase, directory: Path) -> None:
         self._case = case
         self.directory = directory
-        self._tag = f"dst{os.getpid()}"
+        self._tag = f"dst{os.getpid()}-{os.urandom(3).hex()}"
         self._spaces: list[str] = []
 
     def space(self, machine: str) -> str:

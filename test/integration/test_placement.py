@@ -97,6 +97,33 @@ class InstallTests(TestCase):
         await Program(self, *command, "--no-dependencies", "--scratch", str(self.root / "scratch")).success()
         self.assertTrue(path.read_text().endswith("# mine\n"))
 
+    @needs("dpkg-deb")
+    async def test_debian_package(self) -> None:
+        """
+        The package has the same files, all of root, what a person changes as conffiles, and asks for the version of
+        Python that its packages are for.
+        """
+        target = Path(tempfile.mkdtemp(prefix="dst-deb-"))
+        self.addCleanup(shutil.rmtree, target)
+        build = [sys.executable, "packaging/debian_package.py", "--python", sys.executable, "--target", str(target)]
+        package = (await Program(self, *build, "--no-dependencies").success()).splitlines()[-1]
+        listed = await run("dpkg-deb", "--contents", package)
+        files = {line.split()[-1] for line in listed.splitlines() if not line.startswith("d")}
+        self.assertEqual({"root/root"}, {line.split()[1] for line in listed.splitlines()})
+        ours = {f"./{path.relative_to(self.root)}" for path in self.root.rglob("*") if path.is_file()}
+        ours = {name for name in ours if not name.startswith(("./scratch/", "./usr/bin/probe"))}
+        self.assertEqual(set(), {name for name in ours - files if "__pycache__" not in name})
+        self.assertIn("./usr/share/doc/dst/copyright", files)
+        control = await run("dpkg-deb", "--field", package, "Depends")
+        major, minor = sys.version_info[:2]
+        self.assertIn(f"python3 (>= {major}.{minor}), python3 (<< {major}.{minor + 1})", control)
+        conffiles = await run("dpkg-deb", "--info", package, "conffiles")
+        self.assertEqual(["/etc/dst/dst.toml", "/etc/logrotate.d/dst"], conffiles.split())
+        for script in ("postinst", "prerm", "postrm"):
+            path = target / script
+            path.write_text(await run("dpkg-deb", "--info", package, script))
+            await run("sh", "-n", str(path))
+
     @needs("man", "groff")
     async def test_manual(self) -> None:
         """Every command has its page, and each page renders without a warning."""

@@ -79,6 +79,47 @@ class RecipeTests(TestCase):
         await self.follow("moving-a-node")
 
 
+class FollowingTests(TestCase):
+    """Pages that are wrong."""
+
+    timeout = 60
+
+    async def follow(self, *lines: str) -> None:
+        """Do what a page with this block says."""
+        directory = Path(self.mktemp()).resolve()
+        directory.mkdir(parents=True)
+        page = directory / "page.rst"
+        page.write_text("\n".join([".. code-block:: console", "", *(f"   {line}" for line in lines), ""]))
+        await follow(self, page, directory / "machines")
+
+    async def refused(self, *lines: str) -> str:
+        """The complaint about such a page."""
+        try:
+            await self.follow(*lines)
+        except AssertionError as error:
+            return str(error)
+        raise self.failureException(f"it was followed: {lines}")
+
+    async def test_noticed(self) -> None:
+        """A command that fails, and one that says something else, is named with its line."""
+        self.assertIn("page.rst:4: alpha$ false\nit has to end with 0", await self.refused("$ true", "$ false"))
+        self.assertIn("it has to say: healthy", await self.refused("$ echo degraded", "healthy"))
+        self.assertIn("it has to say: one", await self.refused("$ echo one; echo two", "two", "one"))
+
+    async def test_machines(self) -> None:
+        """Machines have directories and addresses of their own, and reach each other."""
+        await self.follow(
+            "beta$ touch here",
+            "beta$ ls",
+            "here",
+            "gamma$ test ! -e here",
+            "gamma$ ip -brief address show eth0",
+            "... 192.0.2.3/24 ...",
+            "beta$ (timeout 20 python -m http.server --bind 192.0.2.2 8000 >log 2>&1) &",
+            'gamma$ test -n "$(python -c \'import urllib.request as u; print(u.urlopen("http://192.0.2.2:8000"))\')"',
+        )
+
+
 class DocumentsTests(SynchronousTestCase):
     """The pages as documents."""
 
