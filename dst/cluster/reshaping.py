@@ -16,6 +16,7 @@ from twisted.logger import Logger
 
 from dst.cluster.building import build
 from dst.cluster.topology import NodeSpec, SliceSpec, StorageSpec, Topology
+from dst.errors import DSTError
 
 if TYPE_CHECKING:
     from dst.cluster.assembly import Cluster
@@ -54,6 +55,23 @@ class Reshaping:
             if before.of(name) != after.of(name):
                 self._forget(name)
         await self._open_what_is_missing(new, before, after)
+
+    async def back(self, new: Topology, settled: Collection[str] = ()) -> None:
+        """
+        After L{to} has failed: what was closed for C{new} is opened again as it was, as far as it can be.
+        """
+        before, after = _Shapes(self._cluster.topology, settled), _Shapes(new, settled)
+        for name in list(self._cluster.devices.by_name):
+            if before.of(name) != after.of(name):
+                if self._is_open(name):
+                    await self.close(name)
+                self._forget(name)
+        self.build(self._cluster.topology)
+        for name in [name for name in before.roots if not self._is_open(name)]:
+            try:
+                await self.open_alone(name)
+            except DSTError as error:
+                _log.error("{name} could not be opened again: {error}", name=name, error=error.message)
 
     async def close(self, root: str) -> None:
         """Close a device that stands alone. What is below it can be used by another one then."""

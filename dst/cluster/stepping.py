@@ -84,7 +84,16 @@ class Stepping:
         if nodes_only and not concerned.isdisjoint(self._cluster.devices.storages):
             raise InternalError("a storage would be closed because of a node below it; nothing was done")
         self._end_sessions({spec.name for spec in self._cluster.topology.exports if spec.device in concerned})
-        await self._in_time(Deferred.fromCoroutine(self._reshaping.to(topology, settled)), "opening and closing")
+        try:
+            await self._in_time(Deferred.fromCoroutine(self._reshaping.to(topology, settled)), "opening and closing")
+        except (CancelledError, DeadlinePassed):
+            raise  # the daemon stops, or it goes on
+        except Exception:
+            try:
+                await self._in_time(Deferred.fromCoroutine(self._reshaping.back(topology, settled)), "opening again")
+            except DSTError as error:
+                _log.error("what was closed for a change could not be opened again: {error}", error=error.message)
+            raise
 
     # -- members
 

@@ -381,6 +381,31 @@ class DeviceTests(ChangingCase):
         self.assertIn("it does not want to; what was done: node new is opened", status.sentence)
         self.assert_agreed(expected)
 
+    def test_cannot_be_opened_in_another_way(self) -> None:
+        """What was closed to become something else is opened again as it was."""
+        self.providers.nodes["stubborn"] = Stubborn()
+        before = self.wanted()
+        document = self.wanted()
+        document["nodes"]["spare"] = {"uri": "stubborn:"}
+        self.assertIs(OperationState.FAILED, self.change(document).state)
+        self.assert_agreed(before)
+        self.assertEqual(("ready", 8 * MIB), (self.tree("spare").state, self.tree("spare").size))
+
+    def test_storage_cannot_be_opened(self) -> None:
+        """So are nodes that were to become part of a storage."""
+        self.providers.nodes["stubborn"] = Stubborn(opens=1)
+        document = self.wanted()
+        document["nodes"]["bad"] = {"uri": "stubborn:"}
+        expected = copy.deepcopy(document)
+        document["storages"]["new"] = {"algorithm": "mirror", "nodes": ["bad", "spare"]}
+        self.write(b"mine", "spare")
+        status = self.change(document)
+        self.assertIs(OperationState.FAILED, status.state)
+        self.assertIn("what was done: node bad is opened", status.sentence)
+        self.assert_agreed(expected)
+        self.assertEqual("ready", self.tree("spare").state)
+        self.assertEqual(b"mine", self.read(4, "spare"))
+
     def test_not_written(self) -> None:
         """What cannot be kept is not done."""
         before = self.wanted()
@@ -418,14 +443,23 @@ class DeviceTests(ChangingCase):
 
 
 class Stubborn:
-    """Nodes that cannot be opened."""
+    """Nodes that cannot be opened more often than C{opens}."""
 
     scheme = "stubborn"
+
+    def __init__(self, opens: int = 0) -> None:
+        self.opens = opens
 
     def node_from_uri(self, reactor: object, name: str, uri: str, options: dict[str, object]) -> INode:
         """One of them."""
         node = memory_providers().nodes["memory"].node_from_uri(reactor, name, "memory:?size=1M", {})  # type: ignore[arg-type]
-        node.open = lambda: fail(MediaError("it does not want to"))  # type: ignore[method-assign]
+        really = node.open
+
+        def open() -> Deferred[None]:
+            self.opens -= 1
+            return really() if self.opens >= 0 else fail(MediaError("it does not want to"))
+
+        node.open = open  # type: ignore[method-assign]
         return node
 
 
