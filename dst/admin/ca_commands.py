@@ -92,7 +92,7 @@ def ca_init(tools: Tools, directory: str | None, own: str | None, addresses: tup
 @click.option("--client", "kind", flag_value="person", help="For a person or program: it only connects.")
 @ADDRESS
 @DAYS
-@click.option("--again", is_flag=True, help="Also if NAME has a certificate that is good.")
+@click.option("--again", is_flag=True, help="Also if NAME has a good certificate, or shares an address.")
 @click.option("--out", metavar="DIR", help="Where its security directory is made; ./NAME if not given.")
 @DIR
 @json_option("what was made")

@@ -16,7 +16,6 @@ import click
 
 from dst.admin.ca_commands import ca
 from dst.admin.ca_tools import (
-    ADDRESS,
     AS,
     DAYS,
     DIR,
@@ -57,9 +56,15 @@ PORT: Final = 7451
 @click.option("--minutes", type=float, default=10, show_default=True, help="How long to wait.")
 @ROLE
 @click.option("--client", is_flag=True, help="NAME only connects, and never serves.")
-@click.option("--again", is_flag=True, help="Also if NAME has a certificate that is good.")
+@click.option("--again", is_flag=True, help="Also if NAME has a good certificate, or shares an address.")
 @AS
-@ADDRESS
+@click.option(
+    "--address",
+    "addresses",
+    multiple=True,
+    metavar="ADDRESS",
+    help="An address or host name at which NAME is reached, if it is not the one from which it joins.",
+)
 @DAYS
 @DIR
 @json_option("a line with the token, and one with who has joined")
@@ -109,10 +114,7 @@ def ca_invite(
             click.echo(f"made the authority {authority.directory}; keep a copy of it", err=True)
         elif not os.path.exists(os.path.join(authority.directory, "this.crt")):
             certify_own(authority, Wanted(own or host_name(), addresses=_addresses_of_this_machine(host)))
-        if not again and any(each.name == name and each.good(tools.now()) for each in authority.issued()):
-            raise InvalidRequest(
-                f"{name} has a good certificate already; `dst ca revoke {name}` if it is lost, or say --again"
-            )
+        authority.check(wanted, again=again)
         return authority
 
     authority = told_of(sure_of_it)
@@ -144,8 +146,13 @@ async def _invite(
 
     def sign(key: Any, address: str) -> Grant:
         asked = wanted
+        here = address.partition("%")[0]
         if wanted.kind is Kind.DAEMON and not wanted.addresses:
-            asked = evolve(wanted, addresses=(address.partition("%")[0],))
+            other = authority.other_at(here, wanted.name)
+            if other is None:
+                asked = evolve(wanted, addresses=(here,))
+            else:
+                click.echo(f"{here} is where {other} is reached already; say peer={wanted.name} in nodes", err=True)
         certificate = authority.sign(asked, key, again=again)
         return Grant(certificate.public_bytes(Encoding.DER), authority.trusted_pem(), authority.revocations_pem())
 

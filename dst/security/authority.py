@@ -42,6 +42,8 @@ from dst.security.making import (
     Wanted,
     certificate_pem,
     certificates_in,
+    host_key,
+    is_local,
     key_pem,
     load_key,
     make_authority,
@@ -180,11 +182,24 @@ class Authority:
         A certificate.
 
         @param again: also if there is a good one for that name.
-        @raise AlreadyInUse: there is a good one for that name.
+        @raise AlreadyInUse: as L{check}.
         """
         wanted.check()
         with self._changing():
             return self._sign(wanted, public_key, again)
+
+    def check(self, wanted: Wanted, *, again: bool = False) -> None:
+        """
+        Whether L{sign} would, as things are now.
+
+        @raise AlreadyInUse: there is a good certificate for that name, or for one of the addresses under another.
+        """
+        wanted.check()
+        _refuse(wanted, self.issued(), self._now(), again)
+
+    def other_at(self, place: str, name: str) -> str | None:
+        """Who but C{name} has a good certificate for an address or host name; loopback is everybody's."""
+        return _other_at(place, name, self.issued(), self._now())
 
     def renew(self, which: str, days: float) -> x509.Certificate:
         """
@@ -334,18 +349,7 @@ class Authority:
     def _sign(self, wanted: Wanted, public_key: ec.EllipticCurvePublicKey, again: bool) -> x509.Certificate:
         signer, now = self._signer(), self._now()
         issued = [each for each in self.issued() if each.ends > now - _FORGOTTEN_S]
-        for each in issued:
-            if each.name == wanted.name and each.good(now):
-                if each.kind is not wanted.kind:
-                    raise AlreadyInUse(
-                        f"{each.name} is a {each.kind.value} already, and access lists know names only; take another"
-                    )
-                if not again:
-                    raise AlreadyInUse(
-                        f"{each.name} has a certificate already, {each.serial}, until "
-                        f"{day(datetime.datetime.fromtimestamp(each.ends, datetime.UTC))}; renew it, revoke it, or "
-                        "say --again if there may be two"
-                    )
+        _refuse(wanted, issued, now, again)
         if len(issued) >= ISSUED_MAX:
             raise LimitReached(f"this authority has {len(issued)} certificates, the most that it keeps account of")
         certificate = make_certificate(wanted, public_key, signer.certificate, signer.key, self._moment())
@@ -385,6 +389,42 @@ class Authority:
             ]
             lists += make_revocations(revoked, signer.certificate, signer.key, self._moment())
         write(self._path("revoked.crl"), lists)
+
+
+def _refuse(wanted: Wanted, issued: list[Issued], now: float, again: bool) -> None:
+    for each in issued:
+        if each.name != wanted.name or not each.good(now):
+            continue
+        if each.kind is not wanted.kind:
+            raise AlreadyInUse(
+                f"{each.name} is a {each.kind.value} already, and access lists know names only; take another"
+            )
+        if not again:
+            raise AlreadyInUse(
+                f"{each.name} has a certificate already, {each.serial}, until "
+                f"{day(datetime.datetime.fromtimestamp(each.ends, datetime.UTC))}; renew it, revoke it, or "
+                "say --again if there may be two"
+            )
+    if wanted.kind is Kind.DAEMON and not again:
+        for place in (*wanted.addresses, wanted.name):
+            other = _other_at(place, wanted.name, issued, now)
+            if other is not None:
+                raise AlreadyInUse(
+                    f"{place} is where {other} is reached, and {wanted.name} could be taken for it; revoke the "
+                    f"certificate of {other} if it is there no longer, or say --again if both are"
+                )
+
+
+def _other_at(place: str, name: str, issued: list[Issued], now: float) -> str | None:
+    """Who else has a good certificate for a place that other machines can reach."""
+    if is_local(place):
+        return None
+    key = host_key(place)
+    for each in issued:
+        other = each.name != name and each.kind is Kind.DAEMON and each.good(now)
+        if other and key in {host_key(known) for known in (*each.addresses, each.name)}:
+            return each.name
+    return None
 
 
 def _load_signer(stem: str) -> _Signer:

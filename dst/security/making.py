@@ -35,6 +35,8 @@ __all__ = [
     "certificates_in",
     "key_pem",
     "load_any_key",
+    "host_key",
+    "is_local",
     "load_key",
     "make_authority",
     "make_certificate",
@@ -290,6 +292,22 @@ def _usage(*, sign: bool) -> x509.KeyUsage:
         encipher_only=False,
         decipher_only=False,
     )
+
+
+def host_key(host: str) -> str:
+    """The same for every way to write one address or name."""
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError:
+        return host.lower()
+
+
+def is_local(host: str) -> bool:
+    """Whether it is every machine's own."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
 
 
 def _is_address(host: str) -> bool:

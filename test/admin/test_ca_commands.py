@@ -156,7 +156,10 @@ class CACommandsTests(CommandCase):
     def test_invite_refused(self) -> None:
         """What cannot be invited is refused before anybody waits."""
         self.made()
-        self.assert_refused(self.ca("invite", "alpha", exit_code=1), "alpha has a good certificate already")
+        self.assert_refused(self.ca("invite", "alpha", exit_code=1), "alpha has a certificate already")
+        # The name that was meant to be the inviting machine's own.
+        taken = self.ca("invite", "beta", "--as", "alpha", "--address", "192.0.2.1", exit_code=1)
+        self.assert_refused(taken, "192.0.2.1 is where alpha is reached, and beta could be taken for it")
         self.assert_refused(self.ca("invite", "a/b", exit_code=1), "is no name")
         self.assert_refused(self.ca("invite", "beta", "--listen", "nowhere", exit_code=1), "is no place to wait at")
         self.assert_refused(self.ca("invite", "beta", "--minutes", "0", exit_code=2), "is no time to wait")

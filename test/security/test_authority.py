@@ -114,6 +114,23 @@ class AuthorityTests(SynchronousTestCase):
         self.authority.revoke("alpha")
         self.authority.sign(Wanted("alpha", Kind.PERSON), key)
 
+    def test_address_once(self) -> None:
+        """Nobody gets a certificate for a place where another one is reached, by address or by name."""
+        self.machines.add("alpha", addresses=("192.0.2.1", "2001:db8::1", "alpha.example", "127.0.0.1"))
+        for address in ("192.0.2.1", "2001:db8:0:0::1", "ALPHA.example", "alpha"):
+            error = self.assertRaises(AlreadyInUse, self.machines.add, "beta", addresses=("192.0.2.2", address))
+            self.assertIn(f"{address} is where alpha is reached, and beta could be taken for it", error.message)
+        error = self.assertRaises(AlreadyInUse, self.machines.add, "alpha.example")
+        self.assertIn("alpha.example is where alpha is reached", error.message)
+        self.machines.add("beta", addresses=("192.0.2.2", "127.0.0.1"))
+        self.machines.add("eve", kind=Kind.PERSON)
+        self.machines.add("gamma", addresses=("192.0.2.1",), again=True)
+        self.assertEqual("alpha", self.authority.other_at("192.0.2.1", "beta"))
+        self.authority.revoke("alpha")
+        self.authority.revoke("gamma")
+        self.machines.add("delta", addresses=("192.0.2.1",))
+        self.assertIs(None, self.authority.other_at("192.0.2.1", "delta"))
+
     def test_once(self) -> None:
         """A directory has one authority; one that trusts another gets none of its own."""
         error = self.assertRaises(AlreadyInUse, self.authority.create, "again")
