@@ -202,7 +202,7 @@ class BrowserCase(TestCase):
             atexit.register(_browser.close)
         self.browser = _browser
 
-    async def show(self, url: str, *, wait_for: str = ".row", **look: Any) -> None:
+    async def show(self, url: str, *, wait_for: str = "[data-key]", **look: Any) -> None:
         """A page that nobody has looked at before, until C{wait_for} is there."""
         await self.browser.start()
         await self.browser.open("about:blank")

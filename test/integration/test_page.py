@@ -13,13 +13,14 @@ from twisted.internet.task import deferLater
 from dst.admin.authentication import Doorkeeper, LocalUsers
 from dst.admin.site import make_site
 from dst.admin.tokens import TokenStore
+from dst.administration import HealthFinding, Severity
 from dst.errors import Unavailable
 from dst.explaining import Explanation, ScrubRecord
 from dst.identity import Role
 from dst.status import Health, MemberState, StatusTree
 from dst.testing.fake_admin import FakeAdmin
 from test.integration.browser import BrowserCase
-from test.integration.page_fixture import ShownAdmin, serve
+from test.integration.page_fixture import NOW, ShownAdmin, serve
 
 SCREENSHOTS = os.environ.get("DST_SCREENSHOTS", "")
 """Where pictures are put, if anywhere: C{docs/images}."""
@@ -155,6 +156,22 @@ class SeeingTests(BrowserCase):
         self.assertEqual(len(sentences), len(set(sentences)), "each is there once")
         await self.browser.click("[data-severity=critical]")
         self.assertEqual(1, await self.browser.run("return document.querySelectorAll('.event').length"))
+
+    async def test_subjects(self) -> None:
+        """What a finding is about can be looked at, or at least what it belongs to; a certificate cannot."""
+        admin = ShownAdmin()
+        admin.findings = [
+            HealthFinding("A", Severity.WARNING, subject, "it is not as it should be", NOW)
+            for subject in ("vol/b", "vol/witness", "vol", "beta", "vols", "")
+        ]
+        await self.show(serve(self, admin), wait_for=".finding")
+        links = await self.browser.run(
+            "const all = [...document.querySelectorAll('.finding a, .more')];"
+            "return all.filter((link) => link.checkVisibility()).map((link) => link.hash ?? link.textContent)"
+        )
+        self.assertEqual(["#/at/vol/b", "#/at/vol", "#/at/vol", "1 more"], links)
+        await self.browser.click(".more")
+        self.assertEqual(6, await self.browser.run("return document.querySelectorAll('.finding').length"))
 
     async def test_clients(self) -> None:
         """Exports say who may, sessions who does; a session is ended after a question."""

@@ -37,6 +37,18 @@ function addressOf(path) {
   return `#/at/${keyOf(path)}`;
 }
 
+// Where something can be looked at that a finding or an event is about; null where it is none of those.
+function addressOfSubject(subject) {
+  const among = (name, list) => list.find((tree) => tree.name === name);
+  const device = exportsOf(null).find((each) => each.name === subject)?.device;
+  if (among(subject, trees())) return addressOf([subject]);
+  const slash = Math.max(0, subject.indexOf("/"));
+  const [top, below] = [subject.slice(0, slash), subject.slice(slash + 1)];
+  const tree = among(top, trees());
+  if (tree) return addressOf(among(below, tree.members) ? [top, below] : [top]);
+  return among(device, trees()) ? addressOf([device]) : null;
+}
+
 function route() {
   const [, first = "", ...rest] = location.hash.split("/");
   const path = first === "at" && rest.length > 0 ? rest.map(decodeURIComponent) : null;
@@ -206,7 +218,7 @@ async function askFindings() {
     return;
   }
   findingsAsked = Date.now();
-  showFindings(await listedAs("health", "findings"), addressOf);
+  showFindings(await listedAs("health", "findings"), addressOfSubject);
 }
 
 async function listedAs(name, key) {
@@ -235,7 +247,7 @@ async function askEvents() {
   try {
     const { value } = await ask("/v1/events?limit=10000", { quiet: true, headers: { Accept: "application/json" } });
     takeEvents(value.events, true);
-    if (view === "events") showEvents(addressOf);
+    if (view === "events") showEvents(addressOfSubject);
   } catch { /* an older daemon: there is no list */ }
 }
 
@@ -244,8 +256,8 @@ function showView() {
   if (document.hidden || !document.body.classList.contains("live")) return;
   if (view === "clients") showClients();
   if (view === "events") {
-    showEvents(addressOf);
-    showOperations(addressOf);
+    showEvents(addressOfSubject);
+    showOperations(addressOfSubject);
   }
   if (view === "configuration") showConfiguration();
 }
@@ -294,7 +306,7 @@ const stream = new Stream({
       takeStatus(value);
     } else if (kind === "event") {
       takeEvents([value]);
-      if (view === "events") showEvents(addressOf);
+      if (view === "events") showEvents(addressOfSubject);
     } else if (kind === "trouble") {
       connection("lost", "no status");
       const { cause = "The status cannot be had.", correction = "" } = value.error ?? {};
@@ -344,7 +356,7 @@ for (const chip of document.querySelectorAll("[data-show]")) {
     showOverview();
   });
 }
-onSeverity(() => showEvents(addressOf));
+onSeverity(() => showEvents(addressOfSubject));
 
 function showTheme() {
   const theme = window.dstTheme.get();

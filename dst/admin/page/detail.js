@@ -9,7 +9,7 @@ import { OPERATIONS, offeredFor } from "./operations.js";
 import { exportsOf, FINE_SAMPLES, known, samplePeriod, samples } from "./traffic.js";
 import { explanationOf, showWhy } from "./why.js";
 import {
-  countInWords, dayInWords, durationInWords, isMember, latencyInWords, ownershipInWords, progressInWords, rateInWords,
+  countInWords, dayInWords, durationInWords, isMember, isRemote, latencyInWords, ownershipInWords, progressInWords, rateInWords,
   redundancyInWords, resyncBelow, sizeInWords, timeInWords, wordOf,
 } from "./words.js";
 
@@ -114,8 +114,10 @@ export class Detail {
     this.top = trees.find((tree) => tree.name === this.path[0]) ?? null;
     let tree = this.top;
     let above = null;
+    this.own = true;
     for (const name of this.path.slice(1)) {
       above = tree;
+      this.own &&= tree !== null && !isRemote(tree);
       tree = tree?.members.find((member) => member.name === name) ?? null;
     }
     this.tree = tree;
@@ -261,7 +263,7 @@ export class Detail {
 
   updateTraffic() {
     if (this.path === null) return;
-    const exported = this.path.length === 1 && known ? exportsOf(this.path[0]) : [];
+    const exported = this.own && known ? exportsOf(this.path.at(-1)) : [];
     this.charts.hidden = exported.length === 0;
     if (exported.length === 0) return;
     const seconds = FINE_SAMPLES * samplePeriod() * (this.coarse ? COARSE : 1);

@@ -32,8 +32,9 @@ class Finding {
     showBadge(this.badge, severity);
     withCode(this.sentence, sentence);
     this.updateAge();
-    this.link.href = this.go(subject.split("/"));
-    this.link.hidden = subject === "";
+    const where = this.go(subject);
+    this.link.hidden = where === null;
+    if (where !== null) this.link.href = where;
     this.link.setAttribute("aria-label", `Why: ${subject}`);
   }
 
@@ -104,8 +105,9 @@ export function showEvents(go) {
     withCode(make(words, "span"), event.sentence);
     const meta = make(words, "small", "quiet");
     if (event.subject) {
-      const link = make(meta, "a", "", event.subject);
-      link.href = go(event.subject.split("/"));
+      const where = go(event.subject);
+      const link = make(meta, where === null ? "span" : "a", "", event.subject);
+      if (where !== null) link.href = where;
       meta.append(" · ");
     }
     meta.append([event.kind, event.code].filter(Boolean).join(" · "));

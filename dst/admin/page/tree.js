@@ -8,7 +8,7 @@ import { Sparkline } from "./charts.js";
 import { make, reconcile, setAttribute, setClass, setText, showBadge, withCode } from "./dom.js";
 import { exportsOf, known, rateNow, samplePeriod, samples } from "./traffic.js";
 import {
-  durationInWords, isMember, needsAttention, ownershipInWords, plural, progressInWords, rateInWords,
+  durationInWords, isMember, isRemote, needsAttention, ownershipInWords, plural, progressInWords, rateInWords,
   redundancyInWords, resyncBelow, sizeInWords, toneOf, wordOf,
 } from "./words.js";
 
@@ -20,8 +20,10 @@ export function keyOf(path) {
 }
 
 class Row {
-  constructor(tree, path, grid) {
+  // @param own: it is this daemon's, and its name means here what the exports say.
+  constructor(tree, path, grid, own = true) {
     this.path = path;
+    this.own = own;
     this.grid = grid;
     this.rows = new Map();
     this.element = make(null, "div", path.length === 1 ? "group" : "branch");
@@ -139,7 +141,8 @@ class Row {
   }
 
   updateTraffic() {
-    if (this.path.length > 1) return;
+    for (const row of this.rows.values()) row.updateTraffic();
+    if (!this.own) return;
     const exported = exportsOf(this.tree.name);
     const rate = exported.length > 0 ? rateNow(this.tree.name) : null;
     this.spark?.element.classList.toggle("gone", rate === null);
@@ -179,7 +182,9 @@ class Row {
       this.list = make(this.element, "div", "members");
       this.list.setAttribute("role", "none");
     }
-    reconcile(this.list, this.rows, members, (tree) => tree.name, (tree) => new Row(tree, [...this.path, tree.name], this.grid));
+    reconcile(this.list, this.rows, members, (tree) => tree.name, (tree) => {
+      return new Row(tree, [...this.path, tree.name], this.grid, this.own && !isRemote(this.tree));
+    });
   }
 }
 

@@ -89,6 +89,11 @@ export function isMember(tree) {
   return MEMBER_STATES.has(tree.state);
 }
 
+// Below it everything is another daemon's.
+export function isRemote(tree) {
+  return tree.kind === "remote" || tree.kind === "nbd";
+}
+
 // Of a member its state, of a storage its health.  A member that is in sync and has just been lost has not missed
 // anything yet; that it is gone is what a person wants to see.
 export function wordOf(tree) {
