@@ -75,6 +75,8 @@ class ErrorTests(SynchronousTestCase):
         }
         self.assertEqual(classes, {row.error for row in ERRORS})
         self.assertEqual(len(ERRORS), len({row.code for row in ERRORS}))
+        for row in ERRORS:
+            self.assertEqual(errors.code_of(row.error("")), row.code)
 
     def test_derived_class(self) -> None:
         """An error that only a plugin knows arrives as the nearest one that everybody knows."""
