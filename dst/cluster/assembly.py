@@ -359,6 +359,11 @@ class Cluster:
                 f"cannot listen for {what} at {description}: {reason}; "
                 "stop what is there, or give this daemon another address"
             ) from None
+        except OSError as error:  # a socket in a directory that is not there, or where this user may not write
+            raise ConfigurationError(
+                f"cannot listen for {what} at {description}: {error.strerror}; "
+                "make its directory, for the user of this daemon, or give it another address"
+            ) from None
         # Where it really is may be known only now: a socket that was handed down, a name for an interface.
         wrong = wrong_with_exposure(
             evolve(listener, tls=policy),

@@ -100,6 +100,15 @@ class DaemonTests(TestCase):
         daemon = await DaemonProcess(self, "--config", path).started
         await daemon.stop()
 
+    async def test_socket_without_directory(self) -> None:
+        """A UNIX socket in a directory that is not there ends the start with one line that names it."""
+        path = self.file(
+            MIRROR.replace('tcp:0:interface=127.0.0.1"\n    [nodes.a]', 'unix:gone/n.sock"\n    [nodes.a]')
+        )
+        daemon = DaemonProcess(self, "--config", path)
+        self.assertEqual(1, await daemon.ended)
+        self.assert_one_line(daemon, "cannot listen for nbd at unix:", "gone/n.sock: No such file or directory")
+
     async def test_locked_file(self) -> None:
         """A file that another daemon has ends the start; the first daemon is not disturbed."""
         text = MIRROR.replace('state_dir = "state"', "")
