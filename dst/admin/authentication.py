@@ -23,11 +23,10 @@ from __future__ import annotations
 import grp
 import os
 import pwd
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from attrs import define, field, frozen
+from attrs import field, frozen
 from twisted.logger import Logger
 
 from dst.admin.answers import Refused
@@ -35,7 +34,7 @@ from dst.admin.guard import Refusal
 from dst.admin.tokens import FILE_NAME, TokenStore
 from dst.errors import ConfigurationError, Denied, LimitReached
 from dst.identity import Identity, Role, includes
-from dst.transport.peers import identity_at, role_at
+from dst.transport.peers import Recently, identity_at, role_at
 
 if TYPE_CHECKING:
     from dst.admin.routes.calls import Route
@@ -48,9 +47,6 @@ FAILURES_MAX: Final = 10
 """Wrong tokens of one address in L{FAILURES_S}: a person who pastes the wrong line does it three times."""
 
 FAILURES_S: Final = 60.0
-
-ADDRESSES_MAX: Final = 1024
-"""Addresses whose failures are remembered; the one that has been quiet longest is forgotten first."""
 
 _HEADER_CHARACTERS_MAX: Final = 1024
 """Of C{Authorization}; a token has 47."""
@@ -111,29 +107,6 @@ def user_words(user_id: int) -> str:
         return f"user {user_id}"
 
 
-@define
-class _Failures:
-    """Wrong tokens, by address."""
-
-    clock_s: Callable[[], float]
-    _times: OrderedDict[str, list[float]] = field(factory=OrderedDict)
-
-    def note(self, address: str) -> int:
-        """One more; how many there are lately."""
-        now = self.clock_s()
-        times = [each for each in self._times.pop(address, []) if each > now - FAILURES_S]
-        times.append(now)
-        self._times[address] = times[-(FAILURES_MAX + 2) :]
-        while len(self._times) > ADDRESSES_MAX:
-            self._times.popitem(last=False)
-        return len(self._times[address])
-
-    def wait_s(self, address: str) -> float:
-        """Until the oldest of them is forgotten."""
-        times = self._times.get(address)
-        return max(1.0, times[0] + FAILURES_S - self.clock_s()) if times else 1.0
-
-
 class Doorkeeper:
     """
     The gate of the site: see L{dst.admin.rest.Gate}.
@@ -151,8 +124,8 @@ class Doorkeeper:
         """
         self._tokens = tokens
         self._users = users
-        self._failures = _Failures(clock_s)
-        self._strangers = _Failures(clock_s)
+        self._failures = Recently(clock_s, FAILURES_S, FAILURES_MAX + 2)
+        self._strangers = Recently(clock_s, FAILURES_S, 2)
 
     @classmethod
     def of_daemon(

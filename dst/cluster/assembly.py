@@ -149,7 +149,7 @@ class Cluster:
             self._state_dir = make_state_dir(_path(topology.daemon.state_dir, topology.base_dir))
         fence_files = None if self._state_dir is None else partial(state_files, reactor, self._state_dir.fences_dir)
         self.devices = build(topology, reactor, providers, self.storage_dir, fence_files)
-        self.exports = NamedExports(topology.exports, self.devices, topology.used())
+        self.exports = NamedExports(topology.exports, self.devices, topology.used(), clock_s=reactor.seconds)
         self.noticing = Noticing(reactor, self)
         surroundings = surroundings_of(reactor)
         self.operations = Operations(surroundings.entropy, surroundings.wall_clock_s, self._operation_ended)

@@ -4,7 +4,7 @@ What a daemon serves, and to whom: its devices under the names of the topology.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Container, Iterable
 
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -14,12 +14,18 @@ from dst.cluster.topology import ExportSpec
 from dst.errors import NotFound
 from dst.identity import Access, Identity, access_for
 from dst.interfaces import IExports, IHistories, INode, OpenExport
+from dst.transport.peers import Recently
 
 __all__ = ["NamedExports"]
 
 _log = Logger()
 
 _STRANGER = Identity()
+
+REFUSALS_MAX = 20
+"""Lines in the log about one client in L{REFUSALS_S}: one that tries every five seconds has twelve."""
+
+REFUSALS_S = 60.0
 
 
 @implementer(IExports)
@@ -35,11 +41,20 @@ class NamedExports:
     storage that is exported, or below one that is: who may read that may read these.
     """
 
-    def __init__(self, specs: Iterable[ExportSpec], devices: Devices, used: Container[str] = ()) -> None:
+    def __init__(
+        self,
+        specs: Iterable[ExportSpec],
+        devices: Devices,
+        used: Container[str] = (),
+        *,
+        clock_s: Callable[[], float] | None = None,
+    ) -> None:
         """
         @param devices: looked at each time, so that a device may be replaced by another one.
         @param used: the names of those that are part of another device: they are only changed past a fence.
+        @param clock_s: seconds, so that somebody who is refused again and again does not fill the log.
         """
+        self._refused = None if clock_s is None else Recently(clock_s, REFUSALS_S, REFUSALS_MAX + 1)
         self._devices = devices
         self.serve(specs, used)
 
@@ -103,7 +118,16 @@ class NamedExports:
     def _refusal(self, name: str, identity: Identity | None, why: str) -> NotFound:
         """The same words whatever the reason is; the reason goes to the log."""
         who = identity or _STRANGER
-        _log.warn("{who} was refused the export {export!r}: {why}", who=str(who), export=name[:80], why=why)
+        count = 1 if self._refused is None else self._refused.note(str(who))
+        if count <= REFUSALS_MAX:
+            more = "; more of this minute are not told" if count == REFUSALS_MAX else ""
+            _log.warn(
+                "{who} was refused the export {export!r}: {why}{more}",
+                who=str(who),
+                export=name[:80],
+                why=why,
+                more=more,
+            )
         names = ", ".join(self.list_exports(identity)[:12]) or "none"
         return NotFound(f"there is no export {name[:80]!r} here that {who} may use; there are: {names}")
 

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections import Counter
+from collections import Counter, OrderedDict
+from collections.abc import Callable
 from typing import Any, Final
 
-from attrs import field, frozen
+from attrs import define, field, frozen
 from twisted.internet.interfaces import IAddress, ISSLTransport, ITransport
 
 from dst.identity import Identity, Role, plain_address
 from dst.security.certificates import BadCertificate, holder_at
 
-__all__ = ["Crowd", "identity_at", "role_at", "user_at"]
+__all__ = ["PLACES_MAX", "Crowd", "Recently", "identity_at", "role_at", "user_at"]
 
 _CREDENTIALS: Final = struct.Struct("3i")
 """Process, user, group."""
@@ -123,3 +124,38 @@ class Crowd:
     def _counted(self, peer: IAddress | None) -> str | None:
         address = _address(getattr(peer, "host", None))
         return None if address is None or plain_address(address).is_loopback else address
+
+
+PLACES_MAX: Final = 1024
+"""Of whom it is remembered what they did lately; who has been quiet longest is forgotten first."""
+
+
+@define
+class Recently:
+    """
+    How often somebody did something lately, so that it can be refused, or need not be logged again.
+
+    @ivar clock_s: seconds, of any beginning.
+    @ivar window_s: how long something is remembered.
+    @ivar count_max: more than that is not told apart.
+    """
+
+    clock_s: Callable[[], float]
+    window_s: float
+    count_max: int
+    _times: OrderedDict[str, list[float]] = field(factory=OrderedDict)
+
+    def note(self, who: str) -> int:
+        """Once more; how often by now."""
+        now = self.clock_s()
+        times = [each for each in self._times.pop(who, ()) if each > now - self.window_s]
+        times.append(now)
+        self._times[who] = times[-self.count_max :]
+        while len(self._times) > PLACES_MAX:
+            self._times.popitem(last=False)
+        return len(self._times[who])
+
+    def wait_s(self, who: str) -> float:
+        """Until the oldest of them is forgotten; not less than a second."""
+        times = self._times.get(who)
+        return max(1.0, times[0] + self.window_s - self.clock_s()) if times else 1.0

@@ -19,6 +19,7 @@ from dst.admin.site import CONNECTIONS_PER_ADDRESS_MAX, AdminChannel, make_site
 from dst.admin.tokens import TokenStore
 from dst.identity import Identity, Role
 from dst.testing.fake_admin import FakeAdmin
+from dst.transport.peers import PLACES_MAX
 from test.admin.test_rest import HOST, JSON, Browser, RestCase
 
 LOOPBACK = IPv4Address("TCP", "127.0.0.1", 40000)
@@ -234,11 +235,11 @@ class WrongTokenTests(GateCase):
 
     def test_many_addresses(self) -> None:
         """Somebody with many addresses does not fill the memory."""
-        for number in range(authentication.ADDRESSES_MAX + 50):
+        for number in range(PLACES_MAX + 50):
             address = IPv4Address("TCP", f"198.18.{number // 250}.{number % 250}", 1)
             self.asked(address, "dst_x")
         gate: Any = self.site.resource._gate
-        self.assertLessEqual(len(gate._failures._times), authentication.ADDRESSES_MAX)
+        self.assertLessEqual(len(gate._failures._times), PLACES_MAX)
 
     def test_file_that_cannot_be_used(self) -> None:
         """Tokens that cannot be checked let nobody in."""

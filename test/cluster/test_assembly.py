@@ -17,7 +17,7 @@ from zope.interface import implementer
 from dst.cluster.assembly import DRAIN_S_MAX, OPEN_S_MAX, Cluster, running
 from dst.cluster.building import Devices
 from dst.cluster.fences import Fences
-from dst.cluster.named_exports import NamedExports
+from dst.cluster.named_exports import REFUSALS_MAX, REFUSALS_S, NamedExports
 from dst.cluster.providers import Providers
 from dst.cluster.topology import (
     Device,
@@ -492,6 +492,17 @@ class NamedExportsTests(SynchronousTestCase):
             self.assertIn("mallory at 10.6.6.6 was refused the export", sentence)
             self.assertIn(why, sentence)
             self.assertLess(len(sentence), 300)
+
+    def test_refusals_in_the_log(self) -> None:
+        """Somebody who is refused again and again does not fill the log, and is not forgotten either."""
+        exports = NamedExports([ExportSpec("a", "vol")], self.devices(), clock_s=self.reactor.seconds)
+        for _ in range(2):
+            with capturedLogs() as events:
+                for number in range(500):
+                    self.assertRaises(NotFound, exports.open_export, f"{number}", Identity(address="10.6.6.6"))
+            self.assertEqual(REFUSALS_MAX, len(events))
+            self.assertIn("more of this minute are not told", str(formatEvent(events[-1])))
+            self.reactor.advance(REFUSALS_S)
 
     def test_reader_cannot_claim(self) -> None:
         """Who may only read a device is not given its fence, with which it could keep the owner out."""
