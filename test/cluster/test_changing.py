@@ -16,7 +16,7 @@ from dst.cluster.document import Document, etag_of, read_document, to_document
 from dst.cluster.rules import findings
 from dst.errors import Conflict, DSTError, InvalidRequest, MediaError, NoSpace, NotFound
 from dst.interfaces import INode
-from dst.status import LinkState, StatusTree
+from dst.status import Health, LinkState, StatusTree
 from test.cluster.fixtures import memory_providers
 
 MIB = 1 << 20
@@ -189,6 +189,7 @@ class MemberTests(ChangingCase):
         self.assert_done(document)
         self.assertEqual({"a": "in-sync"}, self.members())
         self.assertEqual([{"a": "in-sync"}] * len(seen), seen)
+        self.assertEqual((Health.HEALTHY, ""), (self.tree("vol").health, self.tree("vol").reason))
 
     def test_remove_and_keep(self) -> None:
         """A member that leaves can stay as a node, and be used for something else later."""

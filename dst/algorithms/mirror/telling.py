@@ -90,7 +90,7 @@ class Telling:
         unreachable = [member.name for member in in_sync if not member.ready]
         words = [f"{', '.join(unreachable)} cannot be reached at the moment"] if unreachable else []
         for state in (MemberState.RESYNCING, MemberState.ABSENT, MemberState.SUSPENDED, MemberState.REFUSED):
-            names = [member.name for member in self._mirror.members if member.state is state]
+            names = [member.name for member in self._mirror.members if member.state is state and not member.removed]
             if names:
                 words.append(f"{', '.join(names)} {state.value}")
         return "; ".join(words)
