@@ -59,8 +59,14 @@ def _run_in_reactor(url: str, work: Work, credentials: Credentials | None = None
         except (Exception, SystemExit) as error:
             errors.append(error)
 
+    def main(reactor: Any) -> Deferred[None]:
+        running = Deferred.fromCoroutine(run())
+        # Whoever is interrupted ends before connections do, and has nothing to say about those.
+        reactor.addSystemEventTrigger("before", "shutdown", running.cancel)
+        return running
+
     try:
-        react(lambda _: Deferred.fromCoroutine(run()))
+        react(main)
     except SystemExit:
         pass  # how react() ends; the command ends in its own way
     if errors:

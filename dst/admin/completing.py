@@ -34,6 +34,9 @@ ANSWER_S_MAX = 0.7
 ANSWER_BYTES_MAX = 4 * 1024 * 1024
 """A list of names that is longer is not read to its end by anybody."""
 
+TOKEN_CHARACTERS_MAX = 4096
+"""A file with more is none with a token."""
+
 SHELLS = ("bash", "zsh", "fish")
 
 Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
@@ -48,8 +51,9 @@ def _answer(context: click.Context, path: str) -> dict[str, Any]:
     """
     url = str(context.find_root().params.get("url") or os.environ.get("DST_URL") or "http://127.0.0.1:7480")
     headers = {"Accept": "application/json"}
-    if os.environ.get("DST_TOKEN"):
-        headers["Authorization"] = f"Bearer {os.environ['DST_TOKEN']}"
+    token = _token(context)
+    if token:
+        headers["Authorization"] = f"Bearer {token}"
     request = urllib.request.Request(url.rstrip("/") + path, headers=headers)
     try:
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -58,6 +62,17 @@ def _answer(context: click.Context, path: str) -> dict[str, Any]:
     except Exception:  # whatever it is: nothing is completed
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def _token(context: click.Context) -> str:
+    file = context.find_root().params.get("token_file") or os.environ.get("DST_TOKEN_FILE")
+    if not file:
+        return os.environ.get("DST_TOKEN", "")
+    try:
+        with open(file) as opened:
+            return opened.read(TOKEN_CHARACTERS_MAX).strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 def _trees(context: click.Context) -> Iterator[tuple[dict[str, Any], bool]]:

@@ -75,7 +75,7 @@ def show(tools: Tools, as_json: bool) -> None:
 def _as_toml(document: Document) -> str:
     import tomlkit
 
-    return tomlkit.dumps(document)
+    return tomlkit.dumps(document).rstrip("\n") + "\n"
 
 
 @configuration.command(short_help="What would be done to make a file true.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 from typing import Any
@@ -13,7 +14,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.utils import getProcessOutputAndValue
-from twisted.trial.unittest import TestCase
+from twisted.trial.unittest import SkipTest, TestCase
 
 from dst.admin.client import HTTPAdmin
 from dst.admin.site import make_site
@@ -26,8 +27,9 @@ COMMAND = "from dst.admin.cli import main; main()"
 class _Watching(ProcessProtocol):
     """C{dst watch}, which is interrupted when it has said enough."""
 
-    def __init__(self, enough: bytes) -> None:
+    def __init__(self, enough: bytes, number: int = signal.SIGINT) -> None:
         self.enough = enough
+        self.number = number
         self.said = b""
         self.interrupted = False
         self.ended: Deferred[int] = Deferred()
@@ -39,7 +41,9 @@ class _Watching(ProcessProtocol):
             self.heard.callback(None)
         if self.enough in self.said and not self.interrupted:
             self.interrupted = True  # a second one would hit a process that is ending already
-            self.transport.signalProcess(signal.SIGINT)
+            self.transport.signalProcess(self.number)
+
+    errReceived = outReceived
 
     def processEnded(self, reason: Any) -> None:
         self.ended.callback(reason.value.exitCode)
@@ -113,6 +117,56 @@ class CommandTests(TestCase):
         self.assertEqual(0, code, err)
         self.assertEqual([("resolve", "vol", "a")], self.fake.calls)
 
+    async def complete(self, *words: str, url: str | None = None) -> list[str]:
+        """What bash would be told behind C{words}."""
+        environment = {
+            **self.environment(),
+            "_DST_COMPLETE": "bash_complete",
+            "COMP_WORDS": " ".join(("dst", *words)) + " ",
+            "COMP_CWORD": str(1 + len(words)),
+        }
+        if url is not None:
+            environment["DST_URL"] = url
+        out, err, _ = await getProcessOutputAndValue(
+            sys.executable, ["-c", COMMAND], env=environment, reactor=reactor
+        )
+        self.assertEqual("", err.decode())
+        return [line.partition(",")[2] for line in out.decode().splitlines() if line]
+
+    async def test_completion(self) -> None:
+        """Names are those that the daemon has, where they belong."""
+        self.assertEqual(["fresh", "vol"], await self.complete("storage", "show"))
+        self.assertEqual(["a", "b", "c"], await self.complete("suspend", "vol"))
+        self.assertEqual(["a", "b", "c", "spare", "x", "y"], await self.complete("node", "show"))
+        self.assertEqual(["vol"], await self.complete("export", "show"))
+        self.assertIn("status", await self.complete())
+
+    async def test_completion_without_a_daemon(self) -> None:
+        """Where nobody answers, nothing is completed, and nothing said."""
+        self.assertEqual([], await self.complete("storage", "show", url="http://127.0.0.1:1"))
+        self.assertEqual([], await self.complete("storage", "show", url="nonsense"))
+
+    async def test_completion_script(self) -> None:
+        """The script for bash is one that bash takes, and it completes."""
+        out, err, code = await self.dst("completion", "bash")
+        self.assertEqual((0, ""), (code, err))
+        bash = shutil.which("bash")
+        if bash is None:
+            raise SkipTest("there is no bash here")
+        wrapper = self.mktemp()
+        with open(wrapper, "w") as file:
+            file.write(f'#!/bin/sh\nexec {sys.executable} -c "{COMMAND}" "$@"\n')
+        os.chmod(wrapper, 0o700)
+        script = out + (
+            "complete -p dst\n"
+            "COMP_WORDS=(dst storage show v); COMP_CWORD=3\n"
+            f'_dst_completion {os.path.abspath(wrapper)}\necho "${{COMPREPLY[*]}}"\n'
+        )
+        said, err, code = await getProcessOutputAndValue(
+            bash, ["--norc", "-c", script], env=self.environment(), reactor=reactor
+        )
+        self.assertEqual(["vol"], said.decode().splitlines()[1:], err)
+
     async def test_wrong_url(self) -> None:
         """A URL that is none is an error, and no traceback."""
         out, err, code = await self.dst("--url", "somewhere", "status")
@@ -121,12 +175,22 @@ class CommandTests(TestCase):
 
     async def test_watch(self) -> None:
         """Changes are said as they happen; Ctrl-C ends it in peace."""
-        watching = _Watching(b"vol/b: in-sync -> suspended")
+        await self.watched_until(signal.SIGINT)
+
+    async def test_watch_terminated(self) -> None:
+        """So does a supervisor."""
+        await self.watched_until(signal.SIGTERM)
+
+    async def watched_until(self, number: int) -> None:
+        """Watch until a change was seen, and end it then."""
+        watching = _Watching(b"vol/b: in-sync -> suspended", number)
         arguments = [sys.executable, "-c", COMMAND, "watch", "vol"]
         reactor.spawnProcess(watching, sys.executable, arguments, env=self.environment())
         await watching.heard
         await self.fake.suspend("vol", "b")
         self.assertEqual(0, await watching.ended)
+        self.assertNotIn(b"lost", watching.said)
+        self.assertNotIn(b"rror", watching.said)
 
 
 class ClientTests(TestCase):
