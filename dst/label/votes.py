@@ -74,10 +74,16 @@ def next_votes(present: Sequence[Vote], wanted: Sequence[Vote], available: Itera
     """
     The list of the next record: C{present} with at most one vote added or removed on the way to C{wanted}.
 
+    The vote of an owner's own store gives way before that of another's comes: only its owner can cast it, and with
+    two of them in one list nobody else could own the storage, though all nodes were there.
+
     @param available: votes that can be cast now; no other is added.
     """
     for vote in available:
         if vote in wanted and vote not in present and len(present) < VOTES_MAX:
+            former = [each for each in present if each.fence == vote.fence == _NO_FENCE and each not in wanted]
+            if former and len(present) > 1:
+                return tuple(each for each in present if each != former[0])
             return (*present, vote)
     for vote in present:
         if vote not in wanted and len(present) > 1:
