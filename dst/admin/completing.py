@@ -54,8 +54,8 @@ def _answer(context: click.Context, path: str) -> dict[str, Any]:
     token = _token(context)
     if token:
         headers["Authorization"] = f"Bearer {token}"
-    request = urllib.request.Request(url.rstrip("/") + path, headers=headers)
     try:
+        request = urllib.request.Request(url.rstrip("/") + path, headers=headers)
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with opener.open(request, timeout=ANSWER_S_MAX) as answer:
             value = json.loads(answer.read(ANSWER_BYTES_MAX))
