@@ -223,6 +223,25 @@ class KilledTests(ChangingCase):
 
     timeout = 600
 
+    async def test_while_a_disk_is_replaced(self) -> None:
+        """Whichever disk the file names then, the next start has the data, and the other one can take its place."""
+        await self.start()
+        await self.fill()
+        for number, delay_s in enumerate((0.0, 0.01, 0.03, 0.1)):
+            uri = f"file:new{number}.img?size=8M"
+            asking = self.admin.replace("vol", "b", uri)
+            asking.addErrback(lambda _: None)  # it may have been cut off
+            await deferLater(reactor, delay_s)
+            await self.daemon.kill()
+            await self.start()
+            self.assertEqual(self.file, (await self.admin.configuration()).document)
+            if self.file["nodes"]["b"] != {"uri": uri}:
+                await self.healthy_or_known("vol")
+                await self.admin.replace("vol", "b", uri)
+            await self.healthy("vol")
+        self.assertEqual(-signal.SIGTERM, await self.daemon.stop())
+        self.assert_media("a.img", "new3.img")
+
     async def test_between_steps(self) -> None:
         """
         After each version of the file that there is, the daemon is killed; the next one starts with the file as it
