@@ -59,7 +59,8 @@ def why_not_trusted(error: int, certificate: x509.Certificate, depth: int) -> st
     if error == _REVOKED:
         return f"{who} is revoked"
     if error in _STRANGERS and depth:
-        return f"its certificate is of an authority that is not trusted here: {certificate.subject.rfc4514_string()}"
+        name = certificate.subject.rfc4514_string()[:80]  # a stranger has chosen it
+        return f"its certificate is of an authority that is not trusted here: {name!r}"
     if error in _STRANGERS:
         return f"its certificate ({described(certificate)}) is of an authority that is not trusted here"
     if error == _PURPOSE:

@@ -205,7 +205,7 @@ class HandshakeTests(TLSTestCase):
         self.assert_refused(
             Connection(self.clock, stranger.client_options("10.0.0.1"), alpha.server_options()),
             "authority is not trusted there",
-            "is of an authority that is not trusted here: CN=DST authority",
+            "is of an authority that is not trusted here: 'CN=DST authority",
         )
         # One that does not care whom it talks to gets no further.
         shutil.copy(os.path.join(self.machines.path("alpha"), "ca.crt"), self.mktemp())
