@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import TestCase
 
 from dst.admin.client import HTTPAdmin
@@ -45,7 +45,7 @@ class EventsTests(TestCase):
     def follow(self, after: int | None = None) -> Deferred[None]:
         """Read events until it is cancelled, or the daemon dies."""
         following = self.admin.follow(lambda trees: None, self.happened.append, after)
-        following.addErrback(lambda failure: failure.trap(Unavailable))
+        following.addErrback(lambda failure: failure.trap(Unavailable, CancelledError))
         self.addCleanup(following.cancel)
         return following
 
