@@ -179,6 +179,70 @@ class ModuleTests(BrowserCase):
         self.assertEqual([1, 5, 5 << 20, 1000 * 1024], [found[0], found[1], found[3], found[4]])
         self.assertTrue(math.isclose(0.0005, found[2]))
 
+    async def test_offered(self) -> None:
+        """Offered is what makes sense now; what never would be done says why; a question says what is left."""
+        script = """
+        const member = (name, state, more = {}) => (
+          { name, state, kind: 'file', members: [], detail: {}, resync: null, ...more });
+        const storage = (members, more = {}) => (
+          { name: 's', kind: 'mirror', state: 'ready', size: 2 ** 30, members, detail: {}, ...more });
+        const split = { row: '', children: [{ row: 'diverged', children: [] }] };
+        const names = (storage, member = null, more = {}) => {
+          const about = { storage, member, records: [], scrubs: [], explanation: null, ...more };
+          return m.offeredFor(about).map(({ name, why }) => (why === '' ? name : `(${name})`)).join(' ');
+        };
+        const [a, b, c] = [member('a', 'in-sync'), member('b', 'in-sync'), member('c', 'suspended')];
+        const paused = member('d', 'resyncing', { resync: { stalled: 'paused by hand; it goes on' } });
+        const copying = member('d', 'resyncing', { resync: { stalled: '' } });
+        const running = { scrubs: [{ state: 'running' }] };
+        return {
+          whole: names(storage([a, b])),
+          one: names(storage([a, c])),
+          member: names(storage([a, b]), a),
+          last: names(storage([a, c]), a),
+          suspended: names(storage([a, c]), c),
+          held: names(storage([a, b]), member('h', 'absent', { detail: { held_back_s: 9 } })),
+          refused: names(storage([a, b]), member('r', 'refused')),
+          copying: names(storage([a, copying]), copying),
+          paused: names(storage([a, paused]), paused),
+          scrubbing: names(storage([a, b]), null, running),
+          standby: names(storage([a, b], { detail: { role: 'standby' } })),
+          elsewhere: names(storage([a, c], { detail: { role: 'standby' } }), c),
+          fresh: names(storage([member('x', 'refused'), member('y', 'absent')], { size: 0 })),
+          exists: names(storage([member('x', 'absent')], { size: 0 }), null,
+                        { explanation: { row: 'latest-data-away', children: [] } }),
+          diverged: names(storage([a, b]), null, { explanation: split }),
+          stripe: names(storage([a, b], { kind: 'stripe' })),
+          left: m.OPERATIONS.suspend.says({ storage: storage([a, b, c]), member: a, records: [] })[1],
+          pace: m.OPERATIONS['mark-dirty'].says({
+            storage: storage([a, b, c]), member: c, records: [{ bytes_copied: 2 ** 20, seconds: 1 }] })[2],
+        };
+        """
+        self.assertEqual(
+            {
+                "whole": "grow scrub",
+                "one": "grow (scrub)",
+                "member": "suspend mark-dirty replace",
+                "last": "(suspend) (mark-dirty) (replace)",
+                "suspended": "resume mark-dirty mark-clean replace",
+                "held": "suspend resume mark-dirty mark-clean replace",
+                "refused": "mark-clean replace",
+                "copying": "suspend pause-resync mark-dirty mark-clean replace",
+                "paused": "suspend resume-resync mark-dirty mark-clean replace",
+                "scrubbing": "grow stop-scrub",
+                "standby": "take-over",
+                "elsewhere": "",
+                "fresh": "initialise",
+                "exists": "",
+                "diverged": "grow scrub resolve",
+                "stripe": "grow",
+                "left": "s goes on with 1 copy: then no other copy can be lost without losing data.",
+                "pace": "All 1.00 GiB are copied to it from the others; "
+                "as fast as the last time that takes 17 min 4 s.",
+            },
+            await self.call("operations.js", script),
+        )
+
     async def test_toml(self) -> None:
         """A configuration is written as the file that means it."""
         document = {

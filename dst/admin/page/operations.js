@@ -35,8 +35,13 @@ function paceInWords({ storage, records }) {
   return `All ${size} are copied to it from the others; as fast as the last time that takes ${durationInWords(seconds)}.`;
 }
 
-function isMirrorServed({ storage }) {
-  return storage.detail?.role !== "standby" && storage.members.length > 0;
+// Another daemon owns it: what is to be done with its members is done there.
+function isElsewhere({ storage }) {
+  return storage.detail?.role === "standby";
+}
+
+function isServed(about) {
+  return !isElsewhere(about) && about.storage.size > 0;
 }
 
 function memberChoices({ storage }) {
@@ -51,7 +56,7 @@ export const OPERATIONS = {
     label: "Suspend",
     doing: "Suspending",
     offered: (about) => {
-      if (["suspended", "refused"].includes(about.member.state)) return null;
+      if (isElsewhere(about) || ["suspended", "refused"].includes(about.member.state)) return null;
       return isLastCopy(about) ? "It is the last copy in sync." : "";
     },
     title: ({ member }) => `Suspend ${member.name}?`,
@@ -66,7 +71,10 @@ export const OPERATIONS = {
     of: "member",
     label: "Resume",
     doing: "Resuming",
-    offered: ({ member }) => (member.state === "suspended" || member.detail?.held_back_s > 0 ? "" : null),
+    offered: (about) => {
+      const aside = about.member.state === "suspended" || about.member.detail?.held_back_s > 0;
+      return aside && !isElsewhere(about) ? "" : null;
+    },
     title: ({ member }) => `Resume ${member.name}?`,
     says: ({ storage, member }) => [
       `${storage.name} uses ${member.name} again.`,
@@ -123,7 +131,7 @@ export const OPERATIONS = {
     of: "storage",
     label: "Grow",
     doing: "Growing",
-    offered: (about) => (isMirrorServed(about) ? "" : null),
+    offered: (about) => (isServed(about) ? "" : null),
     title: ({ storage }) => `Grow ${storage.name}?`,
     says: ({ storage }) => [
       `${storage.name} has ${sizeInWords(storage.size)}, and becomes as large as all its members have room for, while it is served.`,
@@ -136,7 +144,7 @@ export const OPERATIONS = {
     label: "Scrub",
     doing: "Beginning",
     offered: (about) => {
-      if (about.storage.kind !== "mirror" || !isMirrorServed(about) || runningScrub(about.scrubs) !== null) return null;
+      if (about.storage.kind !== "mirror" || !isServed(about) || runningScrub(about.scrubs) !== null) return null;
       return inSync(about.storage).length < 2 ? "There are no two copies to compare." : "";
     },
     title: ({ storage }) => `Compare all copies of ${storage.name}?`,
@@ -170,7 +178,7 @@ export const OPERATIONS = {
     doing: "Marking dirty",
     danger: true,
     offered: (about) => {
-      if (about.storage.detail?.role === "standby" || about.member.state === "refused") return null;
+      if (isElsewhere(about) || about.member.state === "refused") return null;
       return isLastCopy(about) ? "It is the last copy in sync." : "";
     },
     title: ({ member }) => `Give up the copy of ${member.name}?`,
@@ -187,7 +195,7 @@ export const OPERATIONS = {
     doing: "Marking clean",
     danger: true,
     grave: true,
-    offered: ({ member }) => (member.state === "in-sync" ? null : ""),
+    offered: (about) => (about.member.state === "in-sync" || isElsewhere(about) ? null : ""),
     title: ({ member }) => `Take ${member.name} as in sync, without copying?`,
     says: ({ storage, member }) => [
       `“I know that this copy has the data”: ${storage.name} uses what ${member.name} holds, unread and unchecked.`,
@@ -205,7 +213,7 @@ export const OPERATIONS = {
     danger: true,
     grave: true,
     offered: (about) => {
-      if (about.storage.detail?.role === "standby") return null;
+      if (isElsewhere(about)) return null;
       return isLastCopy(about) ? "It is the last copy in sync." : "";
     },
     title: ({ member }) => `Put other media at the place of ${member.name}?`,
@@ -223,9 +231,12 @@ export const OPERATIONS = {
     doing: "Initialising",
     danger: true,
     grave: true,
-    offered: ({ storage }) => {
+    offered: (about) => {
+      const { storage, explanation } = about;
+      const row = explanation?.row ?? "";
+      if (row !== "" && !row.includes("first-start")) return null; // it exists, and waits for something else
       const never = storage.size === 0 && storage.members.length > 0 && inSync(storage).length === 0;
-      return never && storage.detail?.role !== "standby" && storage.members.some((member) => member.state !== "in-sync") ? "" : null;
+      return never && !isElsewhere(about) ? "" : null;
     },
     title: ({ storage }) => `Make the storage ${storage.name} of its nodes?`,
     says: ({ storage }) => [
