@@ -17,7 +17,7 @@ RECIPES = ROOT / "docs" / "recipes"
 class RecipeTests(TestCase):
     """One page each."""
 
-    timeout = 150
+    timeout = 240
 
     async def follow(self, name: str) -> float:
         """Do what a page says."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import tempfile
 from textwrap import dedent
@@ -97,14 +98,31 @@ class SupervisedTests(TestCase):
         self.assertIn("STOPPING=1\nSTATUS=stopping: exports", self.messages)
         self.assertEqual("", daemon.errors)
 
+    async def test_reload(self) -> None:
+        """SIGHUP is a reload with a beginning and an end, also when the file has become unusable."""
+        daemon = self.daemon()
+        await self.until("READY=1")
+        path = os.path.join(self.directory, "dst.toml")
+        for text in (dedent(TOPOLOGY) + '[exports.again]\ndevice = "vol"\nread_only = true\n', "nonsense"):
+            self.messages.clear()
+            with open(path, "w") as target:
+                target.write(text)
+            os.kill(daemon.process_id, signal.SIGHUP)
+            reloading = await self.until("RELOADING=1")
+            self.messages = self.messages[reloading + 1 :]
+            await self.until("READY=1")
+        await daemon.stop()
+        self.assertIn("the configuration was read again", daemon.output)
+        self.assertIn("the configuration stays as it was", daemon.output)
+
     async def test_failed_start(self) -> None:
         """A start that fails is never ready, and its last line says why."""
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
             daemon = self.daemon(TOPOLOGY.replace("tcp:0", f"tcp:{port}"))
             await self.until(
-                f"STATUS=could not start: cannot listen for nbd at tcp:{port}:interface=127.0.0.1: Address already in "
-                "use; stop what is there, or give this daemon another address"
+                f"STATUS=could not start: cannot listen for nbd at tcp:{port}:interface=127.0.0.1: Address already "
+                "in use; stop what is there, or give this daemon another address"
             )
             self.assertEqual(1, await daemon.ended)
         self.assertEqual([], [message for message in self.messages if "READY=1" in message])
