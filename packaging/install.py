@@ -7,6 +7,7 @@ program sees them::
     /usr/lib/dst                     DST and the packages below it
     /usr/bin/dst, /usr/sbin/dstd     the programs: they look there and nowhere else
     /usr/share/man                   dst(1), dst-COMMAND(1), dst.toml(5), dstd(8)
+    /usr/share/dst                   alert rules for Prometheus, a dashboard for Grafana
     /usr/lib/systemd/system          dst.service, dst@.service; sysusers.d and tmpfiles.d beside it
     /etc/dst/dst.toml                kept if it is there
     /etc/logrotate.d/dst
@@ -99,6 +100,11 @@ class Installation:
             target = self.prefix / "share" / "man" / f"man{section}" / f"{page.name}.gz"
             self.write(target, gzip.compress(page.read_bytes(), mtime=0))
 
+    def monitoring(self) -> None:
+        """What Prometheus and Grafana are given."""
+        for name in ("dst-alerts.yml", "dst-dashboard.json"):
+            self.put(PACKAGING / "monitoring" / name, self.prefix / "share" / "dst" / name)
+
     def services(self) -> None:
         """Units, users, directories, rotation and the topology to begin with."""
         library = self.prefix / "lib"
@@ -128,6 +134,7 @@ def main() -> None:
     installation.packages(not options.no_dependencies)
     installation.programs()
     installation.manual(options.scratch)
+    installation.monitoring()
     installation.services()
 
 
