@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 COMMAND = "from dst.admin.cli import main; main()"
 ROOT = Path(__file__).resolve().parents[2]
-WAIT_S_MAX = 150.0
+WAIT_S_MAX = 300.0
 
 CHECKS = [
     "healthy",

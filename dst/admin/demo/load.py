@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, gatherResults
 
+from dst.admin.tools import sleep
 from dst.errors import DSTError
 from dst.nodes.nbd_provider import NBDNodeProvider
 from dst.status import LinkState
@@ -36,6 +37,12 @@ RUN_BLOCKS_MAX = 16
 """A request is of 4 to 64 KiB."""
 
 READ_SHARE = 0.3
+
+THINK_S = 0.004
+"""
+A worker's pause between two requests: without any the client would take whatever the machine has, and what heals
+would wait for its share.
+"""
 
 SCAN_BYTES = 1024 * 1024
 """In one read, when the whole disk is looked through."""
@@ -130,6 +137,7 @@ class Load:
             self.requests += 1
             self.byte_count += count * BLOCK_BYTES
             self.longest_s = max(self.longest_s, self._clock.seconds() - began)
+            await sleep(self._clock, THINK_S)
 
     async def _write(self, number: int, count: int) -> None:
         places = range(number, number + count)

@@ -28,8 +28,11 @@ if TYPE_CHECKING:
 
 __all__ = ["FAST", "SLOW", "Measures", "Story"]
 
-WAIT_S_MAX = 120.0
-"""What has not happened by then does not happen, or nobody wants to wait for it."""
+WAIT_S_MAX = 90.0
+"""What has not happened by then does not happen: the longest wait in the core is some 30 s."""
+
+COPY_S_MAX = 900.0
+"""While something is copied it is waited for longer: a busy machine is slow, and not wrong."""
 
 LOOK_S = 0.1
 """How often is looked whether something has happened."""
@@ -57,7 +60,7 @@ class Measures:
     breath_s: float
 
 
-SLOW = Measures(512 << 20, 192 << 20, 6.0, 1.5)
+SLOW = Measures(256 << 20, 96 << 20, 6.0, 1.5)
 FAST = Measures(64 << 20, 24 << 20, 1.5, 0.0)
 
 
@@ -271,11 +274,21 @@ class Story:
         return self._tree
 
     async def _soon(self, what: str, look: Callable[[], Awaitable[bool]]) -> None:
-        end = self.clock.seconds() + WAIT_S_MAX
+        began = self.clock.seconds()
+        end = began + WAIT_S_MAX
+        left = self._bytes_left()
         while not await look():
+            if self._bytes_left() != left:
+                left = self._bytes_left()
+                end = min(began + COPY_S_MAX, self.clock.seconds() + WAIT_S_MAX)
             if self.clock.seconds() > end:
-                raise DeadlinePassed(f"{WAIT_S_MAX:g} s have passed and it is not so that {what}{self._how_it_is()}")
+                waited_s = self.clock.seconds() - began
+                raise DeadlinePassed(f"{waited_s:.0f} s have passed and it is not so that {what}{self._how_it_is()}")
             await sleep(self.clock, LOOK_S)
+
+    def _bytes_left(self) -> int:
+        trees = () if self._tree is None else self._tree.walk()
+        return sum(each.resync.bytes_left for each in trees if each.resync is not None)
 
     def _how_it_is(self) -> str:
         if self._tree is None:
