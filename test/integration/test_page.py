@@ -103,6 +103,11 @@ class SeeingTests(BrowserCase):
         url = serve(self, ShownAdmin())
         await self.show(f"{url}#/at/vol/b")
         self.assertEqual("b", await self.text("#detail-title"))
+        await self.until(
+            "const box = document.querySelector(arguments[0]).getBoundingClientRect();"
+            "return box.top >= 0 && box.bottom <= innerHeight",
+            row("vol", "b"),
+        )
         self.assertEqual("b", await self.browser.run(SELECTED))
         await self.browser.run(
             "history.pushState(null, '', '#/at/gone'); dispatchEvent(new HashChangeEvent('hashchange'))"

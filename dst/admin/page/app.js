@@ -23,6 +23,7 @@ const VIEW_MS = 2000; // how often what is not told by events is asked for, whil
 const FINDINGS_MS_MIN = 500;
 const SKEW_S_MIN = 5;
 const UNSEEN_MS = 30000;
+const SETTLE_MS = 2000;
 
 let status = null;
 let heardAt = null; // when the last status came
@@ -110,9 +111,24 @@ function takeStatus(value) {
   document.title = `${bad > 0 ? `(${bad}) ${value.health} · ` : ""}DST ${location.host}`;
   announceChanges();
   showOverview();
-  if (first) route();
-  else detail.update(trees());
+  if (first) {
+    route();
+    for (let ms = 0; ms < SETTLE_MS; ms += 100) setTimeout(settle, ms);
+  } else {
+    detail.update(trees());
+  }
   askFindings();
+}
+
+// At first what stands above the tree comes piece by piece, and moves it: what the address names is kept in sight, until
+// the reader moves.
+let settling = true;
+
+function settle() {
+  if (settling && detail.path !== null && !narrow.matches) grid.reveal(detail.path);
+}
+for (const each of ["wheel", "pointerdown", "keydown", "touchstart"]) {
+  addEventListener(each, () => { settling = false; }, { once: true, passive: true });
 }
 
 function announceChanges() {

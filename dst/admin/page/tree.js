@@ -285,7 +285,7 @@ export class Grid {
         if (row !== null) this.open(row.entry, true);
       }
     }
-    this.#find(keyOf(path))?.scrollIntoView({ block: "nearest" });
+    this.#find(keyOf(path))?.scrollIntoView({ block: "nearest" }); // `scroll-margin` keeps it below the header
   }
 
   #mark() {
