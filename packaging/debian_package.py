@@ -84,10 +84,7 @@ def build(python: str, target: Path, dependencies: bool = True) -> Path:
     tree = target / "debian"
     shutil.rmtree(tree, ignore_errors=True)
     installation = Installation(tree, Path("/usr"), python)
-    installation.packages(dependencies)
-    installation.programs()
-    installation.manual(target / "man")
-    installation.services()
+    installation.everything(target / "man", dependencies)
     for name in ("LICENSE", "README.rst"):
         shown = "copyright" if name == "LICENSE" else name
         installation.put(ROOT / name, f"/usr/share/doc/dst/{shown}")

@@ -69,6 +69,19 @@ class Installation:
         path.write_bytes(content)
         path.chmod(mode)
 
+    def everything(self, scratch: Path, dependencies: bool) -> None:
+        """
+        All that belongs to an installation.
+
+        @param scratch: where manual pages may be made.
+        @param dependencies: bring along the packages that DST needs.
+        """
+        self.packages(dependencies)
+        self.programs()
+        self.manual(scratch)
+        self.monitoring()
+        self.services()
+
     def packages(self, dependencies: bool) -> None:
         """DST, and what it needs, compiled."""
         library = self.at(self.library)
@@ -131,11 +144,7 @@ def main() -> None:
     if not options.prefix.is_absolute():
         parser.error("--prefix: expected an absolute path, as /usr")
     installation = Installation(options.destdir, options.prefix, options.python)
-    installation.packages(not options.no_dependencies)
-    installation.programs()
-    installation.manual(options.scratch)
-    installation.monitoring()
-    installation.services()
+    installation.everything(options.scratch, not options.no_dependencies)
 
 
 if __name__ == "__main__":

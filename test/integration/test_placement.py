@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import configparser
 import gzip
 import os
@@ -38,6 +39,7 @@ class Installation:
             root = Path(tempfile.mkdtemp(prefix="dst-placement-"))
             command = [sys.executable, "packaging/install.py", "--destdir", str(root), "--python", sys.executable]
             program = Program(case, *command, "--no-dependencies", "--scratch", str(root / "scratch"))
+            atexit.register(shutil.rmtree, root)
             await program.success()
             cls.root = root
         return cls.root
@@ -53,13 +55,6 @@ class InstallTests(TestCase):
         self.addCleanup(os.chdir, os.getcwd())
         os.chdir(ROOT)
         self.root = await Installation.made(self)
-
-    @classmethod
-    def tearDownClass(cls) -> None:
-        """Nothing is left."""
-        if Installation.root is not None:
-            shutil.rmtree(Installation.root)
-            Installation.root = None
 
     async def test_programs(self) -> None:
         """The programs run what is installed, not what the checkout has, wherever they are called from."""
