@@ -1,7 +1,7 @@
 """
 Who may ask at all.
 
-The daemon listens on loopback and, for now, asks nobody who they are.  So a web page that the
+On loopback a daemon without tokens asks nobody who they are (L{dst.admin.authentication}).  So a web page that the
 operator happens to look at must not be able to use the operator's browser as its hands:
 
   - B{DNS rebinding}: a page of C{evil.example} makes that name resolve to 127.0.0.1 and then talks to
