@@ -28,6 +28,7 @@ from dst.administration import OperationState, OperationStatus, Severity
 from dst.cluster.admin import ClusterAdmin
 from dst.cluster.building import build
 from dst.cluster.changing import Changing
+from dst.cluster.counting import Counted
 from dst.cluster.document import Document
 from dst.cluster.doors import door
 from dst.cluster.endpoints import absolute_endpoint, with_backlog
@@ -86,11 +87,13 @@ class Listening:
 
     @ivar what: the protocol, or C{"admin"}.
     @ivar description: the endpoint string.
+    @ivar counted: knows how many connections there are.
     """
 
     what: str
     description: str
     port: IListeningPort
+    counted: Counted
 
     @property
     def address(self) -> IAddress:
@@ -347,11 +350,11 @@ class Cluster:
     ) -> None:
         description = absolute_endpoint(listener.endpoint, self.topology.base_dir)
         policy = tls_policy(listener, self.security is not None)
-        factory = door(
-            factory, listener, policy, self.security, self.reactor, certificate_demanded=certificate_demanded
+        counted = Counted(
+            door(factory, listener, policy, self.security, self.reactor, certificate_demanded=certificate_demanded)
         )
         try:
-            port = await serverFromString(self.reactor, with_backlog(description)).listen(factory)
+            port = await serverFromString(self.reactor, with_backlog(description)).listen(counted)
         except CannotListenError as error:
             cause = error.socketError
             reason = getattr(cause, "strerror", None) or str(cause)
@@ -374,7 +377,7 @@ class Cluster:
         if wrong:
             await maybeDeferred(port.stopListening)
             raise ConfigurationError(wrong)
-        self.listening.append(Listening(what, description, port))
+        self.listening.append(Listening(what, description, port, counted))
         _log.info("{what} listens at {address}", what=what, address=spoken_address(port.getHost()))
 
     async def _drain(self) -> None:

@@ -64,6 +64,7 @@ def list_listeners(cluster: Cluster) -> list[ListenerStatus]:
                 spec.endpoint,
                 spoken_address(listening.address),
                 tls_policy(spec, secured),
+                listening.counted.connections,
             )
         )
     return sorted(listed, key=lambda each: (each.protocol, each.endpoint))

@@ -39,7 +39,8 @@ def changed_export(before: ExportSpec, spec: ExportSpec, clients: int) -> str:
         elif not spec.allow:
             changes.append("for nobody")
         else:
-            changes.append(f"for whom {len(spec.allow)} rule{'s' if len(spec.allow) > 1 else ''} allow it")
+            rules = "one rule" if len(spec.allow) == 1 else f"{len(spec.allow)} rules"
+            changes.append(f"for those whom {rules} of its access list name{'s' if len(spec.allow) == 1 else ''}")
     again = " and may come again" if clients else ""
     return f"export {spec.name} becomes {' and '.join(changes)}{_clients(clients)}{again}"
 

@@ -106,3 +106,17 @@ class WaitingTests(MirrorCase):
         self.assertEqual(2, len(told))
         world.nodes[1].release()
         world.wait_for(again, 5)
+
+    def test_since_when_it_is_so(self) -> None:
+        """The time of a status is when the health last changed, not when the storage began to serve."""
+        world = self.served(2)
+        assert world.mirror is not None
+        began = world.mirror.status().since
+        world.advance(20)
+        self.assertEqual(began, world.mirror.status().since)
+        world.nodes[1].pull()
+        world.advance(1)
+        degraded = world.mirror.status()
+        self.assertGreater(degraded.since, began)
+        world.advance(20)
+        self.assertEqual(degraded.since, world.mirror.status().since)

@@ -254,8 +254,8 @@ class StartAndStopTests(AssemblyCase):
         listeners = {"roll-call": ("tcp:1", "unix:/run/rc")}
         cluster = self.started(export(node("scripted:", name="n"), name="x"), memory("1M", name="m"), **listeners)
         self.assertEqual(["roll-call"] * 2, [listening.what for listening in cluster.listening])
-        self.assertIs(self.reactor.tcpServers[0][1], served.made)
-        self.assertIs(self.reactor.unixServers[0][1], served.made)
+        self.assertIs(self.reactor.tcpServers[0][1].factory, served.made)
+        self.assertIs(self.reactor.unixServers[0][1].factory, served.made)
         self.assertEqual(["x"], served.made.exports.list_exports(LOCAL))
         stopping = cluster.stop()
         self.assertEqual([], cluster.listening)

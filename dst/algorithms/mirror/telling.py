@@ -13,6 +13,7 @@ from dst.algorithms.mirror.facts import member_facts, watched_facts
 from dst.algorithms.mirror.member import Member, members_in
 from dst.explaining import ScrubRecord
 from dst.status import Health, LinkState, MemberState, StatusTree
+from dst.surroundings import surroundings_of
 
 if TYPE_CHECKING:
     from dst.algorithms.mirror.mirror import Mirror
@@ -26,17 +27,24 @@ class Telling:
 
     def __init__(self, mirror: Mirror) -> None:
         self._mirror = mirror
+        self._health_seen: Health | None = None
+        self._health_since = 0.0
 
     def tree(self) -> StatusTree:
         """See L{dst.interfaces.IBlockDevice.status}."""
         children = tuple(self._member_status(member) for member in self._mirror.members if not member.removed)
+        health = self._health()
+        if health is not self._health_seen:
+            if self._health_seen is not None:  # until now it was as it began
+                self._health_since = surroundings_of(self._mirror.clock).wall_clock_s()
+            self._health_seen = health
         tree = StatusTree(
             name=self._mirror.name,
             kind=self._mirror.kind,
-            health=self._health(),
+            health=health,
             state=self._mirror.link.value,
             reason=self._reason(),
-            since=self._mirror.since,
+            since=max(self._mirror.since, self._health_since),
             size=self._mirror.geometry.size,
             detail={**ownership_facts(self._mirror), **watched_facts(self._mirror)},
             children=children,
