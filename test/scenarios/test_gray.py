@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from dst.algorithms.mirror.flapping import FREE, SLOW_HELD_S
 from dst.algorithms.mirror.slowness import DRAG_S, FLUSH_PATIENCE
-from dst.algorithms.mirror.watching import LATE_READ_S, TICK_S
+from dst.algorithms.mirror.watching import LATE_READ_S, TARGET_PATIENCE, TICK_S
 from dst.errors import MediaError
 from dst.status import Health, LinkState
 from test.scenarios.test_named_traces import SECTORS, TraceCase
@@ -171,7 +171,7 @@ class SlowTests(TraceCase):
         self.assertEqual([0, 1], world.in_sync)
 
     def test_a_slow_target(self) -> None:
-        """A member that is being resynced and hangs leaves, too: clients' writes wait for it as well."""
+        """A member that is being resynced and hangs leaves, too, if not as soon: only its resync waits for it."""
         world = self.served(2)
         for sector in range(0, world.data_sectors, 32):
             self.write(sector, min(32, world.data_sectors - sector))
@@ -183,6 +183,8 @@ class SlowTests(TraceCase):
         world.until("resyncing", lambda: self.state(1).state == "resyncing")
         world.nodes[1].hold("write write_zeroes")
         world.advance(SLOW_S + 3)
+        self.assertEqual("resyncing", self.state(1).state)
+        world.advance((TARGET_PATIENCE - 1) * SLOW_S)
         self.assertEqual("absent", self.state(1).state)
         self.assertIn("too slow", self.state(1).reason)
         world.nodes[1].release()

@@ -41,6 +41,9 @@ LATE_READ_S = 1.0
 
 PROBE_BYTES = 4096
 
+TARGET_PATIENCE = 4.0
+"""What is copied to a resync target may take so many times as long as what is written by clients."""
+
 _SLEEP_TICKS = 10
 """After so many without anything to look at."""
 
@@ -174,6 +177,8 @@ class Watch:
             ages.append((float(tick - member.late_since), "read"))
         for since, kind in member.asked.values():
             patience = flush_patience if kind == "flush" else 1.0
+            if not copy:
+                patience *= TARGET_PATIENCE  # it has much to do, and nobody but the resync waits for this
             ages.append(((tick - since) / patience, kind))
         ticks, what = max(ages)
         return Seen(member.index, times.read_s, times.write_s, ticks * TICK_S, what, copy)
