@@ -250,7 +250,7 @@ class Cluster:
         self.noticing.journal.record(
             "operation",
             status.subject,
-            f"{status.kind}{by} {how}",
+            f"{status.kind} of {status.subject}{by} {how}" if status.subject else f"{status.kind}{by} {how}",
             severity=Severity.WARNING if failed else Severity.INFO,
         )
 

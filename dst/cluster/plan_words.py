@@ -35,12 +35,12 @@ def changed_export(before: ExportSpec, spec: ExportSpec, clients: int) -> str:
         changes.append("read-only" if spec.read_only else "writable")
     if before.allow != spec.allow:
         if spec.allow is None:
-            changes.append("for this machine only")
+            changes.append("open to this machine only")
         elif not spec.allow:
-            changes.append("for nobody")
+            changes.append("open to nobody")
         else:
             rules = "one rule" if len(spec.allow) == 1 else f"{len(spec.allow)} rules"
-            changes.append(f"for those whom {rules} of its access list name{'s' if len(spec.allow) == 1 else ''}")
+            changes.append(f"open to those whom its access list names ({rules})")
     again = " and may come again" if clients else ""
     return f"export {spec.name} becomes {' and '.join(changes)}{_clients(clients)}{again}"
 

@@ -175,7 +175,7 @@ class StepTests(PlanningCase):
         self.wanted["exports"] = {"vol": {"device": "vol", "allow": []}, "g": {"device": "spare", "read_only": True}}
         moves = self.plan()
         self.assertEqual(["change export vol", "add export g"], self.words())
-        self.assertIn("for nobody; 2 clients are cut off", moves[0].step.sentence)
+        self.assertIn("open to nobody; 2 clients are cut off", moves[0].step.sentence)
         self.wanted["exports"] = {}
         self.assertEqual(["remove export vol"], self.words())
 
