@@ -74,6 +74,10 @@ class Processes:
         """Where the output of a server goes."""
         return self.directory / f"{name}.log"
 
+    def pid_of(self, name: str) -> int:
+        """The process id of a server that L{start} has started."""
+        return self._running[name].pid
+
     def check(self, name: str) -> None:
         """
         @raise Failed: the server has ended; the end of its log is said.
