@@ -156,10 +156,15 @@ class Security:
     def _end_untrusted(self) -> None:
         for protocol in list(self._live):
             connection = protocol.getHandle()
-            shown = None if connection is None else connection.get_peer_certificate(as_cryptography=True)
-            if shown is None:
+            if connection is None:
                 continue
-            if self._credentials.is_revoked(shown):
+            shown = connection.get_peer_certificate(as_cryptography=True)
+            if shown is None and connection.established:
+                continue
+            if shown is None:
+                # It would be judged by the lists of before, and by no other ever after.
+                sentence = "it had not said who it is when the lists changed; it may connect again"
+            elif self._credentials.is_revoked(shown):
                 sentence = f"the other side's certificate ({described(shown)}) is revoked"
             elif not self._credentials.is_trusted(shown):
                 sentence = (

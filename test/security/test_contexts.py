@@ -372,6 +372,29 @@ class ReloadingTests(TLSTestCase):
         self.assertIsNot(None, there.client.lost)
         self.assert_talk(other)
 
+    def test_revoked_while_it_says_who_it_is(self) -> None:
+        """Who is revoked in the middle of a handshake gains nothing by going on with it later."""
+        near, far = End(), End()
+        client = with_tls(self.beta.client_options("10.0.0.1"), True, Factory.forProtocol(lambda: near), self.clock)
+        server = with_tls(self.alpha.server_options(), False, Factory.forProtocol(lambda: far), self.clock)
+        ends = client.buildProtocol(None), server.buildProtocol(None)
+        transports = FakeTransport(ends[0], False), FakeTransport(ends[1], True)
+        pump = IOPump(*ends, *transports, False, clock=self.clock)
+        ends[1].makeConnection(transports[1])
+        ends[0].makeConnection(transports[0])
+        pump.pump()
+        self.assertFalse(ends[1].getHandle().established)  # type: ignore[union-attr]
+        self.alpha.start()
+        self.addCleanup(self.alpha.stop)
+        self.machines.authority.revoke("beta")
+        self.machines.copy("revoked.crl", "alpha")
+        self.clock.advance(WATCH_S)
+        for _ in range(30):
+            self.clock.advance(0)
+            pump.pump()
+        self.assertEqual((b"", b""), (near.received, far.received))
+        self.assertIn("it had not said who it is when the lists changed", " ".join(self.logged))
+
     def test_authority_retired(self) -> None:
         """When an authority is not trusted any more its connections end."""
         self.machines.authority.rotate("next")
