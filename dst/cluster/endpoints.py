@@ -23,13 +23,18 @@ once are refused on a UNIX socket, and answered after a second on TCP.
 """
 
 _EXAMPLE = "expected a Twisted endpoint string, as tcp:7450:interface=127.0.0.1"
-_PORTS = frozenset({"tcp", "tcp6", "ssl"})
+_KINDS = ("tcp", "tcp6", "unix", "systemd")
+"""
+Twisted knows more. C{ssl} and C{tls} read whatever files they are told to as soon as they are looked at, and check
+nobody's certificate; C{haproxy} believes what a client says of where it is.
+"""
+
+_PORTS = frozenset({"tcp", "tcp6"})
 _KEY = re.compile(r"(([A-Za-z]+)=)(.*)", re.DOTALL)
 
 _ARGUMENTS = {
     "tcp": ("port", "interface", "backlog"),
     "tcp6": ("port", "backlog", "interface"),
-    "ssl": ("port", "privateKey", "certKey", "sslmethod", "interface", "backlog"),
     "unix": ("address", "mode", "backlog"),
 }
 """The order of the arguments that are given without a key."""
@@ -56,6 +61,8 @@ def with_backlog(description: str) -> str:
 def wrong_with_endpoint(description: str) -> str:
     """Why nothing can listen there, or C{""}."""
     kind, _, rest = description.partition(":")
+    if kind not in _KINDS:
+        return f"{description[:80]!r} is of no kind that is known here: {', '.join(_KINDS)}; {_EXAMPLE}"
     if kind in _PORTS:
         port = rest.partition(":")[0].removeprefix("port=")
         if not (port.isascii() and port.isdigit() and int(port) <= 65535):

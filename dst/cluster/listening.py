@@ -93,7 +93,7 @@ def reaches_out(endpoint: str) -> bool | None:
     kind, words = endpoint_words(endpoint)
     if kind == "unix":
         return False
-    if kind in ("tcp", "tcp6", "ssl"):
+    if kind in ("tcp", "tcp6"):
         return host_reaches_out(words.get("interface", ""))
     return None
 

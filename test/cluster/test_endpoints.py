@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, cast
 
 from twisted.internet.endpoints import serverFromString
@@ -9,7 +10,7 @@ from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
-from dst.cluster.endpoints import BACKLOG, absolute_endpoint, with_backlog
+from dst.cluster.endpoints import BACKLOG, absolute_endpoint, with_backlog, wrong_with_endpoint
 
 
 class PathTests(SynchronousTestCase):
@@ -67,6 +68,23 @@ class BacklogTests(SynchronousTestCase):
             "tcp6:1:7",
         ):
             self.assertEqual(7, self.backlog(text), text)
+
+    def test_kinds_that_do_more(self) -> None:
+        """Kinds that read files, or believe clients, are refused without being looked at any closer."""
+        directory = self.mktemp()
+        os.mkdir(directory)
+        pipe = os.path.join(directory, "pipe")
+        os.mkfifo(pipe)  # to read it would wait for ever
+        for text in (
+            f"ssl:443:privateKey={pipe}:interface=127.0.0.1",
+            f"tls:{directory}:tcp:443",
+            "haproxy:tcp:7480:interface=127.0.0.1",
+            "stdio:",
+            "SSL:443",
+            "t\\cp:7450",
+        ):
+            self.assertIn("is of no kind that is known here", wrong_with_endpoint(text), text)
+        self.assertEqual("", wrong_with_endpoint("tcp6:7450:interface=\\:\\:1"))
 
     def test_others(self) -> None:
         """Kinds of endpoints that we do not know are left as they are."""
