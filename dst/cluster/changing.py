@@ -13,6 +13,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from typing import TYPE_CHECKING, TypeVar
 
+from attrs import evolve
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.logger import Logger
 
@@ -23,6 +24,7 @@ from dst.cluster.document import Document, dotted, etag_of, read_document, to_do
 from dst.cluster.keeping import ConfigurationFile, IKeptConfiguration
 from dst.cluster.moves import Edit, Move, edited
 from dst.cluster.operations import Operation, Operations
+from dst.cluster.own_files import OwnFiles
 from dst.cluster.planning import planned
 from dst.cluster.rules import FINDINGS_MAX, Finding, findings
 from dst.cluster.stepping import Stepping
@@ -104,7 +106,8 @@ class Changing:
         try:
             wrong = list(unwritable(document))
             if not wrong:
-                _, wrong = checked_document(document, self._cluster.topology.base_dir, self._cluster.providers)
+                topology, wrong = checked_document(document, self._cluster.topology.base_dir, self._cluster.providers)
+                wrong = wrong or self._wrong_with_own_files(topology)
         except RecursionError:
             raise InvalidRequest("lists or tables are nested too deeply to be a configuration") from None
         if wrong:
@@ -112,6 +115,13 @@ class Changing:
             if len(wrong) > FINDINGS_MAX:
                 said.append(f"... and {len(wrong) - FINDINGS_MAX} more")
             raise InvalidRequest("\n".join(said))
+
+    def _wrong_with_own_files(self, topology: Topology) -> list[Finding]:
+        """What is wanted anew, and would make a medium of what belongs to this daemon."""
+        running = self._cluster.topology
+        known = {spec.name: spec.uri for spec in running.nodes}
+        new = tuple(spec for spec in topology.nodes if known.get(spec.name) != spec.uri)
+        return list(OwnFiles.of(running, self._kept.path).wrong_with(evolve(topology, nodes=new)))
 
     def _seen(self) -> Seen:
         cluster = self._cluster
