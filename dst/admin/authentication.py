@@ -24,22 +24,20 @@ import grp
 import os
 import pwd
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from attrs import field, frozen
 from twisted.logger import Logger
 
 from dst.admin.answers import Refused
 from dst.admin.guard import Refusal
+from dst.admin.routes.calls import Asker, Route
 from dst.admin.tokens import FILE_NAME, TokenStore
 from dst.errors import ConfigurationError, Denied, LimitReached
 from dst.identity import Identity, Role, includes
 from dst.transport.peers import Recently, identity_at, role_at
 
-if TYPE_CHECKING:
-    from dst.admin.routes.calls import Route
-
-__all__ = ["FAILURES_MAX", "FAILURES_S", "Asker", "Doorkeeper", "LocalUsers"]
+__all__ = ["FAILURES_MAX", "FAILURES_S", "Doorkeeper", "LocalUsers"]
 
 _log = Logger()
 
@@ -52,17 +50,8 @@ _HEADER_CHARACTERS_MAX: Final = 1024
 """Of C{Authorization}; a token has 47."""
 
 
-@frozen
-class Asker:
-    """
-    Who asks.
-
-    @ivar words: for the log, and for who looks at what has been done.
-    @ivar role: what they may do.
-    """
-
-    words: str
-    role: Role
+_SOMEBODY: Final = Asker("", Role.VIEW)
+"""Whoever asks for what anybody may have."""
 
 
 @frozen
@@ -135,10 +124,10 @@ class Doorkeeper:
         store = None if state_dir is None else TokenStore(token_path(state_dir), now)
         return cls(store, LocalUsers(tuple(operators)), clock_s)
 
-    def __call__(self, request: Any, route: Route) -> str:
+    def __call__(self, request: Any, route: Route) -> Asker:
         """See L{dst.admin.rest.Gate}."""
         if route.role is None:
-            return ""
+            return _SOMEBODY
         transport = request.channel.transport
         identity = identity_at(transport)
         asker = self._by_token(request, identity) or self._by_place(transport, identity)
@@ -160,7 +149,7 @@ class Doorkeeper:
                     f"`dst token create NAME --role {route.role.value}` on the machine of the daemon makes one",
                 )
             )
-        return asker.words
+        return asker
 
     def _by_token(self, request: Any, identity: Identity) -> Asker | None:
         values = request.requestHeaders.getRawHeaders(b"authorization") or []

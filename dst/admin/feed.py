@@ -29,6 +29,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from dst.admin.answers import Refused
 from dst.admin.codec import to_json
 from dst.admin.schema import API_VERSION, envelope, error_to_json
 from dst.administration import Event
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
     from dst.interfaces import IClusterAdmin
 
-__all__ = ["KEEPALIVE_S", "LISTENERS_MAX", "POLL_S", "STALL_S_MAX", "EventFeed"]
+__all__ = ["CHECK_S", "KEEPALIVE_S", "LISTENERS_MAX", "POLL_S", "STALL_S_MAX", "EventFeed"]
 
 _log = Logger()
 
@@ -49,6 +50,9 @@ POLL_S = 0.5
 
 KEEPALIVE_S = 15.0
 """A comment is sent after so much silence; below the idle time of proxies and of our own client."""
+
+CHECK_S = 5.0
+"""So soon whoever may not read any more, because a token was revoked or has ended, is cut off."""
 
 STALL_S_MAX = 30.0
 """A listener that has not read what was sent for so long is cut off."""
@@ -69,6 +73,7 @@ class _Listener:
     @ivar position: the number of the last event it was sent; C{None}: it wants those from now on, and where that is
         has to be asked yet.
     @ivar ready: called when it can take more.
+    @ivar check: raises L{Refused} when it may not read any more.
     @ivar pending: the newest status if it has not been ready for it yet.
     """
 
@@ -76,6 +81,8 @@ class _Listener:
     clock: IReactorTime
     position: int | None
     ready: Callable[[_Listener], None]
+    check: Callable[[], object]
+    checked_at: float = 0.0
     paused_since: float | None = None
     pending: bytes | None = None
     wrote_at: float = 0.0
@@ -124,7 +131,15 @@ class _Listener:
         self.pending = None
 
     def keep_alive(self, now: float) -> None:
-        """Say that we are still here, or give up one who does not hear."""
+        """Say that we are still here, or give up one who does not hear, or may not any more."""
+        if now - self.checked_at >= CHECK_S and not self.gone:
+            self.checked_at = now
+            try:
+                self.check()
+            except Refused:
+                self.pending = None
+                self.request.channel.transport.abortConnection()
+                return
         if self.paused_since is not None:
             if now - self.paused_since >= STALL_S_MAX:
                 self.cut_off()
@@ -181,17 +196,21 @@ class EventFeed:
         """How many read now."""
         return len(self._listeners)
 
-    def listen(self, request: Any, after: int | None = None) -> Deferred[None]:
+    def listen(
+        self, request: Any, after: int | None = None, check: Callable[[], object] = lambda: None
+    ) -> Deferred[None]:
         """
         Send events to C{request} until it or this ends.
 
         @param after: begin behind the event of this number; C{None}: with those that are to come.
+        @param check: raises L{Refused} when the reader may not have this any more; asked every L{CHECK_S}.
         @return: fires when it has ended.
         @raise LimitReached: there are L{LISTENERS_MAX} already.
         """
         if len(self._listeners) >= LISTENERS_MAX or self._stopped:
             raise LimitReached(f"{len(self._listeners)} readers of events are connected, and no more are served")
-        listener = _Listener(request, self.clock, self._last if after is None else after, self._catch_up)
+        listener = _Listener(request, self.clock, self._last if after is None else after, self._catch_up, check)
+        listener.checked_at = self.clock.seconds()
         self._listeners.append(listener)
 
         def gone(_: object) -> None:

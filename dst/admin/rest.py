@@ -32,10 +32,11 @@ from dst.admin.codec import to_json
 from dst.admin.feed import EventFeed
 from dst.admin.guard import Asked, Refusal, check, check_content
 from dst.admin.page_files import load_page
-from dst.admin.routes.calls import API, Call, Raw, Reply, Route, Streaming, header_of, parse_query
+from dst.admin.routes.calls import API, Asker, Call, Raw, Reply, Route, Streaming, header_of, parse_query
 from dst.admin.routes.operating import unknown_operation
 from dst.admin.routes.table import ROUTES
 from dst.errors import DSTError
+from dst.identity import Role
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -44,16 +45,16 @@ if TYPE_CHECKING:
 
 __all__ = ["AdminResource", "Gate", "everybody"]
 
-Gate: TypeAlias = Callable[[Any, Route], str]
+Gate: TypeAlias = Callable[[Any, Route], Asker]
 """
-Asked before each request whether whoever sent it may have what the route gives (C{route.role}).  Returns who they
-are, in words; raises L{dst.admin.answers.Refused}.
+Asked before each request whether whoever sent it may have what the route gives (C{route.role}), and now and then
+while a long answer goes on.  Returns who they are; raises L{dst.admin.answers.Refused}.
 """
 
 
-def everybody(request: Any, route: Route) -> str:
+def everybody(request: Any, route: Route) -> Asker:
     """Nobody is asked who they are."""
-    return ""
+    return Asker("", Role.ADMIN)
 
 
 class AdminResource(Resource):
@@ -122,13 +123,14 @@ class AdminResource(Resource):
 
     def _endpoint(self, route: Route) -> Callable[..., Any]:
         async def endpoint(request: Any, **names: str) -> bytes | None:
-            asked_by = self._gate(request, route)
+            asker = self._gate(request, route)
             if route.body is not None:
                 refusal = check_content(header_of(request, "content-type"))
                 if refusal is not None:
                     raise Refused(refusal)
             query = parse_query(route, request.args)
-            call = Call(request, route, {key: unquote(name) for key, name in names.items()}, query, asked_by)
+            unquoted = {key: unquote(name) for key, name in names.items()}
+            call = Call(request, route, unquoted, query, asker, lambda: self._gate(request, route))
             answer = await route.handler(self._api, call)
             if isinstance(answer, Streaming):
                 await answer.ended

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.protocol import Protocol, connectionDone
@@ -39,6 +39,7 @@ __all__ = [
     "IDLE_S_MAX",
     "LARGE_BODIES_MAX",
     "RECEIVE_S_MAX",
+    "TURNED_AWAY_MAX",
     "AdminSite",
     "make_site",
 ]
@@ -49,6 +50,9 @@ CONNECTIONS_MAX = 128
 CONNECTIONS_PER_ADDRESS_MAX = 32
 """A few browsers and scripts on one machine; one that takes more does not keep the others out."""
 
+TURNED_AWAY_MAX = 32
+"""Connections that are told that there are too many, at a time; beyond that they are closed without a word."""
+
 IDLE_S_MAX = 30.0
 """A connection that says nothing for so long, outside of an answer, is closed."""
 
@@ -56,7 +60,7 @@ RECEIVE_S_MAX = 60.0
 """A request must be complete so long after the one before it was answered, however steadily it drips in."""
 
 CLOSE_S_MAX = 2.0
-"""How long the last bytes of answers may take when the daemon stops."""
+"""How long the last bytes of answers may take when the daemon stops, or when there is no room for a client."""
 
 LARGE_BODIES_MAX = 4
 """Requests at a time whose body is longer than most: a configuration is put by one person at a time."""
@@ -192,14 +196,37 @@ class AdminChannel(HTTPChannel):
 
 
 class _Full(Protocol):
-    """Tells a client that there are too many."""
+    """
+    Tells a client that there are too many, if it listens at once.
+
+    With TLS nothing can be said before the client has done its part, and one that never does would stay for ever.
+    """
+
+    def __init__(self, site: AdminSite) -> None:
+        self._site = site
+        self._deadline: IDelayedCall | None = None
 
     def connectionMade(self) -> None:
         assert self.transport is not None
+        self._site.turned_away.add(self)
+        self._deadline = self._site.reactor.callLater(CLOSE_S_MAX, self.cut)
         self.transport.write(
             b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 5\r\nContent-Length: 0\r\n\r\n"
         )
         self.transport.loseConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._forget()
+
+    def cut(self) -> None:
+        """It had its time."""
+        self._forget()
+        cast("Any", self.transport).abortConnection()
+
+    def _forget(self) -> None:
+        self._site.turned_away.discard(self)
+        if self._deadline is not None and self._deadline.active():
+            self._deadline.cancel()
 
 
 class AdminSite(Site):
@@ -209,6 +236,7 @@ class AdminSite(Site):
     When the port stops listening every connection is closed, and no timer is left.
 
     @ivar channels: the connections there are.
+    @ivar turned_away: those that are told that there are too many.
     @ivar large_bodies: the requests whose body takes more memory than most may.
     """
 
@@ -217,6 +245,7 @@ class AdminSite(Site):
     def __init__(self, resource: AdminResource, clock: IReactorTime) -> None:
         super().__init__(resource, AdminRequest, parsePOSTFormSubmission=False, timeout=IDLE_S_MAX, reactor=clock)
         self.channels: set[AdminChannel] = set()
+        self.turned_away: set[_Full] = set()
         self.large_bodies: set[AdminRequest] = set()
         self.stopped = False
         self._crowd = Crowd(CONNECTIONS_PER_ADDRESS_MAX)
@@ -226,7 +255,7 @@ class AdminSite(Site):
     def buildProtocol(self, addr: IAddress | None) -> Any:
         """A connection, or a word of apology."""
         if len(self.channels) >= CONNECTIONS_MAX or self.stopped or not self._crowd.enter(addr):
-            return _Full()
+            return _Full(self) if len(self.turned_away) < TURNED_AWAY_MAX and not self.stopped else None
         channel = super().buildProtocol(addr)
         channel.address = addr
         return channel
@@ -247,6 +276,8 @@ class AdminSite(Site):
         """
         self.stopped = True
         self.resource.feed.stop()
+        for each in list(self.turned_away):
+            each.cut()
         if not self.channels:
             return succeed(None)
         if self._aborting is None:

@@ -78,8 +78,14 @@ class TokenStore:
     # For the daemon
 
     def demanded(self) -> bool:
-        """Whether there have ever been tokens."""
-        return os.path.lexists(self.path)
+        """Whether there have ever been tokens; as long as that cannot be told, there have."""
+        try:
+            os.lstat(self.path)
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True
+        return True
 
     def find(self, secret: str) -> Token | None:
         """

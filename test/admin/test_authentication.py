@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from typing import Any
 
@@ -11,16 +12,28 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.logger import capturedLogs, formatEvent
 from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
 
 from dst.admin import authentication
 from dst.admin.authentication import FAILURES_MAX, FAILURES_S, Doorkeeper, LocalUsers, token_path
+from dst.admin.feed import CHECK_S, POLL_S
 from dst.admin.routes.table import ROUTES
-from dst.admin.site import CONNECTIONS_PER_ADDRESS_MAX, AdminChannel, make_site
+from dst.admin.routes.wanting import HIDDEN
+from dst.admin.site import (
+    CLOSE_S_MAX,
+    CONNECTIONS_MAX,
+    CONNECTIONS_PER_ADDRESS_MAX,
+    TURNED_AWAY_MAX,
+    AdminChannel,
+    make_site,
+)
 from dst.admin.tokens import TokenStore
 from dst.identity import Identity, Role
+from dst.security.tls import behind_tls
 from dst.testing.fake_admin import FakeAdmin
 from dst.transport.peers import PLACES_MAX
 from test.admin.test_rest import HOST, JSON, Browser, RestCase
+from test.security.machines import Machines, World
 
 LOOPBACK = IPv4Address("TCP", "127.0.0.1", 40000)
 ELSEWHERE = IPv4Address("TCP", "192.0.2.7", 40000)
@@ -75,6 +88,13 @@ class GateCase(RestCase):
 
 class PlaceTests(GateCase):
     """Who is somebody because of where they are."""
+
+    def test_tokens_that_cannot_be_looked_for(self) -> None:
+        """Where it cannot be told whether there are tokens, nobody is let in without one."""
+        self.assertEqual(200, self.asked()[0])
+        where = os.path.dirname(self.store.path)
+        os.symlink(os.path.basename(where), where)  # leads to itself
+        self.assertEqual(401, self.asked()[0])
 
     def test_loopback_without_tokens(self) -> None:
         """On this machine everything is allowed as long as there are no tokens."""
@@ -263,3 +283,92 @@ class CrowdTests(GateCase):
         self.assertEqual(200, self.asked(LOOPBACK)[0])
         open_ones[0].connectionLost(Failure(ConnectionLost()))
         self.assertEqual(401, self.asked(ELSEWHERE)[0])
+
+
+class LongAnswerTests(GateCase):
+    """Who is told something for as long as they like, and may not any more."""
+
+    def stream(self, token: str) -> _From:
+        """Somebody who reads events."""
+        browser = _From(self.site, ELSEWHERE)
+        answer = browser.send(
+            b"GET /v1/events HTTP/1.1\r\n" + HOST + b"Authorization: Bearer " + token.encode() + b"\r\n\r\n"
+        )
+        self.assertIn(b"text/event-stream", answer)
+        return browser
+
+    def test_revoked(self) -> None:
+        """Who reads events with a token that is revoked, or ends, is cut off; others read on."""
+        reading = self.stream(self.store.create("eve", Role.VIEW))
+        ending = self.stream(self.store.create("old", Role.VIEW, days=(CHECK_S + 1) / 86400))
+        other = self.stream(self.store.create("bob", Role.VIEW))
+        self.clock.pump([POLL_S] * 12)
+        self.assertEqual([False] * 3, [each.aborted for each in (reading, ending, other)])
+        self.store.revoke("eve")
+        self.clock.pump([POLL_S] * 12)
+        self.assertEqual([True, True, False], [each.aborted for each in (reading, ending, other)])
+
+
+class HiddenTests(GateCase):
+    """What is in the configuration and not for everybody who may look at it."""
+
+    def test_hooks(self) -> None:
+        """Arguments of a hook's program, and what is behind the host of its URL, are for who may change them only."""
+        hooks = [
+            {"on": ["health"], "command": ["/usr/bin/page-me", "--key", "s3cret"]},
+            {"url": "https://chat.example:8443/services/s3cret?t=s3cret"},
+            {"command": ["/usr/bin/beep"]},
+        ]
+        self.fake.document = {**self.fake.document, "hooks": hooks}
+        for role in (Role.VIEW, Role.OPERATE):
+            _, _, content = self.asked(token=self.store.create(role.value, role), what=b"GET /v1/configuration")
+            self.assertNotIn(b"s3cret", content)
+            shown = json.loads(content)["document"]
+            self.assertEqual(
+                [
+                    {"on": ["health"], "command": ["/usr/bin/page-me", HIDDEN]},
+                    {"url": f"https://chat.example/{HIDDEN}"},
+                    {"command": ["/usr/bin/beep"]},
+                ],
+                shown["hooks"],
+            )
+            self.assertEqual(self.fake.document["nodes"], shown["nodes"])
+        _, _, content = self.asked(token=self.store.create("admin", Role.ADMIN), what=b"GET /v1/configuration")
+        self.assertEqual(hooks, json.loads(content)["document"]["hooks"])
+
+    def test_plan(self) -> None:
+        """Who may not change the configuration does not have the daemon read documents either."""
+        for role in Role:
+            token = self.store.create(role.value, role)
+            code, _, _ = self.asked(token=token, what=b"POST /v1/configuration/plan", body=b"{}")
+            self.assertEqual(200 if role is Role.ADMIN else 403, code)
+
+
+class NoRoomTests(SynchronousTestCase):
+    """Clients for which there is no room."""
+
+    def test_silent_behind_tls(self) -> None:
+        """Who does not even begin with TLS is not waited for, however many there are."""
+        clock = World()
+        machines = Machines(self.mktemp())
+        machines.add("alpha")
+        security = machines.security("alpha", clock)
+        site = make_site(FakeAdmin(), clock=clock)
+        factory = behind_tls(security.server_options(certificate_demanded=False), site, clock)
+        made: list[StringTransport] = []
+        aborted: list[StringTransport] = []
+        sent_away = 0
+        for _ in range(CONNECTIONS_MAX + TURNED_AWAY_MAX + 10):
+            protocol = factory.buildProtocol(LOOPBACK)
+            if protocol is None:
+                sent_away += 1
+                continue
+            transport = StringTransport(peerAddress=LOOPBACK)
+            transport.setTcpNoDelay = lambda wanted: None  # type: ignore[attr-defined]
+            transport.abortConnection = lambda transport=transport: aborted.append(transport)  # type: ignore[method-assign,misc]
+            protocol.makeConnection(transport)
+            made.append(transport)
+        self.assertEqual((10, []), (sent_away, aborted))
+        clock.advance(CLOSE_S_MAX)
+        self.assertEqual(made[CONNECTIONS_MAX:], aborted)
+        self.assertEqual(0, len(site.turned_away))

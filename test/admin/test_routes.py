@@ -8,10 +8,12 @@ from typing import Any
 from attrs import evolve
 
 from dst import __version__
+from dst.admin.routes.calls import Asker
 from dst.admin.routes.operating import ASYNC_S
 from dst.admin.routes.seeing import LIVE_S
 from dst.administration import ExportStatus, ListenerStatus, OperationState, SessionStatus, Severity
 from dst.errors import MediaError, Unavailable
+from dst.identity import Role
 from dst.status import Health, StatusTree
 from test.admin.test_rest import HOST, JSON, Browser, RestCase
 
@@ -223,7 +225,7 @@ class OperationTests(AskingCase):
 
     def test_asked_by(self) -> None:
         """An operation says who asked for it, where that is known."""
-        self.site.resource._gate = lambda request, route: f"somebody with {route.role.value}"
+        self.site.resource._gate = lambda request, route: Asker(f"somebody with {route.role.value}", Role.ADMIN)
         self.post(b"/v1/storages/vol/suspend", {"node": "a"})
         self.assertEqual("somebody with operate", self.get("/v1/operations")["operations"][0]["asked_by"])
 

@@ -13,6 +13,7 @@ from dst.admin.answers import Refused, with_deadline
 from dst.admin.metrics import Metrics
 from dst.admin.schema import load_json
 from dst.errors import InvalidRequest, LimitReached
+from dst.identity import Role
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
@@ -20,12 +21,12 @@ if TYPE_CHECKING:
 
     from dst.admin.feed import EventFeed
     from dst.admin.page_files import PageFile
-    from dst.identity import Role
     from dst.interfaces import IClusterAdmin
 
 __all__ = [
     "ANSWER_S_MAX",
     "API",
+    "Asker",
     "Body",
     "Call",
     "Handler",
@@ -83,20 +84,35 @@ class API:
 
 
 @frozen
+class Asker:
+    """
+    Who asks.
+
+    @ivar words: for the log, and for who looks at what has been done.
+    @ivar role: what they may do.
+    """
+
+    words: str
+    role: Role
+
+
+@frozen
 class Call:
     """
     One request that is heard.
 
     @ivar names: what stood in the address for the words in braces, unquoted.
     @ivar query: what stood behind the question mark; parameters that were not given have their defaults.
-    @ivar asked_by: who asks, in words.
+    @ivar asker: who asks.
+    @ivar check_again: for answers that take long: raises L{Refused} when who asks may not have this any more.
     """
 
     request: Any
     route: Route
     names: dict[str, str]
     query: dict[str, Any]
-    asked_by: str = ""
+    asker: Asker
+    check_again: Callable[[], object]
 
     def header(self, name: str) -> str | None:
         """A header, C{None} if it was not sent; one that was sent several times is one list."""

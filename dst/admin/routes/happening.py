@@ -28,7 +28,7 @@ async def events(api: API, call: Call) -> Reply | Raw | Streaming:
     call.request.setHeader("Cache-Control", "no-store")
     if call.request.method == b"HEAD":
         return Raw(b"", "text/event-stream")
-    return Streaming(api.feed.listen(call.request, _resume_after(call)))
+    return Streaming(api.feed.listen(call.request, _resume_after(call), call.check_again))
 
 
 def _resume_after(call: Call) -> int | None:

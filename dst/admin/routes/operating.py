@@ -72,7 +72,7 @@ async def operate(api: API, call: Call) -> Reply:
     _log.info("{operation} of {storage}: {arguments}", operation=operation, storage=storage, arguments=arguments)
     act = cast("Callable[..., Deferred[None]]", getattr(api.admin, operation.replace("-", "_")))
     patience = preferred_wait_s(call)
-    asked = Asking(call.asked_by)
+    asked = Asking(call.asker.words)
     begun = ask_as(lambda: act(storage, **arguments), asked)
     api.operating += 1
 

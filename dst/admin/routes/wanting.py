@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from copy import deepcopy
 from typing import Any
+from urllib.parse import urlsplit
 
 from dst.admin.answers import Refused
 from dst.admin.routes.calls import API, Call, Raw, Reply
@@ -19,12 +20,16 @@ from dst.admin.schema import API_VERSION
 from dst.administration import Configuration, Plan
 from dst.asking import Asking
 from dst.errors import Conflict, InvalidRequest, NotFound
+from dst.identity import Role
 
 CONFIGURATION_BYTES_MAX = 1024 * 1024
 """A thousand storages of three nodes are a third of it."""
 
 TABLES = ("nodes", "storages", "exports")
 """What can be wanted one by one."""
+
+HIDDEN = "..."
+"""Stands for what is not shown."""
 
 _TAG = re.compile(r'(W/)?"([\x21\x23-\x7e]*)"')
 
@@ -36,6 +41,25 @@ async def _configuration(api: API) -> Configuration:
 
 def _etag(configuration: Configuration) -> tuple[str, str]:
     return ("ETag", f'"{configuration.etag}"')
+
+
+def without_secrets(document: dict[str, Any]) -> dict[str, Any]:
+    """C{document} as who may not change it sees it: arguments and addresses of hooks are often secrets."""
+    hooks = document.get("hooks")
+    if not isinstance(hooks, list):
+        return document
+    return {**document, "hooks": [_shown_hook(hook) for hook in hooks if isinstance(hook, dict)]}
+
+
+def _shown_hook(hook: dict[str, Any]) -> dict[str, Any]:
+    shown = dict(hook)
+    command, url = hook.get("command"), hook.get("url")
+    if isinstance(command, list | tuple) and len(command) > 1:
+        shown["command"] = [command[0], HIDDEN]
+    if isinstance(url, str) and url:
+        parts = urlsplit(url)
+        shown["url"] = f"{parts.scheme}://{parts.hostname or ''}/{HIDDEN}"
+    return shown
 
 
 def _known(call: Call, configuration: Configuration) -> bool:
@@ -73,7 +97,8 @@ async def configuration(api: API, call: Call) -> Reply | Raw:
     found = await _configuration(api)
     if _known(call, found):
         return Raw(b"", "application/json", 304, (_etag(found),))
-    value = ConfigurationNow(API_VERSION, found.etag, found.file, found.writable, found.after_restart, found.document)
+    document = found.document if call.asker.role is Role.ADMIN else without_secrets(found.document)
+    value = ConfigurationNow(API_VERSION, found.etag, found.file, found.writable, found.after_restart, document)
     return Reply(value, 200, (_etag(found), ("Cache-Control", "no-cache")))
 
 
@@ -138,5 +163,5 @@ async def delete_table(api: API, call: Call) -> Reply:
 
 
 async def _change(api: API, call: Call, document: dict[str, object], etag: str) -> Reply:
-    status = await api.look(ask_as(lambda: api.admin.change(document, etag), Asking(call.asked_by)), "the change")
+    status = await api.look(ask_as(lambda: api.admin.change(document, etag), Asking(call.asker.words)), "the change")
     return begun_reply(api, status)
