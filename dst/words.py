@@ -47,4 +47,6 @@ def printable(text: str) -> str:
     """
     C{text} without what would steer a terminal: names and reasons may come from another daemon.
     """
+    if text.isprintable():
+        return text
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)

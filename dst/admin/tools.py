@@ -130,9 +130,10 @@ def fail(cause: str, correction: str, *, code: str = "failed", exit_code: int = 
         told = {"code": code, "cause": cause, "correction": correction, "exit_code": exit_code}
         click.echo(json.dumps({"version": API_VERSION, "error": told}, indent=2), err=True)
     else:
-        click.echo(f"error: {cause}", err=True)
+        # The sentences may be those of another machine.
+        click.echo("\n".join(map(printable, f"error: {cause}".split("\n"))), err=True)
         if correction:
-            click.echo(f"  try: {correction}", err=True)
+            click.echo(f"  try: {printable(correction)}", err=True)
     sys.exit(exit_code)
 
 

@@ -65,6 +65,7 @@ from dst.nbd.constants import (
     REP_META_CONTEXT,
     STRING_BYTES_MAX,
 )
+from dst.words import printable
 
 __all__ = ["ClientHandshake", "Served"]
 
@@ -236,7 +237,7 @@ class ClientHandshake:
         if reply == REP_ACK:
             self.starting_tls = True
         elif reply & REP_FLAG_ERROR:
-            said = data[:STRING_BYTES_MAX].decode(errors="replace").strip()
+            said = printable(data[:STRING_BYTES_MAX].decode(errors="replace").strip())
             raise Denied(f"the NBD server has no TLS, which is demanded of it{said and ': '}{said}")
         else:
             raise self._unexpected(reply)
@@ -311,7 +312,7 @@ class ClientHandshake:
 
     def _refusal(self, reply: int, data: bytes) -> DSTError:
         kind, words = _WORDS.get(reply, (PeerError, f"it answered {reply:#x}"))
-        said = data[:STRING_BYTES_MAX].decode(errors="replace").strip()
+        said = printable(data[:STRING_BYTES_MAX].decode(errors="replace").strip())
         return kind(f"the NBD server refused the export {self.export!r}: {said or words}")
 
 

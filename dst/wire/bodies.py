@@ -17,6 +17,7 @@ from dst.status import Status, StatusTree
 from dst.status_json import status_tree_from_plain, status_tree_to_plain
 from dst.wire.handshake import read_name, write_name
 from dst.wire.messages import EXPORTS_MAX, EXTENTS_MAX, MESSAGE_BYTES_MAX, STATUS_BYTES_MAX
+from dst.words import printable
 
 __all__ = [
     "decode_block_size",
@@ -39,7 +40,7 @@ _STATUS_BY_NUMBER = {int(status): status for status in Status}
 
 def decode_error(status: int, data: Buffer) -> DSTError:
     """The error that an answer with a C{status} other than 0 stands for."""
-    message = str(data[:MESSAGE_BYTES_MAX], "utf-8", "replace")
+    message = printable(str(data[:MESSAGE_BYTES_MAX], "utf-8", "replace"))  # it goes into logs
     known = _STATUS_BY_NUMBER.get(status)
     if known is None:
         return error_for(Status.INTERNAL, f"the server answered with status {status}, unknown here: {message}")

@@ -240,6 +240,14 @@ class ErrorTests(CommandCase):
         self.assertIn("there is no storage 'nothing'", error["cause"])
         self.assertTrue(error["correction"])
 
+    def test_steering(self) -> None:
+        """What another machine says does not steer the terminal; a finding is still on a line of its own."""
+        self.fake.failing = Unavailable("first\x1b]0;owned\x07\nsecond\u202e\r")
+        result = self.dst("status")
+        for character in "\x1b\x07\r\u202e":
+            self.assertNotIn(character, result.stderr)
+        self.assertIn("error: first\N{REPLACEMENT CHARACTER}]0;owned\N{REPLACEMENT CHARACTER}\nsecond", result.stderr)
+
     def test_no_daemon(self) -> None:
         """That nobody answers has an exit code of its own; a daemon that says "unavailable" has not."""
         self.fake.failing = NoDaemon("no daemon answers")

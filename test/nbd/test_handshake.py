@@ -168,6 +168,24 @@ class TogetherTests(SynchronousTestCase):
         self.assertIn("no export 'medium'", self.assertRaises(NotFound, self.converse, "medium").message)
         self.assertIn("not for you", self.assertRaises(Denied, self.converse, "secret").message)
 
+    def test_refused_in_many_lines(self) -> None:
+        """What a server says is one line of what can be read, as it goes into a log."""
+        client = ClientHandshake("vol")
+        client.receive(
+            nbd.GREETING.pack(nbd.INIT_MAGIC, nbd.OPTION_MAGIC, nbd.FLAG_FIXED_NEWSTYLE | nbd.FLAG_NO_ZEROES)
+        )
+        for option, reply, said in (
+            (nbd.OPT_STRUCTURED_REPLY, nbd.REP_ERR_UNSUP, b""),
+            (nbd.OPT_GO, nbd.REP_ERR_POLICY, b"no\nalpha has written\x1b[2J"),
+        ):
+            data = nbd.OPTION_REPLY.pack(nbd.OPTION_REPLY_MAGIC, option, reply, len(said)) + said
+            if said:
+                error = self.assertRaises(DSTError, client.receive, data)
+                self.assertTrue(error.message.isprintable(), error.message)
+                self.assertIn("alpha has written", error.message)
+            else:
+                client.receive(data)
+
     def test_names(self) -> None:
         """Names are UTF-8, and may be long."""
         for name in ("größe", "x" * 4096, "a/b c"):

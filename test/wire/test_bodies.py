@@ -37,6 +37,13 @@ class ErrorTests(SynchronousTestCase):
                 error = decode_error(status, b"why")
                 self.assertEqual((status, "why"), (error.status, error.message))
 
+    def test_one_line(self) -> None:
+        """A sentence is one line of what can be read: it goes into the log of who has asked."""
+        for status in (Status.UNAVAILABLE, 250):
+            message = decode_error(status, b"a\n2026-11-23 alpha has written\x1b[2J\xff").message
+            self.assertTrue(message.isprintable(), message)
+            self.assertIn("alpha has written", message)
+
     def test_without_sentence(self) -> None:
         """Without a sentence the status speaks for itself."""
         error = decode_error(Status.MEDIA_ERROR, b"")
