@@ -36,7 +36,7 @@ def directory_made(path: str, *, shared: bool = True) -> None:
             os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
             os.mkdir(path, mode=0o700)
             if shared:
-                _give_to_owner_of(os.path.dirname(os.path.abspath(path)), path)
+                _give_directory(path)
     except OSError as error:
         raise ConfigurationError(f"the directory {path} cannot be made: {error.strerror}") from None
     refuse_open_directory(path)
@@ -155,7 +155,21 @@ def locked(directory: str) -> Iterator[None]:
         os.close(lock)
 
 
-def _give_to_owner_of(above: str, made: str | int) -> None:
+def _give_directory(path: str) -> None:
+    """
+    As L{_give_to_owner_of}, and no other than the directory that was just made: who owns what is above may have put
+    something else at its place meanwhile, and must not be given that.
+    """
+    made = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if os.listdir(made):
+            raise ConfigurationError(f"{path} was changed by somebody else while it was made; look who that is")
+        _give_to_owner_of(os.path.dirname(os.path.abspath(path)), made)
+    finally:
+        os.close(made)
+
+
+def _give_to_owner_of(above: str, made: int) -> None:
     """As root: what was made belongs to whom the directory belongs."""
     if os.geteuid() == 0:
         owner = os.stat(above)

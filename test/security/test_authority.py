@@ -18,6 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from dst.errors import AlreadyInUse, ConfigurationError, InvalidRequest, LimitReached, NotFound
 from dst.identity import Role
 from dst.security import authority as authority_module
+from dst.security import files
 from dst.security.authority import Authority, fingerprint
 from dst.security.certificates import (
     BadCertificate,
@@ -30,8 +31,44 @@ from dst.security.certificates import (
     serial_text,
 )
 from dst.security.directory import load
+from dst.security.files import directory_made
 from dst.security.making import DAYS_MAX, Wanted, certificate_pem, make_key, make_request, request_key
 from test.security.machines import Machines
+
+
+class DirectoryTests(SynchronousTestCase):
+    """Directories that root makes for others."""
+
+    def test_something_else_at_its_place(self) -> None:
+        """Whoever owns what is above is given the directory that was made, and nothing that they have put there."""
+        above = os.path.realpath(self.mktemp())
+        os.mkdir(above)
+        precious = os.path.realpath(self.mktemp())
+        os.mkdir(precious)
+        theirs = os.path.join(above, "security")
+        if os.geteuid() == 0:
+            os.chown(above, 4711, 4711)
+        make = os.mkdir
+
+        def exchanged(path: str, mode: int) -> None:
+            make(path, mode)
+            os.rmdir(path)
+            os.symlink(precious, path)
+
+        self.patch(files.os, "mkdir", exchanged)
+        self.assertRaises(ConfigurationError, directory_made, theirs)
+        self.assertEqual(os.geteuid(), os.stat(precious).st_uid)
+
+        def filled(path: str, mode: int) -> None:
+            make(path, mode)
+            os.rmdir(path)
+            os.rename(precious, path)
+
+        os.unlink(theirs)
+        make(os.path.join(precious, "something"))
+        self.patch(files.os, "mkdir", filled)
+        self.assertRaises(ConfigurationError, directory_made, theirs)
+        self.assertEqual(os.geteuid(), os.stat(theirs).st_uid)
 
 
 class AuthorityTests(SynchronousTestCase):
