@@ -27,6 +27,7 @@ from dst.status_json import STATUS_DEPTH_MAX
 __all__ = [
     "DEVICES_MAX",
     "FINDINGS_MAX",
+    "LISTENERS_MAX",
     "NAME_CHARACTERS_MAX",
     "Finding",
     "did_you_mean",
@@ -36,6 +37,9 @@ __all__ = [
 
 DEVICES_MAX = 4096
 """Nodes, slices and storages of one daemon: each costs memory and a timer, and nobody reads a longer file."""
+
+LISTENERS_MAX = 64
+"""Places where a daemon listens: an address of each network and protocol is a tenth of it."""
 
 NAME_CHARACTERS_MAX = 64
 """Names go into labels, paths, protocols and tables on a screen."""
@@ -294,6 +298,9 @@ class _Rules:
             for protocol, several in topology.listeners.items()
             for index, listener in enumerate(several)
         ]
+        if len(described) > LISTENERS_MAX:
+            yield Finding(("listeners",), f"there are {len(described)} listeners; {LISTENERS_MAX} is the most")
+            return
         if daemon.admin is not None:
             described.append((("daemon", "admin"), ListenerSpec(daemon.admin, daemon.admin_tls)))
             if daemon.admin_tls == "optional":

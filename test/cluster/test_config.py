@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from dst.cluster.config import BadTopology, Problem, check, load, load_script
+from dst.cluster.rules import LISTENERS_MAX
 from dst.cluster.topology import Daemon, ExportSpec, ListenerSpec, NodeSpec, SliceSpec, StorageSpec
 from dst.identity import Access, AccessRule
 from dst.status_json import STATUS_DEPTH_MAX
@@ -254,6 +255,8 @@ class MistakeTests(FileCase):
         """An address that nothing can listen on is found before anything starts."""
         for text in ("7450", "tcp:", "tcp:70000", "tcp:-1", "tcp:http", "pigeon:1", "tcp:1:interfacs=::1", "unix:"):
             self.assert_said(f'[listeners]\ndst = ["tcp:1:interface=127.0.0.1",\n "{text}"]\n', (3, "expected"))
+        many = ", ".join(f'"tcp:{port}:interface=127.0.0.1"' for port in range(1, LISTENERS_MAX + 2))
+        self.assert_said(f"[listeners]\ndst = [{many}]\n", (1, f"{LISTENERS_MAX} is the most"))
         for text in (
             "tcp:0:interface=127.0.0.1",
             "tcp:port=80:interface=127.0.0.1",
