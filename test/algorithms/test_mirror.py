@@ -613,6 +613,28 @@ class ByHandTests(MirrorCase):
         self.until_in_sync(world)
         world.check_convergence()
 
+    def test_killed_while_replacing(self) -> None:
+        """What is on its way out is not suspended: a daemon that dies meanwhile heals by itself, with either disk."""
+        for crash_after in range(1, 21):
+            for change in ("replace", "remove"):
+                world = self.served()
+                self.write(world, 0)
+                assert world.mirror is not None
+                for node in world.nodes:
+                    node.delay_s = 0.003
+                if change == "replace":
+                    asked = world.mirror.replace("n1", SimulatedDisk(world.clock, "n1", SimulatedMedia(MEDIA_BYTES)))
+                else:
+                    asked = world.mirror.remove_node("n1")
+                asked.addErrback(lambda _: None)
+                for _ in range(crash_after):
+                    world.clock.advance(0.001)
+                world.crash_owner()
+                world.start_owner()
+                world.until("as it was", lambda world=world: world.mirror is not None and world.mirror.serving)
+                world.advance(5)
+                self.assertIn(self.member(world, 1).state, ("in-sync", "refused"), (crash_after, change))
+
     def test_replace(self) -> None:
         """Another node takes the place, and gets everything; the old media is foreign when it returns."""
         world = self.served()

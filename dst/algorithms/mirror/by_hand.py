@@ -139,19 +139,19 @@ class ByHand:
         self._not_last(serving, member, "be replaced")
         await node.open()
         suspended = member.suspended
-        member.suspended = True  # the old node must not come back while it is on its way out
+        member.going, member.suspended = True, False
         try:
             self._leaves(serving, member, "replaced by hand")
             await serving.configuration.make_stable()
         except DSTError:
-            member.suspended = suspended
+            member.going, member.suspended = False, suspended
             await node.close()
             raise
         old = member.node
         member.unobserve()
         await old.close()
         member.node = node
-        member.suspended = False
+        member.going = False
         member.unobserve = node.observe(lambda _: mirror.node_changed(member))
         member.become(MemberState.ABSENT, "replaced by hand")
         serving.returning.consider(member)
@@ -178,10 +178,14 @@ class ByHand:
         serving, member = self._asked(name)
         self._not_last(serving, member, "be removed")
         configuration = serving.configuration
-        member.suspended = True
-        configuration.fail(member, "removed by hand")
-        await configuration.make_stable()
-        await configuration.remove(member)
+        member.going = True
+        try:
+            configuration.fail(member, "removed by hand")
+            await configuration.make_stable()
+            await configuration.remove(member)
+        except DSTError:
+            member.going = False
+            raise
         member.removed = True
         member.unobserve()
         await member.node.close()

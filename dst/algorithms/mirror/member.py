@@ -120,6 +120,9 @@ class Member:
     @ivar copying: regions that a copy to it has marked: they get every write.
     @ivar outstanding: changes sent to its node that have not ended.
     @ivar resolved: a person has given up what it has beside the storage's history, up to this record.
+    @ivar suspended: a person does not want it to be used; kept over a restart.
+    @ivar going: it is being replaced or removed by this daemon: it is not taken back meanwhile. Nothing is kept of
+        that: after a restart it is a member like any other, unless the record has another one at its place.
     @ivar removed: it is no member any more; it keeps its bit.
     @ivar reading: reads sent to its node that have not ended.
     @ivar reads: those of clients, by what fires with the answer: the tick in which each was sent, and its offset.
@@ -159,6 +162,7 @@ class Member:
         self.departures = 0
         self.progress: ResyncProgress | None = None
         self.suspended = False
+        self.going = False
         self.granted = False
         self.removed = False
         self.distrusted = False

@@ -110,6 +110,7 @@ class Returning:
             or member.returning
             or member.retry is not None
             or member.suspended
+            or member.going
             or member.removed
             or not member.ready
             or member.outstanding
@@ -163,7 +164,7 @@ class Returning:
             member.reason = _and_before(f"it returns when {what} have ended", member.reason)
         elif member.retry is not None and member.flaps.held_s(self._clock.seconds()):
             member.reason = member.flaps.sentence
-        elif self.held and not member.suspended and not member.removed:
+        elif self.held and not (member.suspended or member.going or member.removed):
             member.reason = _and_before(self.held, member.reason)
 
     def _ended(self, member: Member, run: Deferred[None]) -> None:
@@ -265,7 +266,7 @@ class Returning:
         """It may have gone, or been suspended, while its media was read."""
         configuration = self._configuration
         source = configuration.in_sync & ~configuration.leaving
-        here = member.ready and not member.suspended and not self.held
+        here = member.ready and not (member.suspended or member.going or self.held)
         return bool(source) and here and not configuration.frozen and not self.stopped
 
     async def _judge(self, member: Member, data_size: int) -> tuple[MemberVerdict, FoundLabel]:
