@@ -42,6 +42,14 @@ __all__ = ["cli", "main"]
 
 DEFAULT_URL = "http://127.0.0.1:7480"
 
+SYSTEM_SOCKET = "/run/dst/admin.sock"
+"""Where the daemon of a machine is, as it is installed: its directory belongs to the daemon's user alone."""
+
+
+def default_url(socket: str = SYSTEM_SOCKET) -> str:
+    """Where a daemon is looked for when nobody says where it is."""
+    return f"unix:{socket}" if os.path.exists(socket) else DEFAULT_URL
+
 
 def _run_in_reactor(url: str, work: Work, credentials: Credentials | None = None) -> Any:
     """The one place here with the global reactor: a command is a process."""
@@ -137,8 +145,8 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 @click.option(
     "--url",
     envvar="DST_URL",
-    default=DEFAULT_URL,
-    show_default=True,
+    default=default_url,
+    show_default=f"unix:{SYSTEM_SOCKET} if it is there, else {DEFAULT_URL}",
     show_envvar=True,
     help="Where the daemon's admin interface is: http://, https://, or unix:/path/of/socket.",
 )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 from click.testing import CliRunner, Result
 from twisted.internet.defer import CancelledError
 
 from dst import __version__
-from dst.admin.cli import cli
+from dst.admin.cli import cli, default_url
 from dst.admin.client import DEFAULT_URL, NoDaemon
 from dst.admin.tools import Tools
 from dst.errors import Denied, MediaError, NotFound, Unavailable
@@ -280,6 +281,17 @@ class ErrorTests(CommandCase):
         """A name that is nearly right is suggested."""
         self.assert_error(self.dst("status", "vool"), "did you mean 'vol'?")
         self.assertIn("status", self.dst("statsu").stderr)
+
+
+class WhereTests(CommandCase):
+    """Where a daemon is looked for"""
+
+    def test_installed(self) -> None:
+        """The socket of an installed daemon comes first, if there is one."""
+        there = self.mktemp()
+        self.assertEqual(DEFAULT_URL, default_url(there))
+        Path(there).touch()
+        self.assertEqual(f"unix:{there}", default_url(there))
 
 
 class HelpTests(CommandCase):

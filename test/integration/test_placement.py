@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import ClassVar
 
 from twisted.internet.threads import deferToThread
-from twisted.trial.unittest import TestCase
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from dst.admin.cli import cli
+from dst.admin.cli import SYSTEM_SOCKET, cli, default_url
+from dst.cluster.config import load
+from dst.cluster.listening import as_listeners
 from test.integration.cluster import Program, soon
 from test.integration.daemon_process import ROOT, DaemonProcess
 from test.integration.debian_tools import needs, run
@@ -184,6 +186,19 @@ def configuration(unit: Path) -> dict[str, str]:
     parser.optionxform = str  # type: ignore[assignment,method-assign]
     parser.read(unit)
     return {key: value for section in parser.sections() for key, value in parser[section].items()}
+
+
+class DefaultTests(SynchronousTestCase):
+    """What is installed before anybody has said anything."""
+
+    def test_closed(self) -> None:
+        """No port is open, not even to the users of the machine: there are sockets, of the group or with a gate."""
+        topology = load(ROOT / "packaging" / "dst.toml")
+        self.assertEqual("unix:/run/dst/admin.sock:mode=666", topology.daemon.admin)
+        self.assertEqual(default_url("/"), "unix:/")
+        self.assertIn(SYSTEM_SOCKET, topology.daemon.admin)
+        data = [listener.endpoint for several in as_listeners(topology.listeners).values() for listener in several]
+        self.assertEqual(["unix:/run/dst/nbd.sock:mode=660"], data)
 
 
 TOPOLOGY = """\
