@@ -106,14 +106,17 @@ def _verify(connection: SSL.Connection, certificate: X509, error: int, depth: in
     if error in HARMLESS:
         return True
     assert isinstance(connection, TLSConnection)
-    shown = certificate.to_cryptography()
-    if error:
-        connection.refusal = why_not_trusted(error, shown, depth)
-        return False
-    if depth == 0:
-        connection.refusal = connection.acceptable(shown)
-        return not connection.refusal
-    return True
+    try:
+        shown = certificate.to_cryptography()
+        if error:
+            connection.refusal = why_not_trusted(error, shown, depth)
+        elif depth == 0:
+            connection.refusal = connection.acceptable(shown)
+        else:
+            return True
+    except Exception as problem:  # whatever a parser may say of a stranger's bytes, which OpenSSL could read
+        connection.refusal = f"its certificate cannot be read: {str(problem)[:80]!r}"
+    return not connection.refusal
 
 
 def _acceptable_client(certificate: x509.Certificate) -> str:

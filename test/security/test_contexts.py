@@ -9,9 +9,11 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
+from OpenSSL import SSL
+from OpenSSL.crypto import FILETYPE_ASN1, PKey, load_certificate
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import StringTransport
 from twisted.logger import globalLogPublisher
@@ -22,6 +24,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from dst.errors import ConfigurationError
 from dst.identity import Role
 from dst.security.certificates import Kind, holder_at
+from dst.security.contexts import ClientOptions
 from dst.security.files import write
 from dst.security.identity_files import write_identity
 from dst.security.making import certificate_pem
@@ -127,6 +130,32 @@ class HandshakeTests(TLSTestCase):
             assert holder is not None
             self.assertEqual((name, Kind.DAEMON, None), (holder.name, holder.kind, holder.role))
             self.assertEqual("TLSv1.3", end.transport.getHandle().get_protocol_version_name())  # type: ignore[union-attr]
+
+    def test_certificates_that_cannot_be_read(self) -> None:
+        """A stranger's certificate that OpenSSL can read and we cannot is refused in one line, as any other."""
+        key, now = ec.generate_private_key(ec.SECP256R1()), datetime.datetime.now(datetime.UTC)
+        mallory = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mallory")])
+        builder = x509.CertificateBuilder(mallory, mallory, key.public_key(), 5)
+        builder = builder.not_valid_before(now - datetime.timedelta(1)).not_valid_after(now + datetime.timedelta(1))
+        for number in ("1.2.3.4", "1.2.3.5"):
+            extension = x509.UnrecognizedExtension(x509.ObjectIdentifier(number), b"\x04\x00")
+            builder = builder.add_extension(extension, False)
+        good = builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
+        for wrong in (
+            good.replace(b"\x2a\x03\x05", b"\x2a\x03\x04"),  # an extension twice
+            good.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x07"),  # a version that there is not
+        ):
+            self.assertNotEqual(good, wrong)
+            context = SSL.Context(SSL.TLS_METHOD)
+            context.use_certificate(load_certificate(FILETYPE_ASN1, wrong))
+            context.use_privatekey(PKey.from_cryptography_key(key))
+            connection = Connection(
+                self.clock,
+                ClientOptions(lambda context=context: context, lambda _: None, "10.0.0.1", None),
+                self.machines.security("alpha", self.clock).server_options(),
+            )
+            self.assert_refused(connection, "its certificate cannot be read", "")
+            self.assertIn("cannot be read", self.logged[-1])
 
     def test_host_names(self) -> None:
         """A name is compared without regard to case; one that is not in the certificate is refused."""
