@@ -22,6 +22,7 @@ from zope.interface import implementer
 
 from dst.admin.codec import from_json
 from dst.admin.http_asking import ANSWER_BYTES_MAX, DEFAULT_URL, Asker, NoDaemon, Reader, segment
+from dst.admin.in_the_clear import goes_in_the_clear
 from dst.admin.reaching import UNIX_SCHEME, Credentials, make_agent, url_and_socket
 from dst.admin.routes import shapes
 from dst.admin.schema import error_from_code, error_from_json, load_json, trees_from_envelope
@@ -37,7 +38,7 @@ from dst.administration import (
     Plan,
     SessionStatus,
 )
-from dst.errors import NotFound, PeerError, Unavailable
+from dst.errors import InvalidRequest, NotFound, PeerError, Unavailable
 from dst.explaining import Explanation, ResyncRecord, ScrubRecord
 from dst.interfaces import IClusterAdmin
 from dst.status import StatusTree
@@ -98,11 +99,17 @@ class HTTPAdmin:
         A client that makes a connection for each request, so that nothing is left between them.
 
         @param url: as C{http://127.0.0.1:7480}, C{https://host:7480}, or C{unix:/run/dst/admin.sock}.
+        @raise InvalidRequest: C{url} is none, or a token would be sent in the clear to another machine.
         """
         from treq.client import HTTPClient
 
         credentials = credentials or Credentials()
         asked, socket = url_and_socket(url)
+        if socket is None and credentials.token is not None and goes_in_the_clear(asked):
+            raise InvalidRequest(
+                f"the token would go to {asked[:80]} in the clear, and whoever sees it on the way can use it; ask "
+                "over https://, or with ssh on the daemon's own machine"
+            )
         http = HTTPClient(make_agent(reactor, credentials, socket))
         return cls(asked, http, reactor, credentials, None if socket is None else f"{UNIX_SCHEME}{socket}")
 

@@ -16,6 +16,8 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
+from dst.admin.in_the_clear import goes_in_the_clear
+
 __all__ = [
     "complete_device",
     "complete_export",
@@ -42,6 +44,13 @@ SHELLS = ("bash", "zsh", "fish")
 Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """A token is for who was asked."""
+
+    def redirect_request(self, *_: Any) -> None:
+        """There is no other request."""
+
+
 def _answer(context: click.Context, path: str) -> dict[str, Any]:
     """
     What the daemon says; nothing if it does not.
@@ -52,11 +61,11 @@ def _answer(context: click.Context, path: str) -> dict[str, Any]:
     url = str(context.find_root().params.get("url") or os.environ.get("DST_URL") or "http://127.0.0.1:7480")
     headers = {"Accept": "application/json"}
     token = _token(context)
-    if token:
+    if token and not goes_in_the_clear(url):
         headers["Authorization"] = f"Bearer {token}"
     try:
         request = urllib.request.Request(url.rstrip("/") + path, headers=headers)
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirects)
         with opener.open(request, timeout=ANSWER_S_MAX) as answer:
             value = json.loads(answer.read(ANSWER_BYTES_MAX))
     except Exception:  # whatever it is: nothing is completed

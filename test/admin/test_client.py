@@ -14,6 +14,7 @@ from zope.interface import implementer
 
 from dst import errors
 from dst.admin.client import ANSWER_BYTES_MAX, OPERATION_S_MAX, SILENCE_S_MAX, STATUS_S_MAX, HTTPAdmin
+from dst.admin.reaching import Credentials
 from dst.admin.rest import AdminResource
 from dst.admin.schema import ERRORS
 from dst.errors import DeadlinePassed, DSTError, InvalidRequest, PeerError, Unavailable
@@ -223,6 +224,33 @@ class OnTheWayTests(SynchronousTestCase):
         for url in ("", "127.0.0.1:7480", "ftp://x", "http://", "http://x:port", "http://x:99999", "http://x/?a=b"):
             self.assertRaises(InvalidRequest, HTTPAdmin, url, client, Clock())
         self.assertEqual("http://[::1]:7480", HTTPAdmin("http://[::1]:7480/", client, Clock()).url)
+
+
+class TokenTests(SynchronousTestCase):
+    """Where a token is sent"""
+
+    def test_in_the_clear(self) -> None:
+        """It does not leave this machine but over TLS; without a token everything may be asked."""
+        clock, token = Clock(), Credentials("dst-secret")
+        for url in (
+            "http://192.0.2.1:7480",
+            "http://alpha:7480",
+            "http://[2001:db8::1]:7480",
+            "http://localhost.example",
+            "http://127.0.0.1.example",
+        ):
+            error = self.assertRaises(InvalidRequest, HTTPAdmin.connect, clock, url, token)
+            self.assertIn("in the clear", error.message)
+            self.assertNotIn("dst-secret", error.message)
+            HTTPAdmin.connect(clock, url)
+        for url in (
+            "https://192.0.2.1:7480",
+            "http://127.0.0.1:7480",
+            "http://localhost:7480",
+            "http://[::1]:7480",
+            "unix:/run/dst/admin.sock",
+        ):
+            HTTPAdmin.connect(clock, url, token)
 
 
 class FollowTests(SynchronousTestCase):
