@@ -7,10 +7,13 @@ wrong stays silent: the shell has no place to say it.
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
+import socket
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any
 
 import click
@@ -39,6 +42,8 @@ ANSWER_BYTES_MAX = 4 * 1024 * 1024
 TOKEN_CHARACTERS_MAX = 4096
 """A file with more is none with a token."""
 
+_UNIX = "unix:"
+
 SHELLS = ("bash", "zsh", "fish")
 
 Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
@@ -49,6 +54,19 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 
     def redirect_request(self, *_: Any) -> None:
         """There is no other request."""
+
+
+class _AtSocket(http.client.HTTPConnection):
+    """A daemon at a UNIX socket."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=ANSWER_S_MAX)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(ANSWER_S_MAX)
+        self.sock.connect(self._path)
 
 
 def _answer(context: click.Context, path: str) -> dict[str, Any]:
@@ -64,12 +82,20 @@ def _answer(context: click.Context, path: str) -> dict[str, Any]:
     if token and not goes_in_the_clear(url):
         headers["Authorization"] = f"Bearer {token}"
     try:
+        if url.startswith(_UNIX):
+            with closing(_AtSocket(url.removeprefix(_UNIX))) as asking:
+                asking.request("GET", path, headers=headers)
+                return _table(asking.getresponse().read(ANSWER_BYTES_MAX))
         request = urllib.request.Request(url.rstrip("/") + path, headers=headers)
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirects)
         with opener.open(request, timeout=ANSWER_S_MAX) as answer:
-            value = json.loads(answer.read(ANSWER_BYTES_MAX))
+            return _table(answer.read(ANSWER_BYTES_MAX))
     except Exception:  # whatever it is: nothing is completed
         return {}
+
+
+def _table(data: bytes) -> dict[str, Any]:
+    value = json.loads(data)
     return value if isinstance(value, dict) else {}
 
 

@@ -20,6 +20,7 @@ from dst.admin.client import HTTPAdmin
 from dst.admin.site import make_site
 from dst.errors import NotFound, Unavailable
 from dst.testing.fake_admin import FakeAdmin
+from test.integration.test_nbd_tools import short_socket
 
 COMMAND = "from dst.admin.cli import main; main()"
 
@@ -140,6 +141,13 @@ class CommandTests(TestCase):
         self.assertEqual(["a", "b", "c", "spare", "x", "y"], await self.complete("node", "show"))
         self.assertEqual(["vol"], await self.complete("export", "show"))
         self.assertIn("status", await self.complete())
+
+    async def test_completion_at_a_socket(self) -> None:
+        """The daemon may be at a UNIX socket, where it is when it was installed."""
+        path = short_socket(self)
+        port = reactor.listenUNIX(path, self.site)
+        self.addCleanup(port.stopListening)
+        self.assertEqual(["fresh", "vol"], await self.complete("storage", "show", url=f"unix:{path}"))
 
     async def test_completion_without_a_daemon(self) -> None:
         """Where nobody answers, nothing is completed, and nothing said."""
