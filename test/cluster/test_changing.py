@@ -581,7 +581,7 @@ class WantingTests(ChangingCase):
         self.change(document)
         events = self.successResultOf(self.cluster.admin.events())
         self.assertEqual(
-            [("configuration", "vol is exported no more"), ("operation", "change is done")],
+            [("configuration", "vol is exported no more"), ("operation", "change of vol is done")],
             [(event.kind, event.sentence) for event in events if event.kind in ("configuration", "operation")],
         )
 
