@@ -1,5 +1,5 @@
 """
-C{python -m benchmarks [--quick] [--rounds N] [--only GROUP] [--output DIR]}
+C{python -m benchmarks [--quick] [--rounds N] [--only GROUP] [--row ROW] [--resume] [--profile ROW] [--output DIR]}
 """
 
 from __future__ import annotations
@@ -7,78 +7,132 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import signal
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import NoReturn
 
-import dst
-from benchmarks.fio import ROWS, Row, check_fio, fill, measure
+from benchmarks.fio import Cell, fill, measure
+from benchmarks.flat import Flat, measure_flat
+from benchmarks.flat import table as flat_table
+from benchmarks.groups import GROUPS, Group
+from benchmarks.machine import busy, machine
 from benchmarks.processes import Failed, Processes
-from benchmarks.report import Results
-from benchmarks.subjects import GROUPS, Kind, Subject, missing
+from benchmarks.profiling import profile, py_spy
+from benchmarks.record import Record
+from benchmarks.report import Results, goal_lines
+from benchmarks.rows import Row
+from benchmarks.subjects import Kind, Subject, missing
 
 DEVICE_BYTES = 256 << 20
 """Small enough for everybody's page cache: it is the servers that are compared, not the disk."""
 
 DEVICE_BYTES_QUICK = 32 << 20
 
+FLAT = "memory"
+"""The group that is not a comparison."""
 
-def arguments() -> argparse.Namespace:
+
+def chosen(group: Group, words: list[str] | None) -> list[Row]:
+    """
+    The rows of a group that were asked for: by number, or by a part of the name; all if nothing was asked.
+    """
+    if not words:
+        return list(group.rows)
+    return [
+        row
+        for number, row in enumerate(group.rows, 1)
+        if any(word == str(number) if word.isdigit() else word.lower() in row.name.lower() for word in words)
+    ]
+
+
+def arguments(command: list[str] | None = None) -> argparse.Namespace:
     """What was asked for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="DST and its peers, side by side.")
     parser.add_argument("--quick", action="store_true", help="one short round: to see that it works, not to compare")
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="rounds; the medians are told (default 5)")
     parser.add_argument("--seconds", type=float, default=3.0, metavar="S", help="of each measurement (default 3)")
-    parser.add_argument("--only", choices=sorted(GROUPS), action="append", help="one group of servers")
-    parser.add_argument("--row", type=int, action="append", metavar="N", help=f"one row of 1 to {len(ROWS)}")
-    parser.add_argument(
-        "--output", type=Path, default=Path("benchmarks/results"), help="where the JSON and the plots go"
-    )
-    options = parser.parse_args()
+    parser.add_argument("--only", choices=[*GROUPS, FLAT], action="append", help="one group of servers")
+    row_help = "one row: its number in the group, or a part of its name"
+    parser.add_argument("--row", action="append", metavar="ROW", help=row_help)
+    parser.add_argument("--resume", action="store_true", help="go on with a run that was cut short")
+    parser.add_argument("--list", action="store_true", help="say which groups and rows there are")
+    profile_help = "measure nothing; show where the daemons of ours spend their time under one row of the first group"
+    parser.add_argument("--profile", metavar="ROW", help=profile_help)
+    parser.add_argument("--output", type=Path, default=Path("benchmarks/results"), help="where the results go")
+    options = parser.parse_args(command)
     if options.quick:
         options.rounds, options.seconds = 1, 0.5
-    if options.rounds < 1 or not 0 < options.seconds <= 600:
-        parser.error("--rounds has to be 1 or more, and --seconds above 0 and up to 600")
-    if any(not 1 <= number <= len(ROWS) for number in options.row or []):
-        parser.error(f"--row has to be 1 to {len(ROWS)}")
+    if not 1 <= options.rounds <= 1000 or not 0 < options.seconds <= 600:
+        parser.error("--rounds has to be 1 to 1000, and --seconds above 0 and up to 600")
+    options.only = list(dict.fromkeys(options.only or ([*GROUPS] if options.row else [*GROUPS, FLAT])))
+    if options.profile:
+        options.only, options.row = options.only[:1], [options.profile]
+        if options.only == [FLAT]:
+            parser.error(f"{FLAT} has no rows to be profiled")
+    for word in options.row or []:
+        if not any(chosen(GROUPS[name], [word]) for name in options.only if name in GROUPS):
+            parser.error(f"no row of {', '.join(options.only)} is called {word!r}; --list says which there are")
     return options
 
 
-def present(group: str) -> list[Kind]:
+def present(group: Group) -> list[Kind]:
     """The servers of a group that can be run here; says which cannot."""
     kinds = []
-    for kind in GROUPS[group]:
-        absent = missing(kind)
-        if absent:
-            print(f"not measured: {kind.name}, because {' and '.join(absent)} is not installed")
+    for kind in group.kinds:
+        reason = missing(kind)
+        if reason:
+            print(f"{group.name}: {kind.name} is not measured, because {reason}")
         else:
             kinds.append(kind)
     return kinds
 
 
-def run_group(group: str, rows: list[Row], rounds: int, seconds: float, size: int) -> Results:
+def _cell(directory: Path, processes: Processes, subject: Subject, size: int, row: Row, seconds: float) -> Cell:
+    if row.copy:
+        assert subject.copy is not None, subject
+        return subject.copy()
+    servers = [processes.pid_of(server) for server in subject.servers]
+    return measure(directory, subject.client, size, row, seconds, servers)
+
+
+def _measure_missing(
+    group: Group, kinds: list[Kind], rows: list[Row], rounds: int, seconds: float, size: int, record: Record
+) -> None:
     """Start the servers of a group, put every load on each in turn, and end them."""
-    kinds = present(group)
-    results = Results(group, kinds, rows)
     with tempfile.TemporaryDirectory(prefix="dst-benchmark-") as name, Processes(Path(name)) as processes:
         directory = Path(name)
         subjects: list[Subject] = []
         for kind in kinds:
             subjects.append(kind.start(processes, directory, size))
-            fill(directory, subjects[-1].uri, size)
+            fill(directory, subjects[-1].client, size)
         for number in range(rounds):
+            # Each round begins with another server, so that what one leaves behind falls on each in turn.
+            turn = number % len(subjects)
             for row in rows:
-                # Each round begins with another server, so that what one leaves behind falls on each in turn.
-                turn = number % len(subjects)
-                for subject in subjects[turn:] + subjects[:turn]:
-                    results.add(row, subject.kind, measure(directory, subject.uri, size, row, seconds))
-                    for server in subject.servers:
-                        processes.check(server)
-            print(f"{group}: round {number + 1} of {rounds} done", file=sys.stderr, flush=True)
+                # A row is measured for all servers, or for none: its ratio compares neighbours in time.
+                if any(record.get(group.name, row.name, kind.name, number) is None for kind in kinds):
+                    for subject in subjects[turn:] + subjects[:turn]:
+                        cell = _cell(directory, processes, subject, size, row, seconds)
+                        for server in subject.servers:
+                            processes.check(server)
+                        record.put(group.name, row.name, subject.kind.name, number, cell)
+                    record.save()
+            print(f"{group.name}: round {number + 1} of {rounds} done", file=sys.stderr, flush=True)
+
+
+def run_group(group: Group, rows: list[Row], rounds: int, seconds: float, size: int, record: Record) -> Results:
+    """Measure what the record does not have."""
+    kinds = present(group)
+    keys = [(row, kind, number) for row in rows for kind in kinds for number in range(rounds)]
+    if any(record.get(group.name, row.name, kind.name, number) is None for row, kind, number in keys):
+        _measure_missing(group, kinds, rows, rounds, seconds, size, record)
+    results = Results(group, kinds, rows)
+    for row, kind, number in keys:
+        cell = record.get(group.name, row.name, kind.name, number)
+        assert cell is not None, (group.name, row.name, kind.name, number)
+        results.add(row, kind, cell)
     return results
 
 
@@ -87,41 +141,69 @@ def terminated(number: int, frame: object) -> NoReturn:
     raise SystemExit(128 + number)
 
 
+def _profiled(options: argparse.Namespace, size: int) -> None:
+    group = GROUPS[options.only[0]]
+    row = chosen(group, options.row)[0]
+    if py_spy() is None:
+        print("py-spy is not installed (pip install py-spy): cProfile it is, which slows the daemons down")
+    for path in profile(group, row, options.seconds, size, options.output / "profile"):
+        print(f"written: {path}")
+
+
+def _measured(options: argparse.Namespace, size: int) -> None:
+    about = machine()
+    for key, value in about.items():
+        print(f"{key:20} {value}")
+    load, processors = os.getloadavg()[0], os.cpu_count() or 1
+    if busy(load, processors):
+        print(f"\nThe machine is busy (load {load:.1f} on {processors} processors): conclude nothing from this.")
+    settings = {key: about[key] for key in about if key not in ("load", "time")}
+    settings |= {"seconds": options.seconds, "device_bytes": size}
+    options.output.mkdir(parents=True, exist_ok=True)
+    record = Record(options.output / "partial.json", settings)
+    if options.resume:
+        print(record.load())
+    found: list[Results] = []
+    flat: list[Flat] = []
+    for name in options.only:
+        if name == FLAT:
+            flat = measure_flat(size, options.seconds)
+            print(f"\n{FLAT}\n{flat_table(flat)}", flush=True)
+        elif rows := chosen(GROUPS[name], options.row):
+            found.append(run_group(GROUPS[name], rows, options.rounds, options.seconds, size, record))
+            print(f"\n{name}: {found[-1].group.what}\n{found[-1].table()}\n\n{found[-1].costs()}", flush=True)
+    figures = [figure for results in [*found, *flat] for figure in results.figures()]
+    print(f"\n{goal_lines(figures)}")
+    report = {**about, "rounds": options.rounds, "seconds": options.seconds, "device_bytes": size}
+    report |= {"groups": [results.plain() for results in found], FLAT: [each.plain() for each in flat]}
+    (options.output / "results.json").write_text(json.dumps(report, indent=1) + "\n")
+    for results in found:
+        (options.output / f"{results.group.name}.svg").write_text(results.plot())
+    record.remove()
+    print(f"written: {options.output / 'results.json'} and a plot of each group beside it")
+
+
 def main() -> int:
     """Run it; returns the exit status."""
     options = arguments()
     signal.signal(signal.SIGTERM, terminated)
-    rows = [ROWS[number - 1] for number in options.row] if options.row else list(ROWS)
     size = DEVICE_BYTES_QUICK if options.quick else DEVICE_BYTES
-    found = []
     try:
-        fio = check_fio()
-        print(f"DST {dst.__version__}, {fio}, {os.cpu_count()} processors, Linux {platform.release()}")
-        for group in options.only or GROUPS:
-            found.append(run_group(group, rows, options.rounds, options.seconds, size))
-            print(f"\n{group}\n{found[-1].table()}\n", flush=True)
+        if options.list:
+            for group in GROUPS.values():
+                print(f"{group.name}: {group.what}")
+                for number, row in enumerate(group.rows, 1):
+                    print(f"  {number}  {row.name:35} goal {group.goals[row]:g}")
+            print(f"{FLAT}: flat in the size of the device and the length of the run")
+        elif options.profile:
+            _profiled(options, size)
+        else:
+            _measured(options, size)
     except Failed as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
-    options.output.mkdir(parents=True, exist_ok=True)
-    machine = {
-        "dst": dst.__version__,
-        "fio": fio,
-        "python": platform.python_version(),
-        "kernel": platform.release(),
-        "processors": os.cpu_count(),
-        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "rounds": options.rounds,
-        "seconds": options.seconds,
-        "device_bytes": size,
-    }
-    report = {**machine, "groups": [results.plain() for results in found]}
-    (options.output / "results.json").write_text(json.dumps(report, indent=1) + "\n")
-    for results in found:
-        (options.output / f"{results.group}.svg").write_text(results.plot())
-    print(f"written: {options.output / 'results.json'} and a plot of each group beside it")
     return 0
 
 

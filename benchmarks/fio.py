@@ -1,10 +1,15 @@
 """
 One measurement: C{fio} as an NBD client.
+
+The warm-up is a run of its own, so that the processor time of both sides, and the memory of the servers, are those of
+the blocks that are counted.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import resource
 import shutil
 import subprocess
 from pathlib import Path
@@ -12,8 +17,10 @@ from pathlib import Path
 from attrs import frozen
 
 from benchmarks.processes import Failed
+from benchmarks.rows import Row
+from benchmarks.usage import Watch
 
-__all__ = ["ROWS", "Cell", "Row", "check_fio", "fill", "measure"]
+__all__ = ["Cell", "Client", "check_fio", "children_s", "fill", "measure", "parse_job"]
 
 
 READ_WARM_UP_S = 0.3
@@ -25,34 +32,36 @@ writes to: it unmarks them while the other servers have their turn, and marks ea
 
 
 @frozen
-class Row:
-    """One kind of load: random offsets, one connection."""
+class Client:
+    """
+    How fio gets to a server.
 
-    write: bool
-    block_bytes: int
-    depth: int
+    @ivar prefix: what the command begins with.
+    @ivar environment: beside ours.
+    """
 
-    @property
-    def name(self) -> str:
-        """As it stands in the table."""
-        size = f"{self.block_bytes >> 20} MiB" if self.block_bytes >= 1 << 20 else f"{self.block_bytes >> 10} KiB"
-        return f"{'write' if self.write else 'read'} {size} depth {self.depth}"
-
-
-ROWS = [
-    Row(write, block_bytes, depth)
-    for block_bytes, depth in ((4096, 1), (4096, 32), (65536, 16), (1 << 20, 8))
-    for write in (False, True)
-]
+    uri: str
+    prefix: tuple[str, ...] = ()
+    environment: tuple[tuple[str, str], ...] = ()
 
 
 @frozen
 class Cell:
-    """What one measurement found; latencies in microseconds."""
+    """
+    What one measurement found.
+
+    @ivar server_s: processor time of the servers.
+    @ivar client_s: processor time of the client, its start included.
+    @ivar peak_bytes: the most memory of the servers, meanwhile.
+    """
 
     per_s: float
-    latency_us_median: float
-    latency_us_p99: float
+    bytes: int
+    server_s: float
+    client_s: float
+    peak_bytes: int
+    latency_us_median: float = 0.0
+    latency_us_p99: float = 0.0
 
 
 def check_fio() -> str:
@@ -69,25 +78,42 @@ def check_fio() -> str:
     return subprocess.run(["fio", "--version"], capture_output=True, text=True, check=True).stdout.strip()
 
 
-def _run(directory: Path, uri: str, size: int, *options: str, timeout_s: float) -> dict[str, object]:
-    """The one job of fio's report."""
-    command = ["fio", "--name=job", "--ioengine=nbd", f"--uri={uri}", f"--size={size}", "--output-format=json"]
+def parse_job(text: str, uri: str) -> dict[str, object]:
+    """
+    The one job of fio's report; lines of text may come before it.
+
+    @raise Failed: there is no report, or the job had an error.
+    """
     try:
-        done = subprocess.run(
-            [*command, *options], cwd=directory, capture_output=True, text=True, timeout=timeout_s, check=False
-        )
-    except subprocess.TimeoutExpired:
-        raise Failed(f"fio did not end within {timeout_s:g} s on {uri}") from None
-    start = done.stdout.find("{")  # a line of text may come before
-    if done.returncode != 0 or start < 0:
-        raise Failed(f"fio failed on {uri}: {(done.stderr or done.stdout).strip()[-600:]}")
-    job: dict[str, object] = json.loads(done.stdout[start:])["jobs"][0]
+        job: dict[str, object] = json.loads(text[text.index("{") :])["jobs"][0]
+    except (ValueError, LookupError):
+        raise Failed(f"fio did not report on {uri}: {text.strip()[-600:]}") from None
     if job.get("error"):
         raise Failed(f"{uri} gave the error {job['error']} to fio")
     return job
 
 
-def fill(directory: Path, uri: str, size: int) -> None:
+def _run(directory: Path, client: Client, size: int, *options: str, timeout_s: float) -> dict[str, object]:
+    """The one job of fio's report."""
+    command = ["fio", "--name=job", "--ioengine=nbd", f"--uri={client.uri}", f"--size={size}", "--output-format=json"]
+    try:
+        done = subprocess.run(
+            [*client.prefix, *command, *options],
+            cwd=directory,
+            env={**os.environ, **dict(client.environment)},
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise Failed(f"fio did not end within {timeout_s:g} s on {client.uri}") from None
+    if done.returncode != 0:
+        raise Failed(f"fio failed on {client.uri}: {(done.stderr or done.stdout).strip()[-600:]}")
+    return parse_job(done.stdout, client.uri)
+
+
+def fill(directory: Path, client: Client, size: int) -> None:
     """
     Write everything once, so that no server answers from holes.
 
@@ -95,27 +121,45 @@ def fill(directory: Path, uri: str, size: int) -> None:
     folios, and takes 30 us for every small write into one, which hides the differences between servers.
     """
     options = ["--rw=write", "--bs=4k", "--iodepth=32", "--refill_buffers"]
-    _run(directory, uri, size, *options, timeout_s=300)
+    _run(directory, client, size, *options, timeout_s=600)
 
 
-def measure(directory: Path, uri: str, size: int, row: Row, seconds: float) -> Cell:
-    """Put the load of C{row} on a server for so long, after a warm-up that is no longer."""
-    warm_up_s = min(seconds, WRITE_WARM_UP_S if row.write else READ_WARM_UP_S)
-    job = _run(
-        directory,
-        uri,
-        size,
+def children_s() -> float:
+    """Processor time of the children that have been waited for; clients are, servers are not while they run."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def measure(directory: Path, client: Client, size: int, row: Row, seconds: float, servers: list[int]) -> Cell:
+    """
+    Put the load of C{row} on a server for so long, after a warm-up that is no longer.
+
+    @param servers: their process ids.
+    """
+    options = [
         f"--rw={'randwrite' if row.write else 'randread'}",
         f"--bs={row.block_bytes}",
         f"--iodepth={row.depth}",
+        f"--numjobs={row.clients}",
+        "--group_reporting",
         "--time_based",
-        f"--runtime={seconds:g}",
-        f"--ramp_time={warm_up_s:g}",
         "--randrepeat=0",
         "--norandommap",
-        timeout_s=warm_up_s + seconds + 60,
-    )
+    ]
+    warm_up_s = min(seconds, WRITE_WARM_UP_S if row.write else READ_WARM_UP_S)
+    _run(directory, client, size, *options, f"--runtime={warm_up_s:g}", timeout_s=warm_up_s + 60)
+    before_s = children_s()
+    with Watch(servers) as watch:
+        job = _run(directory, client, size, *options, f"--runtime={seconds:g}", timeout_s=seconds + 60)
     side = job["write" if row.write else "read"]
     assert isinstance(side, dict)
     percentiles = side["clat_ns"].get("percentile", {})
-    return Cell(side["iops"], percentiles.get("50.000000", 0) / 1000, percentiles.get("99.000000", 0) / 1000)
+    return Cell(
+        side["iops"],
+        side["io_bytes"],
+        watch.usage.processor_s,
+        children_s() - before_s,
+        watch.usage.peak_bytes,
+        percentiles.get("50.000000", 0) / 1000,
+        percentiles.get("99.000000", 0) / 1000,
+    )

@@ -25,6 +25,7 @@ _IHAVEOPT = b"IHAVEOPT"
 _OPT_GO = 7
 _REP_ACK = 1
 _REP_ERROR_BIT = 1 << 31
+_REP_ERR_TLS_REQD = _REP_ERROR_BIT + 5
 
 
 class Failed(Exception):
@@ -42,12 +43,16 @@ def free_port() -> int:
 class Processes:
     """
     The servers of one run, each with its log, all ended when the C{with} block is left.
+
+    @ivar profiles: where daemons of ours leave what C{cProfile} has seen, if they are to.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, profiles: Path | None = None) -> None:
         self.directory = directory
+        self.profiles = profiles
         self._stack = ExitStack()
         self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._detached: dict[str, int] = {}
 
     def __enter__(self) -> Processes:
         return self
@@ -75,8 +80,12 @@ class Processes:
         return self.directory / f"{name}.log"
 
     def pid_of(self, name: str) -> int:
-        """The process id of a server that L{start} has started."""
-        return self._running[name].pid
+        """The process id of a server that L{start} or L{start_detached} has started."""
+        return self._running[name].pid if name in self._running else self._detached[name]
+
+    def stop(self, name: str) -> None:
+        """End one server that L{start} has started; its name can be used again."""
+        _end(self._running.pop(name))
 
     def check(self, name: str) -> None:
         """
@@ -99,7 +108,8 @@ class Processes:
                 lines = self.log_of(name).read_text().splitlines()[-12:]
                 raise Failed(f"{name} did not start, status {done.returncode}:\n  " + "\n  ".join(lines))
             time.sleep(0.05)
-        self._stack.callback(_end_detached, int(pid_file.read_text()))
+        self._detached[name] = int(pid_file.read_text())
+        self._stack.callback(_end_detached, self._detached[name])
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -127,10 +137,28 @@ def _end_detached(pid: int) -> None:
         pass  # it has ended
 
 
-def wait_for_export(processes: Processes, names: list[str], port: int, export: str) -> None:
+def _connected(where: int | Path) -> socket.socket:
+    """A connection to a TCP port of 127.0.0.1, or to a UNIX socket."""
+    if isinstance(where, int):
+        return socket.create_connection(("127.0.0.1", where), 5)
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.settimeout(5)
+        connection.connect(str(where))
+    except OSError:
+        connection.close()
+        raise
+    return connection
+
+
+def wait_for_export(
+    processes: Processes, names: list[str], where: int | Path, export: str, *, tls: bool = False
+) -> None:
     """
     Return when the export can be opened over NBD.
 
+    @param where: a TCP port of 127.0.0.1, or a UNIX socket.
+    @param tls: an answer that it has to be encrypted will do.
     @param names: the servers that have to be alive meanwhile.
     @raise Failed: one of them ended, or it took too long.
     """
@@ -140,9 +168,9 @@ def wait_for_export(processes: Processes, names: list[str], port: int, export: s
         for name in names:
             processes.check(name)
         try:
-            with socket.create_connection(("127.0.0.1", port), 5) as connection:
+            with _connected(where) as connection:
                 connection.settimeout(5)
-                if _opens(connection, export):
+                if _opens(connection, export, tls):
                     return
             problem = "the export is not there"
         except OSError as error:
@@ -151,8 +179,8 @@ def wait_for_export(processes: Processes, names: list[str], port: int, export: s
     raise Failed(f"{names[-1]} does not serve {export!r} after {START_S_MAX:g} s: {problem}")
 
 
-def _opens(connection: socket.socket, export: str) -> bool:
-    """Whether C{NBD_OPT_GO} is granted."""
+def _opens(connection: socket.socket, export: str, tls: bool) -> bool:
+    """Whether C{NBD_OPT_GO} is granted, or with C{tls} refused for want of it."""
     stream = connection.makefile("rb")
     if stream.read(16) != b"NBDMAGIC" + _IHAVEOPT:
         raise OSError("it does not speak fixed newstyle NBD")
@@ -169,4 +197,4 @@ def _opens(connection: socket.socket, export: str) -> bool:
         if kind == _REP_ACK:
             return True
         if kind & _REP_ERROR_BIT:
-            return False
+            return tls and kind == _REP_ERR_TLS_REQD
