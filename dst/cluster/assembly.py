@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, TypeAlias
 
 from attrs import evolve, frozen
-from twisted.internet.defer import Deferred, FirstError, gatherResults, maybeDeferred, succeed
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred, succeed
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFactory
@@ -37,6 +37,7 @@ from dst.cluster.listening import ListenerSpec, host_reaches_out, tls_policy, wr
 from dst.cluster.listing import spoken_address
 from dst.cluster.named_exports import NamedExports
 from dst.cluster.noticing import NOTICING_S_MAX, Noticing
+from dst.cluster.opening import OPEN_S_MAX, open_in_turn
 from dst.cluster.operations import Operations
 from dst.cluster.ordered_service import OrderedService, Step
 from dst.cluster.providers import Providers
@@ -62,9 +63,6 @@ __all__ = [
 ]
 
 _log = Logger()
-
-OPEN_S_MAX = 10.0
-"""How long the start waits for one device; it goes on opening while the rest of the daemon starts."""
 
 DRAIN_S_MAX = 15.0
 """
@@ -269,11 +267,7 @@ class Cluster:
 
     async def open_devices(self, kind: str, devices: Sequence[INode]) -> None:
         """Open what stands alone; it is closed in the end."""
-        opening = []
-        for device in devices:
-            self.opened[kind].append(device)
-            opening.append(_opened_in_time(self.reactor, device))
-        await _first_failure(opening)
+        await open_in_turn(self.reactor, devices, self.opened[kind].append)
         for device in devices:
             _log.info(
                 "{device} is {link}{reason}",
@@ -417,43 +411,6 @@ def running(
     if wrong:
         raise ConfigurationError("\n".join(each.sentence for each in wrong))
     return Cluster(reactor, checked, providers)
-
-
-def _opened_in_time(clock: IReactorTime, device: INode) -> Deferred[None]:
-    """
-    C{device} opens.  After a time the start goes on without it; the opening itself is never given up.
-    """
-    given_up = False
-
-    def give_up(_: Deferred[None]) -> None:
-        nonlocal given_up
-        given_up = True
-        patience.cancel()
-
-    waiting: Deferred[None] = Deferred(give_up)
-
-    def opened(result: object) -> None:
-        if not waiting.called:
-            patience.cancel()
-            waiting.callback(result)  # type: ignore[arg-type]
-        elif isinstance(result, Failure) and not given_up:
-            _log.failure("{device} could not be opened", result, device=device.name)
-
-    def too_late() -> None:
-        _log.warn("{device} is not open after {limit} s; the start goes on", device=device.name, limit=OPEN_S_MAX)
-        waiting.callback(None)
-
-    patience = clock.callLater(OPEN_S_MAX, too_late)
-    maybeDeferred(device.open).addBoth(opened)
-    return waiting
-
-
-async def _first_failure(waiting: Sequence[Deferred[None]]) -> None:
-    """Wait for all of them, and raise what the first one to fail failed with, at once."""
-    try:
-        await gatherResults(waiting, consumeErrors=True)
-    except FirstError as error:
-        error.subFailure.raiseException()
 
 
 def _log_failure(failure: Failure, sentence: str) -> None:
