@@ -58,7 +58,7 @@ wait $!
 def _refusal() -> str:
     if os.geteuid() != 0:
         return "its namespaces need root"
-    if not glob("/usr/lib*/**/qemu/block-gluster.so", recursive=True):
+    if not glob("/usr/lib*/qemu/block-gluster.so") + glob("/usr/lib*/*/qemu/block-gluster.so"):
         return "QEMU's driver for it is not installed (Debian: qemu-block-extra)"
     return ""
 
