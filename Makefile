@@ -78,7 +78,11 @@ types: $(VENV)/stamp-check
 docs: $(VENV)/stamp-check
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
 
-benchmark: $(VENV)/stamp-test
+$(VENV)/stamp-benchmark: $(VENV)/stamp-run
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat -e '.[benchmark]'
+	@touch $@
+
+benchmark: $(VENV)/stamp-benchmark
 	@$(BIN)/python -m benchmarks
 
 crash: $(VENV)/stamp-test

@@ -172,7 +172,8 @@ def _measured(options: argparse.Namespace, size: int) -> None:
         elif rows := chosen(GROUPS[name], options.row):
             found.append(run_group(GROUPS[name], rows, options.rounds, options.seconds, size, record))
             print(f"\n{name}: {found[-1].group.what}\n{found[-1].table()}\n\n{found[-1].costs()}", flush=True)
-    figures = [figure for results in [*found, *flat] for figure in results.figures()]
+    figures = [figure for results in found for figure in results.figures()]
+    figures += [figure for each in flat for figure in each.figures()]
     print(f"\n{goal_lines(figures)}")
     report = {**about, "rounds": options.rounds, "seconds": options.seconds, "device_bytes": size}
     report |= {"groups": [results.plain() for results in found], FLAT: [each.plain() for each in flat]}
