@@ -269,15 +269,19 @@ class Ownership:
                 raise Fenced(f"{holder.name} is not claimed while the lease on the other votes is over")
             claim = promise.claim
         promise = await self._claim_one(holder, node, claim)
-        if promise.claim > self.claim and not self.other_owner(promise) and not self.lease_over():
-            # Somebody tried to take over, and got no quorum: what is left of that ends with a higher claim.
+        if not holder.granted and promise.claim >= self.claim:
+            # Somebody tried to take over, and got no quorum; or this daemon has given back just this node: what is
+            # left of that ends with a higher claim.
+            if self.other_owner(promise) or self.lease_over():
+                raise self._not_ours(holder, promise)
             await self.claim_again(promise.claim.number)
             promise = await self._claim_one(holder, node, self.claim)
         if not holder.granted:
-            raise Fenced(
-                f"{holder.name} is promised to {promise.owner_name or 'another daemon'} "
-                f"for {promise.held_s:.1f} s more"
-            )
+            raise self._not_ours(holder, promise)
+
+    def _not_ours(self, holder: Holder, promise: Promise) -> Fenced:
+        whose = promise.owner_name or "another daemon"
+        return Fenced(f"{holder.name} is promised to {whose} for {promise.held_s:.1f} s more")
 
     async def _claim_one(self, holder: Holder, node: IFenced, claim: Claim) -> Promise:
         sent, had = self.now(), self.promises.get(holder.name)
