@@ -34,6 +34,9 @@ __all__ = ["SENTENCE_BYTES_MAX", "UNSENT_MAX", "Supervisor", "in_one_line", "spo
 
 _log = Logger()
 
+SEND_S_MAX: Final = 0.05
+"""How long a supervisor that is behind with reading may hold up the daemon; the last words are not said twice."""
+
 SENTENCE_BYTES_MAX: Final = 512
 """A status is one line of a terminal or two, and a datagram must not grow with the number of storages."""
 
@@ -108,7 +111,7 @@ class Supervisor:
         while self._unsent:
             try:
                 self._send(self._unsent[0])
-            except BlockingIOError:
+            except (BlockingIOError, TimeoutError):
                 return
             except OSError as error:
                 self._unsent.clear()
@@ -167,7 +170,7 @@ def supervisor_of(
     def send(message: bytes) -> None:
         # Not kept open: a supervisor that is started again has a new socket at the same place.
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
-            sender.setblocking(False)
+            sender.settimeout(SEND_S_MAX)
             sender.sendto(message, target)
 
     return Supervisor(clock, send, watchdog_s, describe)

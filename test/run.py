@@ -57,7 +57,8 @@ def main(arguments: list[str]) -> int:
         return _run_side_by_side()
     if arguments[0] in PARTS:
         suite = unittest.TestSuite(_part(arguments[0] == PARTS[0]))
-        runner = TrialRunner(TreeReporter, workingDirectory=f"_trial_temp{arguments[0].replace('--', '_')}")
+        # Short: paths of UNIX sockets have some hundred characters at most.
+        runner = TrialRunner(TreeReporter, workingDirectory=f"_trial_temp{PARTS.index(arguments[0]) or ''}")
     else:
         suite = TestLoader().loadByNames(arguments, recurse=True)
         runner = TrialRunner(TreeReporter)

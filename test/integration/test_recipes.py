@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase, TestCase
@@ -21,8 +23,8 @@ class RecipeTests(TestCase):
 
     async def follow(self, name: str) -> float:
         """Do what a page says."""
-        directory = Path(self.mktemp()).resolve()
-        directory.mkdir(parents=True)
+        directory = Path(tempfile.mkdtemp(prefix="dst-"))  # short: it has UNIX sockets in it
+        self.addCleanup(shutil.rmtree, directory, ignore_errors=True)
         self.addCleanup(self.unmount, directory)
         return await follow(self, RECIPES / f"{name}.rst", directory)
 

@@ -369,7 +369,7 @@ RULES: dict[str, Rule] = {
             owning.Ownership,
             "admit",
             (
-                "if promise.claim > self.claim and not self.other_owner(promise) and not self.lease_over():",
+                "if not holder.granted and promise.claim >= self.claim:",
                 "if False:",
             ),
         ),
@@ -456,6 +456,11 @@ RULES: dict[str, Rule] = {
         "a read waits for changes that overlap it",
         _edit(
             write_order.ExtentOrder, "wait", ("        for region in", "        return True\n        for region in")
+        ),
+        _edit(
+            write_order.ExtentOrder,
+            "wait_for_begun",
+            ("        for region in", "        return begun\n        for region in"),
         ),
         _edit(_DataPath, "read", ("            and first not in self._order.by_region\n", "")),
     ),
