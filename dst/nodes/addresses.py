@@ -5,15 +5,36 @@ Where the other end of a network node is.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import SplitResult, urlsplit
 
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.interfaces import IStreamClientEndpoint
 
+from dst.errors import ConfigurationError
+
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
-__all__ = ["network_endpoint"]
+__all__ = ["network_endpoint", "network_uri"]
+
+
+def network_uri(name: str, uri: str, scheme: str, port: int, expected: str) -> tuple[SplitResult, str, int]:
+    """
+    The parts of C{SCHEME://HOST[:PORT]/...}, its host without brackets, and its port.
+
+    @param name: of the node, for the error.
+    @param port: where none is said.
+    @raise ConfigurationError: it is no such URI; the sentence ends with C{expected}.
+    """
+    try:
+        parts = urlsplit(uri)
+        host, said = parts.hostname, parts.port
+    except ValueError as error:
+        raise ConfigurationError(f"node {name!r}: {uri}: {error}; {expected}") from None
+    if parts.scheme != scheme or not host or parts.fragment or parts.username is not None or said == 0:
+        raise ConfigurationError(f"node {name!r}: {uri}: {expected}")
+    return parts, host, port if said is None else said
 
 
 def network_endpoint(reactor: IReactorTime, host: str, port: int) -> tuple[IStreamClientEndpoint, str]:

@@ -15,7 +15,7 @@ from zope.interface import implementer
 from dst.errors import ConfigurationError
 from dst.interfaces import INode, INodeProvider
 from dst.nbd.constants import STRING_BYTES_MAX
-from dst.nodes.addresses import network_endpoint
+from dst.nodes.addresses import network_endpoint, network_uri
 from dst.nodes.nbd import NBDNode
 from dst.nodes.settings import Settings
 from dst.security.interfaces import ISecurity
@@ -55,9 +55,19 @@ def _tls(host: str, settings: Settings, security: ISecurity | None) -> IOpenSSLC
     return security.client_options(host, peer, allow_tls_1_2=True)
 
 
-def _export_name(name: str, uri: str, path: str) -> str:
+def _settings(name: str, uri: str, query: str, options: dict[str, object]) -> Settings:
+    """What is said of the node, in the URI's query and beside it."""
+    settings = Settings(name, f"nbd:?{query}" if query else "nbd:", options)
+    settings.uri = uri
+    return settings
+
+
+def _export_name(name: str, uri: str, path: str, expected: str) -> str:
     """The export's name in the path of a URI: what stands behind the first slash, also if it begins with one."""
-    export = unquote(path.removeprefix("/"), errors="strict")
+    try:
+        export = unquote(path.removeprefix("/"), errors="strict")
+    except ValueError as error:
+        raise ConfigurationError(f"node {name!r}: {uri}: {error}; {expected}") from None
     if len(export.encode()) > STRING_BYTES_MAX or "\0" in export:
         raise ConfigurationError(f"node {name!r}: {uri}: the export's name is too long or has a NUL in it")
     return export
@@ -90,17 +100,10 @@ class NBDNodeProvider:
     ) -> INode:
         scheme = self.scheme
         expected = f"expected {scheme}://HOST:PORT/EXPORT, as {scheme}://127.0.0.1:10809/vol or {scheme}://[::1]/vol"
-        try:
-            parts = urlsplit(uri)
-            host, port = parts.hostname, parts.port
-            export = _export_name(name, uri, parts.path)
-        except ValueError as error:
-            raise ConfigurationError(f"node {name!r}: {uri}: {error}; {expected}") from None
-        if parts.scheme != self.scheme or not host or parts.fragment or parts.username is not None or port == 0:
-            raise ConfigurationError(f"node {name!r}: {uri}: {expected}")
-        settings = Settings(name, f"nbd:?{parts.query}" if parts.query else "nbd:", options)
-        settings.uri = uri
-        endpoint, address = network_endpoint(reactor, host, PORT if port is None else port)
+        parts, host, port = network_uri(name, uri, scheme, PORT, expected)
+        export = _export_name(name, uri, parts.path, expected)
+        settings = _settings(name, uri, parts.query, options)
+        endpoint, address = network_endpoint(reactor, host, port)
         tls = _tls(host, settings, security) if encrypted else None
         return _node(reactor, endpoint, export, address, settings, tls)
 
@@ -152,13 +155,12 @@ class NBDUNIXNodeProvider:
         expected = f"expected {scheme}:///EXPORT?socket=PATH, as {scheme}:///vol?socket=/run/nbd.sock"
         try:
             parts = urlsplit(uri)
-            export = _export_name(name, uri, parts.path)
         except ValueError as error:
             raise ConfigurationError(f"node {name!r}: {uri}: {error}; {expected}") from None
         if parts.scheme != self.scheme or parts.netloc or parts.fragment:
             raise ConfigurationError(f"node {name!r}: {uri}: {expected}")
-        settings = Settings(name, f"nbd:?{parts.query}" if parts.query else "nbd:", options)
-        settings.uri = uri
+        export = _export_name(name, uri, parts.path, expected)
+        settings = _settings(name, uri, parts.query, options)
         path = settings.take_text("socket")
         if not path:
             raise ConfigurationError(f"node {name!r}: {uri} names no socket; {expected}")

@@ -7,7 +7,6 @@ from __future__ import annotations
 import ipaddress
 import os
 from typing import TYPE_CHECKING, Any, Final, cast
-from urllib.parse import urlsplit
 
 from twisted.internet.endpoints import UNIXClientEndpoint
 from twisted.internet.interfaces import IStreamClientEndpoint
@@ -15,7 +14,7 @@ from zope.interface import implementer
 
 from dst.errors import ConfigurationError
 from dst.interfaces import INode, INodeProvider
-from dst.nodes.addresses import network_endpoint
+from dst.nodes.addresses import network_endpoint, network_uri
 from dst.nodes.remote import RemoteNode
 from dst.nodes.settings import Settings
 from dst.security.certificates import NAME
@@ -112,17 +111,11 @@ class RemoteNodeProvider:
     ) -> INode:
         """See L{INodeProvider.node_from_uri}."""
         expected = "expected dst://HOST:PORT/EXPORT, as dst://127.0.0.1:7450/vol or dst://[::1]:7450/vol"
-        try:
-            parts = urlsplit(uri)
-            host, port = parts.hostname, parts.port
-        except ValueError as error:
-            raise ConfigurationError(f"node {name!r}: {uri}: {error}; {expected}")
-        if parts.scheme != self.scheme or not host or parts.fragment or parts.username is not None or port == 0:
-            raise ConfigurationError(f"node {name!r}: {uri}: {expected}")
+        parts, host, port = network_uri(name, uri, self.scheme, PORT, expected)
         settings = Settings(name, f"dst:{parts.path}?{parts.query}" if parts.query else f"dst:{parts.path}", options)
         settings.uri = uri
         export = _export_name(name, uri, settings.path.removeprefix("/"), expected)
-        endpoint, address = network_endpoint(reactor, host, PORT if port is None else port)
+        endpoint, address = network_endpoint(reactor, host, port)
         endpoint = _over_tls(reactor, endpoint, host, uri, settings, security)
         return _node(reactor, endpoint, export, address, settings)
 
