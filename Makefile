@@ -31,7 +31,7 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "$(PYTHON) has no venv; on Debian: apt-get install python3-venv" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/stamp-run: $(BIN)/python setup.cfg pyproject.toml
+$(VENV)/stamp-run: $(BIN)/python setup.cfg setup.py pyproject.toml $(wildcard dst/native/*.c)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat -e .
 	@touch $@
 

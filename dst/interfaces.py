@@ -33,6 +33,7 @@ from dst.administration import (
     SessionStatus,
     Traffic,
 )
+from dst.errors import DSTError
 from dst.explaining import Explanation, ResyncRecord, ScrubRecord
 from dst.geometry import Geometry, StatusExtent
 from dst.identity import Identity
@@ -61,6 +62,8 @@ __all__ = [
     "INodeProvider",
     "INodeObserver",
     "IWitnessed",
+    "IReadsNow",
+    "IWritesTogether",
     "IScrubs",
     "MemberOptions",
     "OpenExport",
@@ -170,6 +173,35 @@ class IBlockDevice(Interface):
 
     def status() -> StatusTree:
         """How this device is, and everything below it.  Cheap; never waits."""
+
+
+class IReadsNow(Interface):
+    """
+    A block device that often has at hand what is asked for, and then tells it without a L{Deferred}.  Optional.
+    """
+
+    def read_now(offset: int, length: int) -> Buffer | None:
+        """
+        As C{read}, at once.  Raises nothing.
+
+        @param offset: of an extent that C{geometry.check_transfer} accepts; whoever asks has made sure of that.
+        @return: C{None} if it is not at hand, or not now, for whatever reason: ask C{read}.
+        """
+
+
+class IWritesTogether(Interface):
+    """
+    A block device that does many writes at once for less than one by one.  Optional.
+    """
+
+    def write_together(writes: Sequence[tuple[int, Buffer]]) -> Deferred[Sequence[DSTError | None] | None]:
+        """
+        As C{write} without C{fua}, for each C{(offset, data)} in order.  Never fails as a whole.
+
+        @param writes: each accepted by C{geometry.check_transfer}, of a device that is not read-only; whoever asks has
+            made sure of that.  They must not change until this has fired.
+        @return: fires when all have ended: C{None} if all are done, otherwise for each its error, or C{None}.
+        """
 
 
 CHECKSUM_BYTES = 16

@@ -31,6 +31,7 @@ VOCABULARY = (
     "dst.health",
     "dst.identity",
     "dst.interfaces",
+    "dst.native",
     "dst.observing",
     "dst.ownership",
     "dst.status",
