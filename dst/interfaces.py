@@ -198,7 +198,7 @@ class IWritesTogether(Interface):
         """
         As C{write} without C{fua}, for each C{(offset, data)} in order.  Never fails as a whole.
 
-        @param writes: each accepted by C{geometry.check_transfer}, of a device that is not read-only; whoever asks has
+        @param writes: each accepted by C{geometry.check_transfer}, of a device that can be changed; whoever asks has
             made sure of that.  They must not change until this has fired.
         @return: fires when all have ended: C{None} if all are done, otherwise for each its error, or C{None}.
         """
