@@ -53,9 +53,14 @@ def request_header(
     epoch: bytes = NO_EPOCH,
     data: Buffer = b"",
     checksum: bool = True,
+    data_crc: int | None = None,
 ) -> bytes:
-    """The header of a request whose data is C{data}."""
-    crc = crc32c(data) if checksum and data else 0
+    """
+    The header of a request whose data is C{data}.
+
+    @param data_crc: the CRC-32C of C{data}, if that is known already; not looked at without C{checksum}.
+    """
+    crc = (crc32c(data) if data_crc is None else data_crc) if checksum and data else 0
     header = _pack(MAGIC, operation, 0, flags, request_id, offset, length, epoch, len(data), crc, 0)
     return header + _pack_crc(crc32c(header))
 
@@ -68,9 +73,10 @@ def answer_header(
     flags: int = 0,
     data: Buffer = b"",
     checksum: bool = True,
+    data_crc: int | None = None,
 ) -> bytes:
-    """The header of the answer to request C{request_id}."""
-    crc = crc32c(data) if checksum and data else 0
+    """The header of the answer to request C{request_id}; C{data_crc} as in L{request_header}."""
+    crc = (crc32c(data) if data_crc is None else data_crc) if checksum and data else 0
     header = _pack(MAGIC, operation | ANSWER, status, flags, request_id, 0, 0, NO_EPOCH, len(data), crc, 0)
     return header + _pack_crc(crc32c(header))
 

@@ -117,6 +117,15 @@ class LiteralTests(SynchronousTestCase):
         """Where checksums were not agreed on the field is zero."""
         self.assertEqual(bytes(4), answer_header(Operation.READ, 1, data=b"x", checksum=False)[52:56])
 
+    def test_checksum_known_already(self) -> None:
+        """Who knows the checksum of the data says it, and it is not made again; without checksums it is not sent."""
+        data = bytes(range(256))
+        for header in (request_header, answer_header):
+            self.assertEqual(header(17, 1, data=data), header(17, 1, data=data, data_crc=crc32c(data)))
+            self.assertEqual(b"\x04\x03\x02\x01", header(17, 1, data=data, data_crc=0x01020304)[52:56])
+            self.assertEqual(bytes(4), header(17, 1, data=data, data_crc=7, checksum=False)[52:56])
+            self.assertEqual(bytes(4), header(17, 1, data_crc=7)[52:56])
+
     def test_damaged_flag(self) -> None:
         """The answer to a write whose data was damaged says so in the highest bit of its flags."""
         answer = error_answer(Operation.WRITE, 1, MediaError(""), flags=DAMAGED)
