@@ -8,6 +8,7 @@ device of zeroes costs nothing.  Everything completes at once, in the caller's t
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -16,7 +17,7 @@ from zope.interface import implementer
 from dst.checksums import block_checksums, checksums_refusal
 from dst.errors import ConfigurationError, DSTError, NoSpace
 from dst.geometry import TRANSFER_BYTES_MAX, BlockStatus, Geometry, StatusExtent
-from dst.interfaces import Buffer, IChecksums, IExclusive, INode, INodeProvider
+from dst.interfaces import Buffer, IChecksums, IExclusive, INode, INodeProvider, IReadsNow, IWritesTogether
 from dst.nodes.settings import Settings
 from dst.observing import ObservableNode
 from dst.status import LinkState
@@ -39,7 +40,7 @@ STATUS_EXTENTS_MAX = 4096
 _HOLE = BlockStatus.HOLE | BlockStatus.ZERO
 
 
-@implementer(INode, IChecksums, IExclusive)
+@implementer(INode, IChecksums, IExclusive, IReadsNow, IWritesTogether)
 class MemoryDevice(ObservableNode):
     """
     A node whose content lives as long as this object: C{close} and C{open} again lose nothing.
@@ -99,10 +100,16 @@ class MemoryDevice(ObservableNode):
             self.geometry.check_transfer(offset, length)
         except DSTError as error:
             return fail(error)
+        return succeed(self._read(offset, length))
+
+    def read_now(self, offset: int, length: int) -> Buffer | None:
+        return self._read(offset, length) if self.link is LinkState.READY else None
+
+    def _read(self, offset: int, length: int) -> Buffer:
         index, start = divmod(offset, CHUNK_BYTES)
         if start + length <= CHUNK_BYTES:
             chunk = self._chunks.get(index)
-            return succeed(bytes(length) if chunk is None else chunk[start : start + length])
+            return bytes(length) if chunk is None else chunk[start : start + length]
         data = bytearray(length)
         at = 0
         while at < length:
@@ -113,7 +120,7 @@ class MemoryDevice(ObservableNode):
             at += step
             index += 1
             start = 0
-        return succeed(data)
+        return data
 
     def checksums(self, offset: int, length: int, block_bytes: int) -> Deferred[bytes]:
         refusal = checksums_refusal(length, block_bytes)
@@ -124,16 +131,26 @@ class MemoryDevice(ObservableNode):
     def write(self, offset: int, data: Buffer, *, fua: bool = False) -> Deferred[None]:
         length = len(data)
         refusal = self._refusal(offset, length, transfer=True, change=True)
-        if refusal is not None:
-            return fail(refusal)
+        if refusal is None:
+            refusal = self._write(offset, data)
+        return succeed(None) if refusal is None else fail(refusal)
+
+    def write_together(self, writes: Sequence[tuple[int, Buffer]]) -> Deferred[Sequence[DSTError | None] | None]:
+        if self.link is not LinkState.READY:
+            return succeed([self.unavailable() for _ in writes])
+        errors = [self._write(offset, data) for offset, data in writes]
+        return succeed(errors if any(errors) else None)
+
+    def _write(self, offset: int, data: Buffer) -> NoSpace | None:
+        length = len(data)
         try:
             self._allocate(offset, length)
         except NoSpace as error:
-            return fail(error)
+            return error
         index, start = divmod(offset, CHUNK_BYTES)
         if start + length <= CHUNK_BYTES:
             self._chunks[index][start : start + length] = data
-            return succeed(None)
+            return None
         view = memoryview(data)
         at = 0
         while at < length:
@@ -142,7 +159,7 @@ class MemoryDevice(ObservableNode):
             at += step
             index += 1
             start = 0
-        return succeed(None)
+        return None
 
     def flush(self) -> Deferred[None]:
         return succeed(None) if self.link is LinkState.READY else fail(self.unavailable())

@@ -9,6 +9,7 @@ from dst.testing.fence_suite import fence_suite
 from dst.testing.media import CachedWrite, SimulatedMedia
 from dst.testing.node_suite import node_suite
 from dst.testing.provider_suites import algorithm_provider_suite, exports_suite, node_provider_suite
+from dst.testing.quick_suite import ReadsNowSuite, WritesTogetherSuite
 from dst.testing.specimen import Specimen, conformance_tests
 
 __all__ = [
@@ -16,9 +17,11 @@ __all__ = [
     "DeviceExports",
     "FaultyDevice",
     "Operation",
+    "ReadsNowSuite",
     "SimulatedDisk",
     "SimulatedMedia",
     "Specimen",
+    "WritesTogetherSuite",
     "algorithm_provider_suite",
     "algorithm_suite",
     "block_device_suite",

@@ -30,11 +30,12 @@ from attrs import define
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
+from zope.interface import implementedBy
 
 from dst.errors import DSTError
 from dst.interfaces import INode
 
-__all__ = ["WAIT_STEPS_MAX", "Maker", "Specimen", "SuiteCase", "conformance_tests", "suite_class"]
+__all__ = ["WAIT_STEPS_MAX", "Maker", "Specimen", "SuiteCase", "conformance_tests", "optional_suites", "suite_class"]
 
 WAIT_STEPS_MAX = 20_000
 """How often a clock is advanced before a Deferred counts as one that never fires."""
@@ -43,6 +44,10 @@ T = TypeVar("T")
 
 conformance_tests: dict[type, list[type[SynchronousTestCase]]] = {}
 """Provider -> the test cases that hold it to its interface; filled when a suite is subclassed."""
+
+
+optional_suites: dict[Any, type[SuiteCase]] = {}
+"""Interface -> the suite that is added for a provider that implements it besides; filled by the suites."""
 
 
 @define
@@ -199,4 +204,6 @@ def suite_class(
     if make_read_only is not None and read_only_base is not None:
         namespace["make_read_only"] = staticmethod(make_read_only)
         bases = (base, read_only_base) if not issubclass(read_only_base, base) else (read_only_base,)
+    provided = set(implementedBy(provider).flattened())
+    bases += tuple(suite for interface, suite in optional_suites.items() if interface in provided)
     return type(f"{provider.__name__}{base.__name__}", bases, namespace)
