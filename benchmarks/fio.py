@@ -12,6 +12,7 @@ import os
 import resource
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 from attrs import frozen
@@ -20,7 +21,7 @@ from benchmarks.processes import Failed
 from benchmarks.rows import Row
 from benchmarks.usage import Watch
 
-__all__ = ["Cell", "Client", "check_fio", "children_s", "fill", "measure", "parse_job"]
+__all__ = ["Cell", "Client", "check_fio", "children_s", "command_of", "fill", "measure", "parse_job", "row_options"]
 
 
 READ_WARM_UP_S = 0.3
@@ -29,6 +30,8 @@ WRITE_WARM_UP_S = 2.0
 Load before what is counted.  For writes so long that a mirror of ours has marked the regions that it
 writes to: it unmarks them while the other servers have their turn, and marks each again before the first write to it.
 """
+SETTLING_TIMES = 10.0
+"""Where a load is to be settled, the warm-up is so many times as long as what is counted."""
 
 
 @frozen
@@ -53,6 +56,7 @@ class Cell:
     @ivar server_s: processor time of the servers.
     @ivar client_s: processor time of the client, its start included.
     @ivar peak_bytes: the most memory of the servers, meanwhile.
+    @ivar syncs: how often the servers told a disk to keep what it has; -1 if nobody counted.
     """
 
     per_s: float
@@ -62,6 +66,7 @@ class Cell:
     peak_bytes: int
     latency_us_median: float = 0.0
     latency_us_p99: float = 0.0
+    syncs: int = -1
 
 
 def check_fio() -> str:
@@ -93,12 +98,33 @@ def parse_job(text: str, uri: str) -> dict[str, object]:
     return job
 
 
+def row_options(row: Row, seconds: float) -> list[str]:
+    """What fio is told of a load."""
+    return [
+        f"--rw={'randrw' if row.mixed else 'randwrite' if row.write else 'randread'}",
+        *(["--unified_rw_reporting=mixed"] if row.mixed else []),
+        f"--bs={row.block_bytes}",
+        f"--iodepth={row.depth}",
+        f"--numjobs={row.clients}",
+        "--group_reporting",
+        "--time_based",
+        "--randrepeat=0",
+        "--norandommap",
+        f"--runtime={seconds:g}",
+    ]
+
+
+def command_of(client: Client, size: int, *options: str) -> list[str]:
+    """fio as a client."""
+    command = ["fio", "--name=job", "--ioengine=nbd", f"--uri={client.uri}", f"--size={size}", "--output-format=json"]
+    return [*client.prefix, *command, *options]
+
+
 def _run(directory: Path, client: Client, size: int, *options: str, timeout_s: float) -> dict[str, object]:
     """The one job of fio's report."""
-    command = ["fio", "--name=job", "--ioengine=nbd", f"--uri={client.uri}", f"--size={size}", "--output-format=json"]
     try:
         done = subprocess.run(
-            [*client.prefix, *command, *options],
+            command_of(client, size, *options),
             cwd=directory,
             env={**os.environ, **dict(client.environment)},
             capture_output=True,
@@ -130,28 +156,29 @@ def children_s() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def measure(directory: Path, client: Client, size: int, row: Row, seconds: float, servers: list[int]) -> Cell:
+def measure(
+    directory: Path,
+    client: Client,
+    size: int,
+    row: Row,
+    seconds: float,
+    servers: list[int],
+    syncs: Callable[[], int] = lambda: -1,
+) -> Cell:
     """
-    Put the load of C{row} on a server for so long, after a warm-up that is no longer.
+    Put the load of C{row} on a server for so long, after a warm-up.
 
     @param servers: their process ids.
+    @param syncs: how often they have told a disk to keep what it has, so far.
     """
-    options = [
-        f"--rw={'randwrite' if row.write else 'randread'}",
-        f"--bs={row.block_bytes}",
-        f"--iodepth={row.depth}",
-        f"--numjobs={row.clients}",
-        "--group_reporting",
-        "--time_based",
-        "--randrepeat=0",
-        "--norandommap",
-    ]
     warm_up_s = min(seconds, WRITE_WARM_UP_S if row.write else READ_WARM_UP_S)
-    _run(directory, client, size, *options, f"--runtime={warm_up_s:g}", timeout_s=warm_up_s + 60)
-    before_s = children_s()
+    if row.settled:
+        warm_up_s = seconds * SETTLING_TIMES
+    _run(directory, client, size, *row_options(row, warm_up_s), timeout_s=warm_up_s + 60)
+    before_s, syncs_before = children_s(), syncs()
     with Watch(servers) as watch:
-        job = _run(directory, client, size, *options, f"--runtime={seconds:g}", timeout_s=seconds + 60)
-    side = job["write" if row.write else "read"]
+        job = _run(directory, client, size, *row_options(row, seconds), timeout_s=seconds + 60)
+    side = job["mixed" if row.mixed else "write" if row.write else "read"]
     assert isinstance(side, dict)
     percentiles = side["clat_ns"].get("percentile", {})
     return Cell(
@@ -162,4 +189,5 @@ def measure(directory: Path, client: Client, size: int, row: Row, seconds: float
         watch.usage.peak_bytes,
         percentiles.get("50.000000", 0) / 1000,
         percentiles.get("99.000000", 0) / 1000,
+        syncs() - syncs_before if syncs_before >= 0 else -1,
     )

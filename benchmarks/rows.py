@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from attrs import frozen
 
-__all__ = ["COPY", "GLUSTER_ROWS", "MANY_ROWS", "PLAIN_ROWS", "TLS_ROWS", "Row"]
+__all__ = ["COPY", "FAR_ROWS", "GLUSTER_ROWS", "MANY_ROWS", "PLAIN_ROWS", "TLS_ROWS", "Row"]
 
 
 @frozen
@@ -16,6 +16,8 @@ class Row:
 
     @ivar clients: connections, each with C{depth} requests.
     @ivar copy: everything is copied to a new place, once; C{block_bytes} is the unit it is told in.
+    @ivar mixed: one half reads, one half writes, counted together.
+    @ivar settled: it is measured when nothing changes any more, after a long warm-up.
     """
 
     write: bool
@@ -23,6 +25,8 @@ class Row:
     depth: int
     clients: int = 1
     copy: bool = False
+    mixed: bool = False
+    settled: bool = False
 
     @property
     def name(self) -> str:
@@ -31,7 +35,8 @@ class Row:
             return "copied, MiB/s"
         size = f"{self.block_bytes >> 20} MiB" if self.block_bytes >= 1 << 20 else f"{self.block_bytes >> 10} KiB"
         clients = "" if self.clients == 1 else f", {self.clients} clients"
-        return f"{'write' if self.write else 'read'} {size} depth {self.depth}{clients}"
+        doing = "read and write" if self.mixed else "write" if self.write else "read"
+        return f"{doing} {size} depth {self.depth}{clients}"
 
 
 PLAIN_ROWS = tuple(
@@ -42,4 +47,5 @@ PLAIN_ROWS = tuple(
 MANY_ROWS = tuple(Row(write, 4096, 4, clients=16) for write in (False, True))
 TLS_ROWS = tuple(Row(write, size, depth) for size, depth in ((4096, 32), (65536, 16)) for write in (False, True))
 GLUSTER_ROWS = (Row(True, 4096, 32), Row(False, 4096, 32), Row(True, 65536, 16))
+FAR_ROWS = (Row(True, 4096, 32, settled=True),)
 COPY = Row(True, 1 << 20, 0, copy=True)
