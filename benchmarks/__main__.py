@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -89,12 +90,13 @@ def present(group: Group) -> list[Kind]:
     return kinds
 
 
-def _cell(directory: Path, processes: Processes, subject: Subject, size: int, row: Row, seconds: float) -> Cell:
+def _cell(directory: Path, processes: Processes, subject: Subject, row: Row, seconds: float) -> Cell:
     if row.copy:
         assert subject.copy is not None, subject
         return subject.copy()
     servers = [processes.pid_of(server) for server in subject.servers]
-    return measure(directory, subject.client, size, row, seconds, servers)
+    count = partial(processes.syncs, subject.servers)
+    return measure(directory, subject.client, subject.size, row, seconds, servers, count)
 
 
 def _measure_missing(
@@ -106,7 +108,8 @@ def _measure_missing(
         subjects: list[Subject] = []
         for kind in kinds:
             subjects.append(kind.start(processes, directory, size))
-            fill(directory, subjects[-1].client, size)
+            if kind.times_as_large == 1:
+                fill(directory, subjects[-1].client, size)
         for number in range(rounds):
             # Each round begins with another server, so that what one leaves behind falls on each in turn.
             turn = number % len(subjects)
@@ -114,7 +117,7 @@ def _measure_missing(
                 # A row is measured for all servers, or for none: its ratio compares neighbours in time.
                 if any(record.get(group.name, row.name, kind.name, number) is None for kind in kinds):
                     for subject in subjects[turn:] + subjects[:turn]:
-                        cell = _cell(directory, processes, subject, size, row, seconds)
+                        cell = _cell(directory, processes, subject, row, seconds)
                         for server in subject.servers:
                             processes.check(server)
                         record.put(group.name, row.name, subject.kind.name, number, cell)

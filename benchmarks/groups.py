@@ -10,8 +10,8 @@ from attrs import field, frozen
 
 from benchmarks.copying import COPY_KINDS
 from benchmarks.gluster import GLUSTER
-from benchmarks.rows import COPY, GLUSTER_ROWS, MANY_ROWS, PLAIN_ROWS, TLS_ROWS, Row
-from benchmarks.subjects import MIRROR_KINDS, SINGLE_KINDS, TLS_KINDS, WITHOUT_CHECKSUMS, Kind
+from benchmarks.rows import COPY, FAR_ROWS, GLUSTER_ROWS, MANY_ROWS, PLAIN_ROWS, TLS_ROWS, Row
+from benchmarks.subjects import FAR_KINDS, MIRROR_KINDS, SINGLE_KINDS, TLS_KINDS, WITHOUT_CHECKSUMS, Kind
 
 __all__ = ["GROUPS", "Group"]
 
@@ -69,6 +69,13 @@ GROUPS = {
             (*_DST_MIRROR, GLUSTER),
             GLUSTER_ROWS,
             _goals(GLUSTER_ROWS, _gluster),
+        ),
+        Group(
+            "far",
+            "a mirror of a device 256 times as large, sparse, written all over",
+            FAR_KINDS,
+            FAR_ROWS,
+            _goals(FAR_ROWS, lambda row: 0.6),
         ),
         Group("resync", "a replaced member is copied to", COPY_KINDS, (COPY,), {COPY: 0.8}),
     )

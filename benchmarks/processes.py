@@ -5,11 +5,13 @@ Starting servers, knowing when they serve, and leaving none behind.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import struct
 import subprocess
 import time
+from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -45,7 +47,11 @@ class Processes:
     The servers of one run, each with its log, all ended when the C{with} block is left.
 
     @ivar profiles: where daemons of ours leave what C{cProfile} has seen, if they are to.
+    @ivar counting: C{strace} counts how often servers that are started from now on make a disk keep what it has. It
+        stops them at these system calls alone.
     """
+
+    counting = False
 
     def __init__(self, directory: Path, profiles: Path | None = None) -> None:
         self.directory = directory
@@ -62,9 +68,13 @@ class Processes:
 
     def start(self, name: str, *command: str | Path, environment: dict[str, str] | None = None) -> None:
         """Start a server in a process group of its own."""
+        counter: list[str] = []
+        if self.counting and shutil.which("strace") is not None:
+            counter = ["strace", "-f", "--seccomp-bpf", "-qqq", "-e", "signal=none", "-e", "trace=fsync,fdatasync"]
+            counter += ["-o", str(self._syncs_of(name))]
         with open(self.log_of(name), "wb") as log:
             process = subprocess.Popen(
-                [str(word) for word in command],
+                [*counter, *(str(word) for word in command)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -79,6 +89,14 @@ class Processes:
         """Where the output of a server goes."""
         return self.directory / f"{name}.log"
 
+    def _syncs_of(self, name: str) -> Path:
+        return self.directory / f"{name}.syncs"
+
+    def syncs(self, names: Iterable[str]) -> int:
+        """How often these servers have made a disk keep what it has; -1 where that is not counted."""
+        told = [self._syncs_of(name).read_bytes() for name in names if self._syncs_of(name).exists()]
+        return sum(text.count(b"\n") - text.count(b" resumed>") for text in told) if told else -1
+
     def pid_of(self, name: str) -> int:
         """The process id of a server that L{start} or L{start_detached} has started."""
         return self._running[name].pid if name in self._running else self._detached[name]
@@ -86,6 +104,19 @@ class Processes:
     def stop(self, name: str) -> None:
         """End one server that L{start} has started; its name can be used again."""
         _end(self._running.pop(name))
+
+    def signal(self, name: str, number: int) -> None:
+        """
+        Send a signal to a server that L{start} has started.  What is stopped is made to go on before it is ended.
+        """
+        process = self._running[name]
+        if number == signal.SIGSTOP:
+            self._stack.callback(_signalled, process, signal.SIGCONT)
+        _signalled(process, number)
+
+    def unmount_in_the_end(self, place: Path) -> None:
+        """There may be a file system of a server that cannot unmount it any more."""
+        self._stack.callback(_unmount, place)
 
     def check(self, name: str) -> None:
         """
@@ -110,6 +141,17 @@ class Processes:
             time.sleep(0.05)
         self._detached[name] = int(pid_file.read_text())
         self._stack.callback(_end_detached, self._detached[name])
+
+
+def _signalled(process: subprocess.Popen[bytes], number: int) -> None:
+    if process.poll() is None:
+        process.send_signal(number)
+
+
+def _unmount(place: Path) -> None:
+    subprocess.run(
+        ["fusermount3", "-u", "-z", "-q", str(place)], capture_output=True, timeout=STOP_S_MAX, check=False
+    )
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -140,7 +140,22 @@ class Results:
                 server, client = self.processor_s_per_gib(row, kind)
                 words.append(f"{server:.2f} + {client:.2f}; {self.peak_bytes(row, kind) / _MIB:.0f}")
             lines.append([row.name, *words])
-        return columns(lines)
+        return columns(lines) + self._syncs()
+
+    def syncs_per_write(self, row: Row, kind: Kind) -> float:
+        """How often the servers told a disk to keep what it has, for each block; -1 where nobody counted."""
+        cells = [cell for cell in self.cells[row, kind.name] if cell.syncs >= 0]
+        blocks = sum(cell.bytes for cell in cells) / (row.block_bytes or 1)
+        return sum(cell.syncs for cell in cells) / blocks if blocks else -1.0
+
+    def _syncs(self) -> str:
+        """That as a table, if anybody counted."""
+        lines = [["fdatasync of all copies, per block", *(kind.name for kind in self.kinds)]]
+        for row in self.rows:
+            found = [self.syncs_per_write(row, kind) for kind in self.kinds]
+            lines.append([row.name, *(f"{each:.4f}" if each >= 0 else "?" for each in found)])
+        counted = any(word not in ("", "?") for line in lines[1:] for word in line[1:])
+        return f"\n\n{columns(lines)}" if counted else ""
 
     def plain(self) -> dict[str, object]:
         """As JSON types, every round included."""
@@ -156,6 +171,7 @@ class Results:
                     "server_s_per_gib": round(server_s, 3),
                     "client_s_per_gib": round(client_s, 3),
                     "peak_bytes": self.peak_bytes(row, kind),
+                    "syncs_per_write": round(self.syncs_per_write(row, kind), 4),
                     "rounds": [asdict(cell) for cell in self.cells[row, kind.name]],
                 }
             ratio, goal = self.ratio(row), self.group.goals[row]

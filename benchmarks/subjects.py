@@ -21,6 +21,7 @@ from benchmarks.fio import Cell, Client
 from benchmarks.processes import Failed, Processes, free_port, wait_for_export
 
 __all__ = [
+    "FAR_KINDS",
     "MIRROR_KINDS",
     "SINGLE_KINDS",
     "TLS_KINDS",
@@ -79,10 +80,15 @@ Starter = Callable[[Processes, Path, int, str], Served]
 
 @frozen
 class Subject:
-    """A server that runs."""
+    """
+    A server that runs.
+
+    @ivar size: bytes of its device.
+    """
 
     kind: Kind
     client: Client
+    size: int
     servers: list[str]
     copy: Callable[[], Cell] | None
 
@@ -96,6 +102,8 @@ class Kind:
     @ivar reference: it is measured to be looked at, and not compared with.
     @ivar programs: what has to be installed.
     @ivar refusal: one sentence why it cannot run here all the same, or nothing.
+    @ivar times_as_large: its device is so many times as large as others, and sparse; else it is filled.
+    @ivar counting: what it makes its disks keep is counted.
     """
 
     name: str
@@ -104,15 +112,19 @@ class Kind:
     starter: Starter
     reference: bool = False
     refusal: Callable[[], str] = lambda: ""
+    times_as_large: int = 1
+    counting: bool = False
 
     def start(self, processes: Processes, directory: Path, size: int) -> Subject:
         """Start it on new files, and return when it serves."""
         name = self.name.replace(" ", "-")
         place = directory / name
         place.mkdir()
+        size *= self.times_as_large
+        processes.counting = self.counting
         served = self.starter(processes, place, size, name)
         wait_for_export(processes, served.servers, served.where, served.export, tls=served.certificates is not None)
-        return Subject(self, served.client(place), served.servers, served.copy)
+        return Subject(self, served.client(place), size, served.servers, served.copy)
 
 
 def new_file(path: Path, size: int) -> Path:
@@ -305,6 +317,16 @@ MIRROR_KINDS = (
     Kind("qemu quorum", False, ("qemu-storage-daemon", "nbdkit"), _quorum),
 )
 """Three copies behind three servers."""
+
+_FAR = 256
+
+FAR_KINDS = (
+    Kind("DST far", True, (), dst_mirror, times_as_large=_FAR, counting=True),
+    Kind("DST near", False, (), dst_mirror, counting=True),
+    Kind("quorum far", False, MIRROR_KINDS[1].programs, _quorum, reference=True, times_as_large=_FAR, counting=True),
+    Kind("quorum near", False, MIRROR_KINDS[1].programs, _quorum, reference=True, counting=True),
+)
+"""Three copies of a large sparse device, and of a small one."""
 
 WITHOUT_CHECKSUMS = Kind("without checksums", False, (), _without_checksums)
 
