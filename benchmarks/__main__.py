@@ -18,6 +18,10 @@ from benchmarks.fio import Cell, fill, measure
 from benchmarks.flat import Flat, measure_flat
 from benchmarks.flat import table as flat_table
 from benchmarks.groups import GROUPS, Group
+from benchmarks.isolation import GOAL as ISOLATION_GOAL
+from benchmarks.isolation import NAME as ISOLATION
+from benchmarks.isolation import SITUATIONS, Found, chosen_situations, measure_isolation
+from benchmarks.isolation import table as isolation_table
 from benchmarks.machine import busy, machine
 from benchmarks.processes import Failed, Processes
 from benchmarks.profiling import profile, py_spy
@@ -54,7 +58,7 @@ def arguments(command: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="one short round: to see that it works, not to compare")
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="rounds; the medians are told (default 5)")
     parser.add_argument("--seconds", type=float, default=3.0, metavar="S", help="of each measurement (default 3)")
-    parser.add_argument("--only", choices=[*GROUPS, FLAT], action="append", help="one group of servers")
+    parser.add_argument("--only", choices=[*GROUPS, ISOLATION, FLAT], action="append", help="one group of servers")
     row_help = "one row: its number in the group, or a part of its name"
     parser.add_argument("--row", action="append", metavar="ROW", help=row_help)
     parser.add_argument("--resume", action="store_true", help="go on with a run that was cut short")
@@ -67,13 +71,14 @@ def arguments(command: list[str] | None = None) -> argparse.Namespace:
         options.rounds, options.seconds = 1, 0.5
     if not 1 <= options.rounds <= 1000 or not 0 < options.seconds <= 600:
         parser.error("--rounds has to be 1 to 1000, and --seconds above 0 and up to 600")
-    options.only = list(dict.fromkeys(options.only or ([*GROUPS] if options.row else [*GROUPS, FLAT])))
+    options.only = list(dict.fromkeys(options.only or ([*GROUPS] if options.row else [*GROUPS, ISOLATION, FLAT])))
     if options.profile:
         options.only, options.row = options.only[:1], [options.profile]
-        if options.only == [FLAT]:
-            parser.error(f"{FLAT} has no rows to be profiled")
+        if options.only[0] not in GROUPS:
+            parser.error(f"{options.only[0]} has no rows to be profiled")
     for word in options.row or []:
-        if not any(chosen(GROUPS[name], [word]) for name in options.only if name in GROUPS):
+        situations = chosen_situations([word]) if ISOLATION in options.only else []
+        if not situations and not any(chosen(GROUPS[name], [word]) for name in options.only if name in GROUPS):
             parser.error(f"no row of {', '.join(options.only)} is called {word!r}; --list says which there are")
     return options
 
@@ -168,18 +173,25 @@ def _measured(options: argparse.Namespace, size: int) -> None:
         print(record.load())
     found: list[Results] = []
     flat: list[Flat] = []
+    isolated: list[Found] = []
     for name in options.only:
         if name == FLAT:
             flat = measure_flat(size, options.seconds)
             print(f"\n{FLAT}\n{flat_table(flat)}", flush=True)
+        elif name == ISOLATION:
+            situations = chosen_situations(options.row)
+            isolated = measure_isolation(situations, size, options.rounds, options.seconds, record)
+            print(f"\n{ISOLATION}: one slow thing beside it\n{isolation_table(isolated)}", flush=True)
         elif rows := chosen(GROUPS[name], options.row):
             found.append(run_group(GROUPS[name], rows, options.rounds, options.seconds, size, record))
             print(f"\n{name}: {found[-1].group.what}\n{found[-1].table()}\n\n{found[-1].costs()}", flush=True)
     figures = [figure for results in found for figure in results.figures()]
+    figures += [each.figure() for each in isolated]
     figures += [figure for each in flat for figure in each.figures()]
     print(f"\n{goal_lines(figures)}")
     report = {**about, "rounds": options.rounds, "seconds": options.seconds, "device_bytes": size}
     report |= {"groups": [results.plain() for results in found], FLAT: [each.plain() for each in flat]}
+    report |= {ISOLATION: [each.plain() for each in isolated]}
     (options.output / "results.json").write_text(json.dumps(report, indent=1) + "\n")
     for results in found:
         (options.output / f"{results.group.name}.svg").write_text(results.plot())
@@ -198,6 +210,9 @@ def main() -> int:
                 print(f"{group.name}: {group.what}")
                 for number, row in enumerate(group.rows, 1):
                     print(f"  {number}  {row.name:35} goal {group.goals[row]:g}")
+            print(f"{ISOLATION}: one slow thing beside a modest client")
+            for number, situation in enumerate(SITUATIONS, 1):
+                print(f"  {number}  {situation.name:35} goal {ISOLATION_GOAL:g}")
             print(f"{FLAT}: flat in the size of the device and the length of the run")
         elif options.profile:
             _profiled(options, size)

@@ -6,8 +6,7 @@ C{flood}
 C{deaf}
     asks for as much as it is let, and never reads an answer.
 
-It says C{begun} when it is at it, and goes on until it is ended.  It is a program of its own, so that what it costs is not taken
-from who is measured more than any other client would.
+It says C{begun} when it is at it, and goes on until it is ended.
 """
 
 from __future__ import annotations
@@ -47,6 +46,10 @@ class NBDConnection:
         self.socket = socket.create_connection(("127.0.0.1", port), 30)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.size = self._open(export.encode())
+
+    def close(self) -> None:
+        """Go without a word."""
+        self.socket.close()
 
     def _receive(self, count: int) -> bytes:
         data = b""
