@@ -6,79 +6,22 @@ Data is not copied: a frame is given back as its header, and its data goes out a
 
 from __future__ import annotations
 
-import struct
-
-from crc32c import crc32c
-
 from dst.errors import DSTError
-from dst.interfaces import Buffer
+from dst.native.frames import HEADER_BYTES, MAGIC, NO_EPOCH, answer_header, done_answers, request_header
 from dst.status import Status
-from dst.wire.messages import ANSWER, MESSAGE_BYTES_MAX, Operation
+from dst.wire.messages import MESSAGE_BYTES_MAX, Operation
 
 __all__ = [
     "HEADER_BYTES",
     "MAGIC",
     "NO_EPOCH",
     "answer_header",
+    "done_answers",
     "error_answer",
     "goodbye",
     "notice",
     "request_header",
 ]
-
-MAGIC = b"DST\x01"
-
-HEADER_BYTES = 64
-
-NO_EPOCH = bytes(16)
-
-CHECKED_BYTES = 60
-"""The part of the header that its own CRC covers."""
-
-CHECKED = struct.Struct("<4sBBHQQQ16sIII")
-HEADER_CRC = struct.Struct("<I")
-assert CHECKED.size == CHECKED_BYTES and CHECKED_BYTES + HEADER_CRC.size == HEADER_BYTES
-
-_pack = CHECKED.pack
-_pack_crc = HEADER_CRC.pack
-
-
-def request_header(
-    operation: int,
-    request_id: int,
-    offset: int = 0,
-    length: int = 0,
-    *,
-    flags: int = 0,
-    epoch: bytes = NO_EPOCH,
-    data: Buffer = b"",
-    checksum: bool = True,
-    data_crc: int | None = None,
-) -> bytes:
-    """
-    The header of a request whose data is C{data}.
-
-    @param data_crc: the CRC-32C of C{data}, if that is known already; not looked at without C{checksum}.
-    """
-    crc = (crc32c(data) if data_crc is None else data_crc) if checksum and data else 0
-    header = _pack(MAGIC, operation, 0, flags, request_id, offset, length, epoch, len(data), crc, 0)
-    return header + _pack_crc(crc32c(header))
-
-
-def answer_header(
-    operation: int,
-    request_id: int,
-    *,
-    status: int = 0,
-    flags: int = 0,
-    data: Buffer = b"",
-    checksum: bool = True,
-    data_crc: int | None = None,
-) -> bytes:
-    """The header of the answer to request C{request_id}; C{data_crc} as in L{request_header}."""
-    crc = (crc32c(data) if data_crc is None else data_crc) if checksum and data else 0
-    header = _pack(MAGIC, operation | ANSWER, status, flags, request_id, 0, 0, NO_EPOCH, len(data), crc, 0)
-    return header + _pack_crc(crc32c(header))
 
 
 def error_answer(operation: int, request_id: int, error: DSTError, *, flags: int = 0) -> bytes:
@@ -94,9 +37,7 @@ def goodbye(error: DSTError) -> bytes:
 
 def notice(operation: Operation, data: bytes, *, status: Status = Status.OK) -> bytes:
     """A whole frame that answers nothing."""
-    crc = crc32c(data) if data else 0
-    header = _pack(MAGIC, operation, status, 0, 0, 0, 0, NO_EPOCH, len(data), crc, 0)
-    return header + _pack_crc(crc32c(header)) + data
+    return request_header(operation, 0, status=status, data=data) + data
 
 
 def _sentence(text: str) -> bytes:

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import enum
 
-from attrs import define
-
 from dst.geometry import TRANSFER_BYTES_MAX
-from dst.interfaces import Buffer
+from dst.native.frames import ANSWER, Frame
 
 __all__ = [
     "ANSWER",
@@ -54,9 +52,6 @@ EXTENTS_MAX = 4096
 
 STATUS_BYTES_MAX = 1024 * 1024
 """A status tree as JSON: some 2000 entries."""
-
-ANSWER = 0x80
-"""Added to the operation in its answer."""
 
 NOTICE_FIRST = 0x40
 """Kinds from here up to L{ANSWER} are notices."""
@@ -103,26 +98,3 @@ class Feature(enum.IntFlag):
     CHECKSUMS = 1
     FENCING = 2
     BLOCK_CHECKSUMS = 4
-
-
-@define(eq=False)
-class Frame:
-    """
-    One message, in either direction.  Not frozen only because that makes it three times cheaper.
-
-    @ivar kind: an L{Operation}, plus L{ANSWER} in an answer; or a number not known here.
-    @ivar status: a L{dst.status.Status}, or a number not known here; 0 in requests.
-    @ivar epoch: the claim it is made under, 16 bytes.
-    @ivar data: may be a view of a larger buffer.
-    @ivar intact: C{data} has the checksum that was sent with it.
-    """
-
-    kind: int
-    status: int
-    flags: int
-    id: int
-    offset: int
-    length: int
-    epoch: bytes
-    data: Buffer
-    intact: bool

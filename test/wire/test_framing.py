@@ -6,14 +6,19 @@ import struct
 from random import Random
 
 from crc32c import crc32c
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from dst.errors import MediaError
+from dst.native import plain_frames
+from dst.wire import parser
 from dst.wire.framing import HEADER_BYTES, answer_header, error_answer, goodbye, notice, request_header
 from dst.wire.messages import ANSWER, DAMAGED, DATA_BYTES_MAX, MESSAGE_BYTES_MAX, Flag, Frame, Operation
 from dst.wire.parser import FrameParser
+
+BOTH_WAYS = [HealthCheck.differing_executors]
+"""The same tests are made with frames cut in Python and not."""
 
 
 def values(frame: Frame) -> tuple[object, ...]:
@@ -167,7 +172,7 @@ class ParserTests(SynchronousTestCase):
         stream = conversation()
         self.assertEqual(parse(stream), parse_in_pieces(stream, list(range(1, len(stream)))))
 
-    @settings(deadline=None)
+    @settings(deadline=None, suppress_health_check=BOTH_WAYS)
     @given(st.lists(st.integers(0, len(conversation())), max_size=12))
     def test_pieces(self, cuts: list[int]) -> None:
         """Nor in any other pieces."""
@@ -240,14 +245,14 @@ class ParserTests(SynchronousTestCase):
         parser.receive(bytes(64))
         self.assertEqual([], parser.receive(conversation()))
 
-    @settings(deadline=None)
+    @settings(deadline=None, suppress_health_check=BOTH_WAYS)
     @given(st.binary(max_size=300))
     def test_random_bytes(self, noise: bytes) -> None:
         """Noise is never a frame."""
         frames, _ = parse(noise)
         self.assertEqual([], frames)
 
-    @settings(deadline=None)
+    @settings(deadline=None, suppress_health_check=BOTH_WAYS)
     @given(st.binary(max_size=200), st.integers(0, len(conversation())))
     def test_noise_inside(self, noise: bytes, position: int) -> None:
         """Noise in a stream never makes a frame that was not sent, unless it says that it is not intact."""
@@ -311,3 +316,11 @@ class ParserTests(SynchronousTestCase):
             frames += parser.receive(stream[position : position + 3])
             self.assertLessEqual(len(parser._pieces), 2)
         self.assertEqual([data], [bytes(frame.data) for frame in frames])
+
+
+class PlainParserTests(ParserTests):
+    """The same, with frames cut in Python."""
+
+    def setUp(self) -> None:
+        for name in ("Frame", "crc32c", "cut"):
+            self.patch(parser, name, getattr(plain_frames, name))
