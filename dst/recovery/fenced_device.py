@@ -4,7 +4,8 @@ A device behind its fence, for who cannot claim it: exporters of protocols witho
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
@@ -14,7 +15,17 @@ from zope.interface import alsoProvides, implementer
 from dst.errors import DSTError
 from dst.explaining_trees import explained_status
 from dst.geometry import Geometry, StatusExtent
-from dst.interfaces import Buffer, IAlgorithm, IBlockDevice, IChecksums, INode, INodeObserver, StopObserving
+from dst.interfaces import (
+    Buffer,
+    IAlgorithm,
+    IBlockDevice,
+    IChecksums,
+    INode,
+    INodeObserver,
+    IReadsNow,
+    IWritesTogether,
+    StopObserving,
+)
 from dst.recovery.fence import NO_EPOCH, Entrance, Fence
 from dst.status import LinkState, StatusTree
 
@@ -23,9 +34,14 @@ if TYPE_CHECKING:
 
 __all__ = ["FencedDevice", "UnclaimedNode"]
 
+_T = TypeVar("_T")
+
 _log = Logger()
 
 _NO_KEYWORDS: dict[str, object] = {}
+
+_PASSED_ON = (IChecksums, IReadsNow, IWritesTogether)
+"""What is provided where the device provides it."""
 
 
 @implementer(IBlockDevice)
@@ -48,8 +64,10 @@ class FencedDevice:
         self.node = node
         self._epoch = NO_EPOCH
         self._changes = 0
-        if IChecksums.providedBy(node):
-            alsoProvides(self, IChecksums)
+        for interface in _PASSED_ON:
+            if interface.providedBy(node):
+                alsoProvides(self, interface)
+        self._quick: Any = node
 
     @property
     def geometry(self) -> Geometry:
@@ -70,6 +88,18 @@ class FencedDevice:
                 return fail(refusal)
         return self.node.read(offset, length)
 
+    def read_now(self, offset: int, length: int) -> Buffer | None:
+        """See L{dst.interfaces.IReadsNow}; provided where the device does."""
+        entrance = self._entrance
+        if (
+            entrance is not None
+            and entrance.passes != self._epoch
+            and entrance.refusal(self._epoch, False) is not None
+        ):
+            return None  # C{read} says why
+        found: Buffer | None = self._quick.read_now(offset, length)
+        return found
+
     def write(self, offset: int, data: Buffer, *, fua: bool = False) -> Deferred[None]:
         """See L{dst.interfaces.IBlockDevice.write}."""
         entrance = self._entrance
@@ -78,6 +108,15 @@ class FencedDevice:
             if refusal is not None:
                 return fail(refusal)
         return self._counted(self.node.write(offset, data, fua=fua))
+
+    def write_together(self, writes: Sequence[tuple[int, Buffer]]) -> Deferred[Sequence[DSTError | None] | None]:
+        """See L{dst.interfaces.IWritesTogether}; provided where the device does.  All of them are one change here."""
+        entrance = self._entrance
+        if entrance is not None and entrance.passes != self._change_epoch:
+            refusal = self._refusal(entrance)
+            if refusal is not None:
+                return succeed([refusal] * len(writes))
+        return self._counted(self._quick.write_together(writes))
 
     def flush(self) -> Deferred[None]:
         """See L{dst.interfaces.IBlockDevice.flush}."""
@@ -130,26 +169,26 @@ class FencedDevice:
     def _refusal(self, entrance: Entrance) -> DSTError | None:
         return entrance.refusal(self._epoch, True)
 
-    def _counted(self, change: Deferred[None]) -> Deferred[None]:
+    def _counted(self, change: Deferred[_T]) -> Deferred[_T]:
         """
         C{change}, which is under way until the device says so.
 
         The caller gets a Deferred of its own: one that is cancelled has fired, and its change may still be executed.
         """
-        if change.called and change.result is None:
+        if change.called and (change.result is None or isinstance(change.result, list)):
             return change
         self._changes += 1
-        answer: Deferred[None] = Deferred()
+        answer: Deferred[_T] = Deferred()
         change.addCallbacks(self._done, self._failed, (answer,), _NO_KEYWORDS, (answer,), _NO_KEYWORDS)
         return answer
 
-    def _done(self, _: None, answer: Deferred[None]) -> None:
+    def _done(self, result: _T, answer: Deferred[_T]) -> None:
         self._changes -= 1
         if not self._changes:
             self._settled()
-        answer.callback(None)
+        answer.callback(result)
 
-    def _failed(self, failure: Failure, answer: Deferred[None]) -> None:
+    def _failed(self, failure: Failure, answer: Deferred[Any]) -> None:
         self._changes -= 1
         if not self._changes:
             self._settled()

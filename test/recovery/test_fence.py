@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from dst.errors import BadMedia, Fenced, InvalidRequest, NoSpace, NotSupported, Unavailable
+from dst.errors import BadMedia, Fenced, InvalidRequest, MediaError, NoSpace, NotSupported, Unavailable
+from dst.interfaces import IReadsNow, IWritesTogether
 from dst.label.promise import decode_kept
 from dst.nodes.memory import MemoryDevice
 from dst.ownership import Claim, Promise
 from dst.recovery.fence import DRAIN_S_MAX, NO_EPOCH, Entrance, Fence
+from dst.recovery.fenced_device import UnclaimedNode
 from dst.recovery.fenced_node import FencedNode
 from dst.recovery.state_files import MemoryFiles
 from dst.status import LinkState
+from dst.testing.faulty import FaultyDevice
 
 A, B = b"a" * 16, b"b" * 16
 FIRST, SECOND = Claim(1, 11, A), Claim(2, 22, B)
@@ -323,3 +326,77 @@ class ShutNodeTests(FenceCase):
         self.assertIsInstance(refusal, Fenced)
         assert refusal is not None
         self.assertIn("alpha", refusal.message)
+
+
+class SlowDevice(MemoryDevice):
+    """
+    Writes together end when they are told to.
+
+    @ivar writing: those that have not.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(clock, "m", 4096)
+        self.writing: list[Deferred[Any]] = []
+
+    def write_together(self, writes: Any) -> Deferred[Any]:
+        super().write_together(writes)
+        ended: Deferred[Any] = Deferred()
+        self.writing.append(ended)
+        return ended
+
+
+class QuickDeviceTests(FenceCase):
+    """What a device can do at once, or together, behind its fence."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.device = SlowDevice(self.clock)
+        self.device.open()
+        self.node: Any = UnclaimedNode(self.clock, self.device, self.fence)
+
+    def test_provided_where_the_device_does(self) -> None:
+        """Nobody promises what the device cannot do."""
+        plain = FaultyDevice(self.clock, self.device)
+        for interface in (IReadsNow, IWritesTogether):
+            self.assertTrue(interface.providedBy(self.node))
+            self.assertFalse(interface.providedBy(UnclaimedNode(self.clock, plain, self.fence)))
+
+    def test_reads_under_a_claim(self) -> None:
+        """Who has no claim reads at once what belongs to somebody else, too."""
+        self.successResultOf(self.claim(self.a, FIRST))
+        self.assertEqual(bytes(4), self.node.read_now(0, 4))
+
+    def test_refused(self) -> None:
+        """Each write is refused while the device belongs to somebody else, and none is done."""
+        self.successResultOf(self.claim(self.a, FIRST))
+        errors = self.successResultOf(self.node.write_together([(0, b"x"), (1, b"y")]))
+        self.assertEqual([Fenced, Fenced], [type(error) for error in errors])
+        self.assertEqual([], self.device.writing)
+        self.assertEqual(bytes(4), self.node.read_now(0, 4))
+
+    def test_refused_when_given_back(self) -> None:
+        """A node object that has given its claim back neither writes together nor stops to read at once."""
+        node: Any = FencedNode(self.clock, self.device, self.fence)
+        node.open()
+        self.successResultOf(node.claim(FIRST, 3.0, ""))
+        self.successResultOf(node.release())
+        (error,) = self.successResultOf(node.write_together([(0, b"x")]))
+        self.assertIsInstance(error, Fenced)
+        self.assertEqual(bytes(4), node.read_now(0, 4))
+        self.successResultOf(node.close())
+
+    def test_waited_for(self) -> None:
+        """A claim waits until all writes that were begun have ended, whether anybody still waits for them or not."""
+        told: list[Any] = []
+        first, second = (self.node.write_together([(number, b"x")]) for number in (0, 1))
+        first.addErrback(lambda failure: told.append(failure.type))
+        first.cancel()
+        self.assertEqual([CancelledError], told)
+        granting = self.claim(self.b, SECOND)
+        self.device.writing[0].callback(None)
+        self.assertNoResult(granting)
+        error = MediaError("bad")
+        self.device.writing[1].callback([error])
+        self.assertEqual([error], self.successResultOf(second))
+        self.assertEqual(SECOND, self.successResultOf(granting).claim)

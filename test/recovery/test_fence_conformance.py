@@ -12,10 +12,11 @@ from dst.recovery.fence import Fence
 from dst.recovery.fenced_device import FencedDevice, UnclaimedNode
 from dst.recovery.fenced_node import FencedNode
 from dst.recovery.state_files import MemoryFiles
+from dst.testing import quick_suite
 from dst.testing.device_suite import block_device_suite
 from dst.testing.fence_suite import fence_suite
 from dst.testing.node_suite import node_suite
-from dst.testing.specimen import Specimen
+from dst.testing.specimen import Specimen, suite_class
 from test.recovery.fencing import LocalWorld, WireWorld
 
 
@@ -61,3 +62,27 @@ class FencedNodeSuite(  # type: ignore[misc]
 
 class FencedDeviceSuite(block_device_suite(FencedDevice, lambda case: behind())):  # type: ignore[misc]
     """What is asked through a fence is done by the device."""
+
+
+class FencedDeviceReadsNowTests(  # type: ignore[misc]
+    suite_class(quick_suite.ReadsNowSuite, FencedDevice, lambda case: behind())
+):
+    """What is asked through a fence is read at once where the device can."""
+
+
+class FencedDeviceWritesTogetherTests(  # type: ignore[misc]
+    suite_class(quick_suite.WritesTogetherSuite, FencedDevice, lambda case: behind())
+):
+    """What is asked through a fence is written together where the device can."""
+
+
+class FencedNodeReadsNowTests(  # type: ignore[misc]
+    suite_class(quick_suite.ReadsNowSuite, FencedNode, lambda case: fenced())
+):
+    """A node behind a fence reads at once where the device can."""
+
+
+class FencedNodeWritesTogetherTests(  # type: ignore[misc]
+    suite_class(quick_suite.WritesTogetherSuite, FencedNode, lambda case: fenced())
+):
+    """A node behind a fence writes together where the device can."""
