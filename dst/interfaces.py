@@ -14,7 +14,7 @@ L{dst.testing}; so do the fakes.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from attrs import frozen
 from twisted.internet.defer import Deferred
@@ -63,11 +63,14 @@ __all__ = [
     "INodeObserver",
     "IWitnessed",
     "IReadsNow",
+    "IWritesAndTells",
     "IWritesTogether",
     "IScrubs",
     "MemberOptions",
     "OpenExport",
     "StopObserving",
+    "TellOfWrite",
+    "Write",
 ]
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
@@ -201,6 +204,38 @@ class IWritesTogether(Interface):
         @param writes: each accepted by C{geometry.check_transfer}, of a device that can be changed; whoever asks has
             made sure of that.  They must not change until this has fired.
         @return: fires when all have ended: C{None} if all are done, otherwise for each its error, or C{None}.
+        """
+
+
+class Write(Protocol):
+    """
+    One write, as whoever asks for it keeps it.  Its attributes are read, never set.
+
+    @ivar data_crc: the CRC-32C of C{data}, if it is known already: several members get the same data.
+    """
+
+    offset: int
+    data: Buffer
+    data_crc: int | None
+
+
+TellOfWrite: TypeAlias = Callable[[Any, DSTError | None], None]
+"""Called with a write that has ended, and C{None} if it is done, or why it is not."""
+
+
+class IWritesAndTells(Interface):
+    """
+    A block device that does writes without a L{Deferred} for each.  Optional.
+    """
+
+    def write_and_tell(writes: Sequence[Write], told: TellOfWrite) -> None:
+        """
+        As C{write} without C{fua}, for each of C{writes}, in order.
+
+        @param writes: each accepted by C{geometry.check_transfer}, of a device that can be changed; whoever asks has
+            made sure of that.  They and their data must not change until they have ended.
+        @param told: called once for each of them, with that object, when it has ended, or before this returns.
+            It raises nothing.
         """
 
 

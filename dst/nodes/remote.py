@@ -15,6 +15,7 @@ again, and to write again what a failed write has left unknown.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +38,7 @@ from dst.errors import (
     Unavailable,
 )
 from dst.geometry import StatusExtent
-from dst.interfaces import Buffer, IChecksums, IFenced, INode
+from dst.interfaces import Buffer, IChecksums, IFenced, INode, IWritesAndTells, TellOfWrite, Write
 from dst.observing import ObservableNode
 from dst.ownership import Claim, Promise
 from dst.recovery.held_claim import HeldClaim
@@ -53,7 +54,7 @@ from dst.wire.bodies import (
 )
 from dst.wire.claims import ClaimKind, ClaimRequest, decode_promise, encode_claim
 from dst.wire.handshake import Configuration, Hello
-from dst.wire.messages import NAME_BYTES_MAX, Flag, Frame, Operation
+from dst.wire.messages import NAME_BYTES_MAX, Flag, Operation
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -66,7 +67,7 @@ _READ = int(Operation.READ)
 _WRITE = int(Operation.WRITE)
 
 
-@implementer(INode, IChecksums, IFenced)
+@implementer(INode, IChecksums, IFenced, IWritesAndTells)
 class RemoteNode(ObservableNode):
     """
     One export of another daemon.  It keeps trying to reach it from C{open} until C{close}.
@@ -124,6 +125,7 @@ class RemoteNode(ObservableNode):
         self._greeting: ClientSession | None = None  # the newest one made, which may not be ready yet
         self._table = TransactionTable(clock, self._overdue, deadline_s=deadline_s)
         self._ask = self._table.ask
+        self.answered = self._table.answered  # what a session tells its owner, without a step between
         self._opening: list[Deferred[None]] = []
         self._closing: list[Deferred[None]] | None = None
         self._giving_up: IDelayedCall | None = None
@@ -173,6 +175,28 @@ class RemoteNode(ObservableNode):
         if self._held.dismissed or self.geometry.read_only:
             return fail(self._unchangeable())
         return self._ask(_WRITE, offset, length, flags=Flag.FUA if fua else 0, data=data, cost_bytes=length)
+
+    def write_and_tell(self, writes: Sequence[Write], told: TellOfWrite) -> None:
+        """See L{dst.interfaces.IWritesAndTells.write_and_tell}."""
+        geometry = self.geometry
+        if self.usable and not self._held.dismissed and not geometry.read_only:
+            size, most, mask = geometry.size, geometry.transfer_bytes_max, geometry.block_size - 1
+            for write in writes:
+                length = len(write.data)
+                if write.offset + length > size or length > most or (write.offset | length) & mask:
+                    break
+            else:
+                self._table.write_and_tell(writes, told)
+                return
+        # It is another device now than that which was asked about: as if each came alone.
+        for write in writes:
+            refusal = self._refusal(write.offset, len(write.data), transfer=True)
+            if refusal is None and (self._held.dismissed or self.geometry.read_only):
+                refusal = self._unchangeable()
+            if refusal is None:
+                self._table.write_and_tell((write,), told)
+            else:
+                told(write, refusal)
 
     def flush(self) -> Deferred[None]:
         if not self.usable:
@@ -378,9 +402,6 @@ class RemoteNode(ObservableNode):
         self._fire_opening()
 
     # What a session tells its owner.
-
-    def answered(self, frame: Frame) -> None:
-        self._table.answered(frame)
 
     def turn_ended(self) -> None:
         self._table.pump()

@@ -24,6 +24,8 @@ class Extent:
     @ivar first: the first region it touches.
     @ivar last: the last one, included.
     @ivar start: called, once, when nothing that came before overlaps any more.
+    @ivar blockers: how many of those there are.
+    @ivar waiters: those that wait for this one, if any ever did; most never have any, and need no list.
     """
 
     __slots__ = ("blockers", "end", "first", "last", "offset", "start", "waiters")
@@ -34,8 +36,15 @@ class Extent:
         self.first = offset >> shift
         self.last = (end - 1) >> shift
         self.blockers = 0
-        self.waiters: list[Extent] = []
+        self.waiters: list[Extent] | None = None
         self.start: Callable[[], None] = _never
+
+    def hold_up(self, extent: Extent) -> None:
+        """C{extent} waits for this one, too."""
+        if self.waiters is None:
+            self.waiters = [extent]
+        else:
+            self.waiters.append(extent)
 
 
 Begun = TypeVar("Begun", bound=Extent)
@@ -62,14 +71,18 @@ class ExtentOrder:
         @return: whether it may go at once; else C{extent.start} is called later.
         """
         by_region = self.by_region
-        for region in range(extent.first, extent.last + 1):
+        first = extent.first
+        if first == extent.last and first not in by_region:  # nearly all of them
+            by_region[first] = [extent]
+            return True
+        for region in range(first, extent.last + 1):
             holders = by_region.get(region)
             if holders is None:
                 by_region[region] = [extent]
                 continue
             for other in holders:
                 if other.offset < extent.end and extent.offset < other.end:
-                    other.waiters.append(extent)
+                    other.hold_up(extent)
                     extent.blockers += 1
             holders.append(extent)
         return extent.blockers == 0
@@ -83,7 +96,7 @@ class ExtentOrder:
         for region in range(extent.first, extent.last + 1):
             for other in self.by_region.get(region, ()):
                 if other.offset < extent.end and extent.offset < other.end:
-                    other.waiters.append(extent)
+                    other.hold_up(extent)
                     extent.blockers += 1
         return extent.blockers == 0
 
@@ -99,7 +112,7 @@ class ExtentOrder:
                 if not (other.offset < extent.end and extent.offset < other.end) or other.blockers:
                     continue
                 if isinstance(other, kind):
-                    other.waiters.append(extent)
+                    other.hold_up(extent)
                     extent.blockers += 1
                     begun.append(other)
         return begun
@@ -115,8 +128,8 @@ class ExtentOrder:
             else:
                 holders.remove(extent)
         waiters = extent.waiters
-        if waiters:
-            extent.waiters = []
+        if waiters is not None:
+            extent.waiters = None
             for waiter in waiters:
                 waiter.blockers -= 1
                 if waiter.blockers == 0:
@@ -130,7 +143,9 @@ class ExtentOrder:
         self._starting = True
         try:
             while self._free:
-                self._free.popleft().start()
+                extent = self._free.popleft()
+                start, extent.start = extent.start, _never  # it knows the extent: a circle that only gc would find
+                start()
         finally:
             self._starting = False
 

@@ -8,14 +8,14 @@ because a limit did not let it in.  A connection that breaks ends none; the next
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from attrs import define
 from twisted.internet.defer import Deferred, fail
 
 from dst.errors import CorruptData, DeadlinePassed, DSTError, LimitReached, PeerError, Unavailable
-from dst.interfaces import Buffer
+from dst.interfaces import Buffer, TellOfWrite, Write
 from dst.status import Status
 from dst.wire.bodies import decode_error
 from dst.wire.framing import NO_EPOCH, request_header
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["Link", "Transaction", "TransactionTable"]
 
 _READ_ANSWER = Operation.READ | ANSWER
+_WRITE = int(Operation.WRITE)
+_WRITE_ANSWER = _WRITE | ANSWER
 _CORRUPT = Status.CORRUPT
 
 _HASTY_MAX = 16
@@ -70,6 +72,76 @@ class Transaction:
     damages: int = 0
     hasty: bool = False
 
+    def header(self, epoch: bytes, checksum: bool) -> bytes:
+        """What is sent before C{data}."""
+        return request_header(
+            self.operation,
+            self.id,
+            self.offset,
+            self.length,
+            flags=self.flags,
+            epoch=epoch,
+            data=self.data,
+            checksum=checksum,
+        )
+
+    def end(self, answer: Buffer | None) -> None:
+        """It was answered."""
+        self.result.callback(answer)
+
+    def refuse(self, error: DSTError) -> None:
+        """It has failed."""
+        self.result.errback(error)
+
+
+class _WriteTransaction:
+    """As L{Transaction}, for a write that somebody else keeps and is told of."""
+
+    __slots__ = ("cost_bytes", "damages", "deadline", "id", "sends", "told", "write")
+
+    operation: ClassVar[int] = _WRITE
+    hasty: ClassVar[bool] = False
+
+    def __init__(self, id: int, write: Write, cost_bytes: int, told: TellOfWrite, deadline: float) -> None:
+        self.id = id
+        self.write = write
+        self.cost_bytes = cost_bytes
+        self.told = told
+        self.deadline = deadline
+        self.sends = self.damages = 0
+
+    @property
+    def data(self) -> Buffer:
+        """See L{Transaction}."""
+        return self.write.data
+
+    @property
+    def length(self) -> int:
+        """See L{Transaction}."""
+        return self.cost_bytes
+
+    def header(self, epoch: bytes, checksum: bool) -> bytes:
+        """See L{Transaction.header}."""
+        write = self.write
+        return request_header(
+            _WRITE,
+            self.id,
+            write.offset,
+            self.cost_bytes,
+            epoch=epoch,
+            data=write.data,
+            checksum=checksum,
+            data_crc=write.data_crc,
+        )
+
+    def end(self, answer: Buffer | None) -> None:
+        """See L{Transaction.end}."""
+        self.told(self.write, None)
+
+    def refuse(self, error: DSTError) -> None:
+        """See L{Transaction.refuse}."""
+        self.told(self.write, error)
+
 
 class TransactionTable:
     """
@@ -111,10 +183,10 @@ class TransactionTable:
         self._sends_max = sends_max
         self._damages_max = damages_max
         self._last_id = 0
-        self._in_flight: dict[int, Transaction] = {}  # in the order in which they were asked
+        self._in_flight: dict[int, Transaction | _WriteTransaction] = {}  # in the order in which they were asked
         self._in_flight_bytes = 0
-        self._waiting: deque[Transaction] = deque()
-        self._hasty: list[Transaction] = []  # those of them that wait for a link
+        self._waiting: deque[Transaction | _WriteTransaction] = deque()
+        self._hasty: list[Transaction | _WriteTransaction] = []  # those of them that wait for a link
         self._bytes = 0
         self._link: Link | None = None
         self._link_requests_max = 0
@@ -144,12 +216,7 @@ class TransactionTable:
         """
         count = len(self._in_flight) + len(self._waiting)
         if count >= self._requests_max or (self._bytes + cost_bytes > self._bytes_max and count):
-            return fail(
-                LimitReached(
-                    f"{count} requests with {self._bytes} bytes wait for an answer already; the limits are"
-                    f" {self._requests_max} and {self._bytes_max}"
-                )
-            )
+            return fail(self._too_many())
         self._last_id = request_id = self._last_id + 1
         result: Deferred[Any] = Deferred()
         deadline = self._clock.seconds() + self._deadline_s
@@ -164,6 +231,39 @@ class TransactionTable:
         if self._timer is None:
             self._timer = self._clock.callLater(self._tick_s, self._tick)
         return result
+
+    def write_and_tell(self, writes: Sequence[Write], told: TellOfWrite) -> None:
+        """
+        Begin a transaction for each of these writes.
+
+        @param told: called with a write, and C{None} or an error as L{ask} gives it, when its transaction has ended.
+        """
+        in_flight = self._in_flight
+        deadline = self._clock.seconds() + self._deadline_s
+        for write in writes:
+            # Whoever is told of an error may ask for something: nothing is remembered from one to the next.
+            cost_bytes = len(write.data)
+            count = len(in_flight) + len(self._waiting)
+            if count >= self._requests_max or (self._bytes + cost_bytes > self._bytes_max and count):
+                told(write, self._too_many())
+                continue
+            self._last_id = request_id = self._last_id + 1
+            transaction = _WriteTransaction(request_id, write, cost_bytes, told, deadline)
+            self._bytes += cost_bytes
+            if self._waiting or not self._may_send(cost_bytes):
+                self._waiting.append(transaction)
+            else:
+                in_flight[request_id] = transaction
+                self._in_flight_bytes += cost_bytes
+                self._send(transaction)
+        if self._timer is None and len(self):
+            self._timer = self._clock.callLater(self._tick_s, self._tick)
+
+    def _too_many(self) -> LimitReached:
+        return LimitReached(
+            f"{len(self._in_flight) + len(self._waiting)} requests with {self._bytes} bytes wait for an answer"
+            f" already; the limits are {self._requests_max} and {self._bytes_max}"
+        )
 
     def ask_in_haste(self, operation: int, data: Buffer, deadline_s: float) -> Deferred[Any]:
         """
@@ -221,7 +321,7 @@ class TransactionTable:
         self._in_flight_bytes = self._bytes = 0
         self._stop_timer()
         for transaction in doomed:
-            transaction.result.errback(make_error())
+            transaction.refuse(make_error())
 
     def refuse_changes(self, make_error: Callable[[], DSTError] | None) -> None:
         """
@@ -239,7 +339,7 @@ class TransactionTable:
                 self._waiting.extend(kept)
             for transaction in doomed:
                 self._bytes -= transaction.cost_bytes
-                transaction.result.errback(make_error())
+                transaction.refuse(make_error())
 
     def answered(self, frame: Frame) -> None:
         """
@@ -259,14 +359,14 @@ class TransactionTable:
                 self._damaged(transaction)
                 return
             self._end(transaction)
-            transaction.result.errback(decode_error(status, frame.data if frame.intact else b""))
+            transaction.refuse(decode_error(status, frame.data if frame.intact else b""))
         elif not frame.intact:
             self._damaged(transaction)
         elif kind == _READ_ANSWER and len(frame.data) != transaction.length:
             raise PeerError(f"{transaction.length} bytes were asked for and {len(frame.data)} answered")
         else:
             self._end(transaction)
-            transaction.result.callback(None if transaction.operation in _ONLY_DONE else frame.data)
+            transaction.end(None if kind & ~ANSWER in _ONLY_DONE else frame.data)
 
     def pump(self) -> None:
         """Send what waits, as far as it may be sent now."""
@@ -275,11 +375,11 @@ class TransactionTable:
             transaction = waiting.popleft()
             if self._refusal is not None and transaction.operation in CHANGES:
                 self._bytes -= transaction.cost_bytes
-                transaction.result.errback(self._refusal())
+                transaction.refuse(self._refusal())
                 continue
             if transaction.sends >= self._sends_max:
                 self._bytes -= transaction.cost_bytes
-                transaction.result.errback(
+                transaction.refuse(
                     Unavailable(f"the connection broke {transaction.sends} times before the request was answered")
                 )
                 continue
@@ -298,33 +398,23 @@ class TransactionTable:
             self._in_flight_bytes + cost_bytes <= self._link_bytes_max or not in_flight
         )
 
-    def _send(self, transaction: Transaction) -> None:
+    def _send(self, transaction: Transaction | _WriteTransaction) -> None:
         # Always made from the values, never from what was sent before: there is nothing to convert twice.
-        data = transaction.data
-        header = request_header(
-            transaction.operation,
-            transaction.id,
-            transaction.offset,
-            transaction.length,
-            flags=transaction.flags,
-            epoch=self.epoch,
-            data=data,
-            checksum=self._checksums,
-        )
+        header = transaction.header(self.epoch, self._checksums)
         transaction.sends += 1
         assert self._link is not None
-        self._link.send(header, data)
+        self._link.send(header, transaction.data)
 
-    def _end(self, transaction: Transaction) -> None:
+    def _end(self, transaction: Transaction | _WriteTransaction) -> None:
         del self._in_flight[transaction.id]
         self._in_flight_bytes -= transaction.cost_bytes
         self._bytes -= transaction.cost_bytes
 
-    def _damaged(self, transaction: Transaction) -> None:
+    def _damaged(self, transaction: Transaction | _WriteTransaction) -> None:
         transaction.damages += 1
         if transaction.damages > self._damages_max:
             self._end(transaction)
-            transaction.result.errback(
+            transaction.refuse(
                 CorruptData(
                     f"the data of a request arrived damaged {transaction.damages} times; the network needs repair"
                 )
@@ -332,7 +422,7 @@ class TransactionTable:
             return
         if self._refusal is not None and transaction.operation in CHANGES:
             self._end(transaction)
-            transaction.result.errback(self._refusal())
+            transaction.refuse(self._refusal())
             return
         # Same place in the order: nothing that was asked later may pass it on the next connection.
         if not transaction.hasty:
@@ -365,7 +455,7 @@ class TransactionTable:
         for transaction in [*late, *unsent, *hasty]:
             name = Operation(transaction.operation).name.lower()
             limit = "in time" if transaction.hasty else f"within {self._deadline_s:g} s"
-            transaction.result.errback(DeadlinePassed(f"{name} was not answered {limit}"))
+            transaction.refuse(DeadlinePassed(f"{name} was not answered {limit}"))
         self.pump()
 
     def _stop_timer(self) -> None:

@@ -150,7 +150,7 @@ class ByHand:
         old = member.node
         member.unobserve()
         await old.close()
-        member.node = node
+        member.take(node)
         member.going = False
         member.unobserve = node.observe(lambda _: mirror.node_changed(member))
         member.become(MemberState.ABSENT, "replaced by hand")

@@ -14,7 +14,9 @@ Here every step is paid per block: no coroutine, no gathering, no logging.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
+from crc32c import crc32c
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
@@ -24,7 +26,7 @@ from dst.algorithms.mirror.load import NOT_SAMPLED, Load
 from dst.algorithms.mirror.member import Member, members_in
 from dst.algorithms.mirror.operation import Operation
 from dst.errors import DeadlinePassed, DSTError, Fenced, IncarnationChanged, MediaError, Unavailable
-from dst.interfaces import Buffer
+from dst.interfaces import Buffer, IWritesTogether, TellOfWrite
 from dst.label.region_table import RegionTable
 from dst.recovery.write_order import Extent, ExtentOrder
 
@@ -96,8 +98,8 @@ class DataPath:
         self._waiting_for_member: list[ReadWait] = []
         self._readers: list[Member] = []
         self._turn = 0
-        self._teams: dict[int, tuple[Member, ...]] = {}
-        self.refusing: Exception | None = None
+        self._teams: dict[int, tuple[tuple[Member, TellOfWrite], ...]] = {}
+        self.refusing: DSTError | None = None
 
     # -- reads
 
@@ -294,31 +296,78 @@ class DataPath:
 
     # -- changes
 
-    def submit(self, operation: Operation) -> Deferred[None]:
+    def submit(self, operation: Operation) -> None:
         """A client's change."""
         load = self.load
         load.left -= 1
         if load.left <= 0:
             operation.asked_s = load.look()
+        if not self._withheld_from(operation):
+            self.enter(operation)
+
+    def submit_together(self, operations: Sequence[Operation]) -> None:
+        """
+        Writes of clients, none of them forced.
+
+        Each passes the same gates as one that comes alone; those that pass them at once are sent together.
+        """
+        operations[0].asked_s = self.load.look_at_one_of(len(operations))
+        ready: list[Operation] = []
+        for operation in operations:
+            if not self._withheld_from(operation) and self._entered(operation):
+                ready.append(operation)
+        together: list[Operation] = []
+        need = 0
+        for operation in ready:
+            if operation.ended or operation.sent:
+                continue
+            receivers = self.receivers(operation)
+            if receivers and (receivers == need or not together) and self._is_marked(operation, receivers):
+                # From here to the sending there is nothing but looking: who is needed cannot change meanwhile.
+                need = receivers
+                together.append(operation)
+                continue
+            if together:
+                self._send(together, need)
+                together = []
+            self.go(operation)
+        if together:
+            self._send(together, need)
+
+    def _is_marked(self, extent: Extent, need: int) -> bool:
+        """As the third gate, only looking."""
+        regions = self.hot.regions
+        if extent.first == extent.last:
+            return not need & ~regions[extent.first].marked
+        return not any(need & ~regions[region].marked for region in range(extent.first, extent.last + 1))
+
+    def _withheld_from(self, operation: Operation) -> bool:
+        """Whether it does not even come to the first gate, now or ever."""
         configuration = self._configuration
         if self.refusing is not None:
-            operation.done.errback(self.refusing)
+            operation.told(operation.argument, self.refusing)
         elif configuration.minimum_copies > 1 and configuration.short_of_copies:
             # Not further: it would stand in the way of the copy that is waited for.
             self._for_copies.append(operation)
         else:
-            self.enter(operation)
-        return operation.done
+            return False
+        return True
 
     def enter(self, extent: Extent) -> None:
         """The first gate: its regions are hot in memory, and equal."""
+        if self._entered(extent):
+            self.go(extent)
+
+    def _entered(self, extent: Extent) -> bool:
+        """Whether it has passed the first two gates at once; otherwise C{enter} or C{go} is called later."""
         if self._ended(extent) or self._parked_for_equal(extent) or not self.hot.admit(extent):
-            return
+            return False
         if isinstance(extent, Operation):
             self._in_flight[extent] = None
-        extent.start = lambda: self.go(extent)
         if self._order.enter(extent):
-            self.go(extent)
+            return True
+        extent.start = partial(self.go, extent)
+        return False
 
     def _ended(self, extent: Extent) -> bool:
         """The storage stopped while it waited."""
@@ -363,25 +412,49 @@ class DataPath:
             self._unsent.append(extent)
             return
         need = self.receivers(extent)
-        if self.hot.marked(extent, need):
-            self._send(extent, need)
+        if self._is_marked(extent, need) or self.hot.marked(extent, need):
+            self._send((extent,), need)
 
-    def _send(self, operation: Operation, need: int) -> None:
-        operation.pending = need | self._configuration.leaving
-        operation.sent = need
-        operation.tick = self.load.tick
-        if operation.asked_s >= 0:
-            operation.sent_s = self.load.now()
-        team = self._teams.get(need)
-        if team is None:
-            team = self._teams[need] = tuple(members_in(self._members, need))
-        for member in team:
-            member.outstanding += 1
-            operation.apply(member.node).addCallbacks(
-                self._did, self._did_not, (operation, member), {}, (operation, member), {}
-            )
+    def _send(self, operations: Sequence[Operation], need: int) -> None:
+        """The fourth gate. What is sent together is all plain writes."""
+        pending, tick = need | self._configuration.leaving, self.load.tick
+        for operation in operations:
+            operation.pending = pending
+            operation.sent = need
+            operation.tick = tick
+            if operation.asked_s >= 0:
+                operation.sent_s = self.load.now()
+        count = len(operations)
+        plain = operations[0].plain
+        team = self._teams.get(need) or self._make_team(need)
+        for member, told in team:
+            member.outstanding += count
+            write_and_tell = member.write_and_tell
+            if write_and_tell is not None and plain:
+                if member.bit != need and operations[0].data_crc is None:
+                    for operation in operations:  # made once for all of them
+                        operation.data_crc = crc32c(operation.data)
+                write_and_tell(operations, told)
+            elif count > 1 and IWritesTogether.providedBy(member.node):
+                writes = [(operation.offset, operation.data) for operation in operations]
+                args = (operations, told)
+                written = IWritesTogether(member.node).write_together(writes)
+                written.addCallbacks(_tell_together, _tell_all_failed, args, {}, args, {})
+            else:
+                for operation in operations:
+                    applied = operation.apply(member.node)
+                    applied.addCallbacks(_tell_done, _tell_failed, (operation, told), {}, (operation, told), {})
 
-    def _did(self, _: None, operation: Operation, member: Member) -> None:
+    def _make_team(self, need: int) -> tuple[tuple[Member, TellOfWrite], ...]:
+        members = members_in(self._members, need)
+        team = self._teams[need] = tuple((member, partial(self._did, member)) for member in members)
+        return team
+
+    def _did(self, member: Member, operation: Operation, error: Exception | None) -> None:
+        """C{member} has done it, or says why not."""
+        if error is not None:
+            self._did_not(member, operation, error)
+            return
         member.outstanding -= 1
         if operation.sent_s >= 0:
             self.load.has_written(member.index, operation.sent_s)
@@ -393,12 +466,11 @@ class DataPath:
         elif not member.outstanding:
             member.drained()
 
-    def _did_not(self, failure: Failure, operation: Operation, member: Member) -> None:
+    def _did_not(self, member: Member, operation: Operation, error: Exception) -> None:
         member.outstanding -= 1
         if operation.pending & member.bit:
-            error = failure.value
             if not isinstance(error, DSTError):
-                error = MediaError(f"{member.name}: {failure.getErrorMessage()}")
+                error = MediaError(f"{member.name}: {Failure(error).getErrorMessage()}")
             if self._configuration.usable == member.bit and not isinstance(error, Unavailable | Fenced):
                 # The last copy can be reached and says no: that is the answer, once a record says that it is the
                 # last. Others may have done it, and nobody may read the one and then the other. The region stays hot.
@@ -424,14 +496,14 @@ class DataPath:
         self.hot.left()
         configuration = self._configuration
         if operation.error is not None:
-            operation.done.errback(operation.error)
+            operation.told(operation.argument, operation.error)
         elif configuration.minimum_copies > 1 and configuration.short_of_copies:
             # It is done, and may be copied on: only its word is held back until it is on enough members.
             self._unacknowledged.append(operation)
         else:
             if operation.asked_s >= 0:
                 self.load.ended(operation.asked_s)
-            operation.done.callback(None)
+            operation.told(operation.argument, None)
 
     # -- flush
 
@@ -536,7 +608,7 @@ class DataPath:
                 self.enter(operation)
             done, self._unacknowledged = self._unacknowledged, []
             for operation in done:
-                operation.done.callback(None)
+                operation.told(operation.argument, None)
             for flush in list(self._flushes):
                 self._flush_may_end(flush)
         if self._unsent and self._configuration.usable:
@@ -591,18 +663,18 @@ class DataPath:
         """As L{busy}, with what has not got past the hot set."""
         return self.busy or self.hot.delaying
 
-    def abandon(self, error: Exception) -> None:
+    def abandon(self, error: DSTError) -> None:
         """Everything that waits fails, and so does what comes from now on."""
         self.refusing = error
         self._readers = []
         self._fail_waiting(error, [*self.hot.stop()])
 
-    def refuse(self, error: Exception) -> None:
+    def refuse(self, error: DSTError) -> None:
         """As L{abandon}, until L{accept}: a storage that answers with errors while it is frozen."""
         self.refusing = error
         self._fail_waiting(error, self.hot.take_waiting())
 
-    def refuse_new(self, error: Exception) -> None:
+    def refuse_new(self, error: DSTError) -> None:
         """What comes from now on fails; what is under way goes on to its end."""
         self.refusing = error
 
@@ -610,12 +682,12 @@ class DataPath:
         """Operations are welcome again."""
         self.refusing = None
 
-    def _fail_waiting(self, error: Exception, parked: list[Extent]) -> None:
+    def _fail_waiting(self, error: DSTError, parked: list[Extent]) -> None:
         withheld = self._unacknowledged + self._for_copies
         self._unacknowledged, self._for_copies = [], []
         for operation in withheld:
             operation.ended = True
-            operation.done.errback(error)
+            operation.told(operation.argument, error)
         operations = list(self._in_flight)
         waiting: list[Extent] = list(self._waiting_for_member)
         for unequal in self._waiting_for_equal.values():
@@ -630,13 +702,37 @@ class DataPath:
                     extent.done.errback(error)
             elif isinstance(extent, Operation) and not extent.ended:
                 extent.ended = True
-                extent.done.errback(error)
+                extent.told(extent.argument, error)
         for extents in list(self._order.by_region.values()):
             # What holds these extents may end much later, or never: a copy that waits for a member.
-            for read in [each for extent in extents for each in extent.waiters if isinstance(each, ReadWait)]:
+            for read in [each for extent in extents for each in extent.waiters or () if isinstance(each, ReadWait)]:
                 if not read.done.called:
                     read.done.errback(error)
         for flush in list(self._flushes):
             self._flushes.pop(flush)
             if not flush.done.called:
                 flush.done.errback(error)
+
+
+def _tell_done(_: None, operation: Operation, told: TellOfWrite) -> None:
+    told(operation, None)
+
+
+def _tell_failed(failure: Failure, operation: Operation, told: TellOfWrite) -> None:
+    told(operation, failure.value)  # type: ignore[arg-type] # whatever it is
+
+
+def _tell_together(
+    errors: Sequence[DSTError | None] | None, operations: Sequence[Operation], told: TellOfWrite
+) -> None:
+    if errors is None:
+        for operation in operations:
+            told(operation, None)
+    else:
+        for operation, error in zip(operations, errors, strict=True):
+            told(operation, error)
+
+
+def _tell_all_failed(failure: Failure, operations: Sequence[Operation], told: TellOfWrite) -> None:
+    for operation in operations:
+        told(operation, failure.value)  # type: ignore[arg-type] # it was promised not to be anything

@@ -83,6 +83,21 @@ class Load:
         self.wake()
         return self._clock.seconds()
 
+    def look_at_one_of(self, count: int) -> float:
+        """
+        As counting C{left} down for each of so many that begin together.
+
+        @return: as L{look}, or L{NOT_SAMPLED}.
+        """
+        self.left -= count
+        if self.left > 0:
+            return NOT_SAMPLED
+        passed_over, more = divmod(-self.left, self._every)
+        began = self.look()
+        self._counted += passed_over * self._every
+        self.left -= more
+        return began
+
     def now(self) -> float:
         """For an operation that is looked at."""
         return self._clock.seconds()

@@ -14,7 +14,7 @@ from zope.interface import implementer
 from dst.algorithms.mirror.flapping import Flaps
 from dst.errors import Unavailable
 from dst.geometry import Geometry, StatusExtent
-from dst.interfaces import Buffer, IBlockDevice, INode, MemberOptions, StopObserving
+from dst.interfaces import Buffer, IBlockDevice, INode, IWritesAndTells, MemberOptions, StopObserving
 from dst.label.format import FoundLabel, Label, Record
 from dst.label.lineage import Lineage, lineage
 from dst.label.region_table import RegionTable
@@ -109,6 +109,7 @@ class Member:
     One member of one mirror.
 
     @ivar bit: its bit in every mask of members.
+    @ivar write_and_tell: that of its node, if it has one.
     @ivar node_id: the identity on its media; C{b""} while it has none in this storage.
     @ivar granted: its node is promised to this owner, or cannot promise anything.
     @ivar state: what it is to the storage, for people; the masks of the configuration decide.
@@ -138,7 +139,7 @@ class Member:
     ) -> None:
         self.index = index
         self.bit = 1 << index
-        self.node = node
+        self.take(node)
         self.options = options
         self.node_id = b""
         self.state = MemberState.ABSENT
@@ -177,6 +178,11 @@ class Member:
         self.device = CountedDevice(self)
         self.drained: Callable[[], None] = _nothing
         self._waits: dict[Deferred[Any], None] = {}
+
+    def take(self, node: INode) -> None:
+        """Its node is this one from now on."""
+        self.node = node
+        self.write_and_tell = node.write_and_tell if IWritesAndTells.providedBy(node) else None
 
     def unless_left(self, done: Deferred[_T]) -> Deferred[_T]:
         """

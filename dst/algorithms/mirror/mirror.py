@@ -20,7 +20,7 @@ from dst.algorithms.mirror.explaining import Explaining
 from dst.algorithms.mirror.ground import Started
 from dst.algorithms.mirror.growing import Growing
 from dst.algorithms.mirror.member import Member, members_in
-from dst.algorithms.mirror.operation import Change, Operation
+from dst.algorithms.mirror.operation import Change, Operation, Together, tell_deferred
 from dst.algorithms.mirror.owning import Ownership, fenced
 from dst.algorithms.mirror.resync_run import HISTORY_MAX, Pauses
 from dst.algorithms.mirror.returning import trouble_with
@@ -41,7 +41,16 @@ from dst.errors import (
 )
 from dst.explaining import Explanation, ResyncRecord, ScrubRecord
 from dst.geometry import BlockStatus, Geometry, StatusExtent
-from dst.interfaces import Buffer, IAlgorithm, IHistories, INode, IScrubs, IWitnessed, MemberOptions
+from dst.interfaces import (
+    Buffer,
+    IAlgorithm,
+    IHistories,
+    INode,
+    IScrubs,
+    IWitnessed,
+    IWritesTogether,
+    MemberOptions,
+)
 from dst.observing import ObservableNode
 from dst.recovery.pace import ResyncScheduler
 from dst.recovery.record_store import IRecordStore, NoRecordStore
@@ -69,7 +78,7 @@ _CLOSE_S_MAX = 10.0
 """How long a stop waits for what has not been answered; after that it is answered with an error."""
 
 
-@implementer(IAlgorithm, IHistories, IScrubs, IWitnessed)
+@implementer(IAlgorithm, IHistories, IScrubs, IWitnessed, IWritesTogether)
 class Mirror(ObservableNode):
     """
     Every member has the whole content; ages tell what each one missed.
@@ -555,7 +564,28 @@ class Mirror(ObservableNode):
         except DSTError as error:
             return fail(error)
         data_path = serving.data_path
-        return data_path.submit(Operation(Change.WRITE, offset, offset + length, data_path.shift, data, fua))
+        done: Deferred[None] = Deferred()
+        data_path.submit(
+            Operation(tell_deferred, done, Change.WRITE, offset, offset + length, data_path.shift, data, fua)
+        )
+        return done
+
+    def write_together(self, writes: Sequence[tuple[int, Buffer]]) -> Deferred[Sequence[DSTError | None] | None]:
+        """See L{dst.interfaces.IWritesTogether.write_together}."""
+        serving = self.serving
+        if serving is None:
+            return succeed([self._not_here() for _ in writes])
+        if not writes:
+            return succeed(None)
+        data_path = serving.data_path
+        together, shift, write = Together(len(writes)), data_path.shift, Change.WRITE
+        data_path.submit_together(
+            [
+                Operation(together.told, number, write, offset, offset + len(data), shift, data)
+                for number, (offset, data) in enumerate(writes)
+            ]
+        )
+        return together.done
 
     def flush(self) -> Deferred[None]:
         """See L{dst.interfaces.IBlockDevice.flush}."""
@@ -588,7 +618,9 @@ class Mirror(ObservableNode):
 
         def piece(at: int) -> Deferred[None]:
             end = min(at + PIECE_BYTES, offset + length)
-            return data_path.submit(Operation(change, at, end, data_path.shift, b"", fua, no_hole))
+            done: Deferred[None] = Deferred()
+            data_path.submit(Operation(tell_deferred, done, change, at, end, data_path.shift, b"", fua, no_hole))
+            return done
 
         if length <= PIECE_BYTES:
             return piece(offset)
