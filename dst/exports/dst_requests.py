@@ -2,15 +2,19 @@
 A client's requests, executed on the device that it has opened.
 
 What is wrong with one request is the error of that request.  The device answers in any order, and so does this.
+
+A device that can is asked without a Deferred for each block: it may have at hand what is read (C{IReadsNow}), and the
+writes of one turn are given to it together, in order (C{IWritesTogether}).  They count as begun from when their turn
+has come; reads may be answered before they are handed over, and everything else hands them over first.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -29,7 +33,7 @@ from dst.exports.dst_claims import answer_to_claim
 from dst.exports.dst_limits import Memory
 from dst.exports.traffic import TIMED_MASK, Counters
 from dst.geometry import Geometry, StatusExtent
-from dst.interfaces import Buffer, IChecksums, INode
+from dst.interfaces import Buffer, IChecksums, INode, IReadsNow, IWritesTogether
 from dst.ownership import Promise
 from dst.recovery.fence import Entrance
 from dst.wire.bodies import (
@@ -39,7 +43,7 @@ from dst.wire.bodies import (
     encode_status,
 )
 from dst.wire.claims import ClaimKind, decode_claim, encode_promise
-from dst.wire.framing import answer_header, error_answer
+from dst.wire.framing import answer_header, done_answers, error_answer
 from dst.wire.messages import CHANGES, DAMAGED, NOTICE_FIRST, Flag, Frame, Operation
 
 if TYPE_CHECKING:
@@ -58,6 +62,9 @@ _CLAIM = int(Operation.CLAIM)
 
 _CARRY_DATA = frozenset({_WRITE, _CHECKSUMS, _CLAIM})
 _READING = frozenset({_READ, _CHECKSUMS})
+
+_GATHERING = frozenset({_READ, _WRITE})
+"""What may be begun while writes are gathered."""
 
 _NO_KEYWORDS: dict[str, object] = {}
 
@@ -113,6 +120,10 @@ class Requests:
         self.waiting: deque[Frame] = deque()
         self.attentive = False
         self.node: INode | None = None
+        self._quick: Any = None  # the same, for what it need not provide
+        self._reads_now = False
+        self._writes_together = False
+        self._checked_geometry: Geometry | None = None  # of the node: what fits ours fits this
         self.geometry = Geometry(0)
         self.incarnation = b""
         self.entrance: Entrance | None = None
@@ -123,6 +134,8 @@ class Requests:
         self._memory = memory
         self._send = client.send
         self._working = False
+        self._gathered: list[Frame] = []  # writes that have begun and were not handed over
+        self._gathered_began: float | None = None
         self._handlers: dict[int, Callable[[Frame], None]] = {
             _READ: self._read,
             _WRITE: self._write,
@@ -143,7 +156,10 @@ class Requests:
 
         @param geometry: that of the node with the permissions of this client.
         """
-        self.node = node
+        self.node = self._quick = node
+        self._reads_now = IReadsNow.providedBy(node)
+        self._writes_together = IWritesTogether.providedBy(node)
+        self._checked_geometry = None if node is None else node.geometry
         self.geometry = geometry
         self.incarnation = incarnation
 
@@ -159,12 +175,20 @@ class Requests:
         waiting, memory, client = self.waiting, self._memory, self._client
         self._working = True
         try:
-            while waiting and not client.unread and self.count < self.requests_max and self.bytes < self._bytes_max:
-                # The data of a write is here already; that of a read would come to what is here.
-                if memory.taken - counted_bytes >= memory.bytes_max and waiting[0].kind in _READING:
-                    return
-                self._begin(waiting.popleft())
+            while True:
+                while (
+                    waiting and not client.unread and self.count < self.requests_max and self.bytes < self._bytes_max
+                ):
+                    # The data of a write is here already; that of a read would come to what is here.
+                    if memory.taken - counted_bytes >= memory.bytes_max and waiting[0].kind in _READING:
+                        break
+                    self._begin(waiting.popleft())
+                if not self._gathered:
+                    break
+                self._hand_over()  # if they are done at once there is room for more
         finally:
+            if self._gathered:
+                self._hand_over()
             self._working = False
 
     def hurry(self) -> None:
@@ -181,9 +205,9 @@ class Requests:
             handler = self._handlers.get(kind)
             if handler is None:
                 self._unknown(kind)
-            elif frame.flags & ~_FLAGS_ALLOWED.get(kind, 0):
+            elif frame.flags and frame.flags & ~_FLAGS_ALLOWED.get(kind, 0):
                 raise NotSupported(f"flags {frame.flags:#x} of operation {kind} are not known here")
-            elif frame.data and kind not in _CARRY_DATA:
+            elif kind != _WRITE and frame.data and kind not in _CARRY_DATA:
                 raise InvalidRequest(f"operation {kind} carries no data, {len(frame.data)} bytes came")
             elif kind >= _READ and self.node is None:
                 raise InvalidRequest("no export was opened in the hello")
@@ -193,6 +217,8 @@ class Requests:
                     refusal = entrance.refusal(frame.epoch, kind in CHANGES)
                     if refusal is not None:
                         raise refusal
+                if self._gathered and kind not in _GATHERING:
+                    self._hand_over()
                 handler(frame)
         except PeerError:
             raise
@@ -208,24 +234,47 @@ class Requests:
     def _read(self, frame: Frame) -> None:
         offset, length = frame.offset, frame.length
         self.geometry.check_transfer(offset, length)
-        self.count += 1
-        self.bytes += length
-        self._memory.taken += length
         counters = self.counters
         counters.reads = count = counters.reads + 1
         counters.read_bytes += length
         began = self._clock.seconds() if count & TIMED_MASK == 1 else None
+        if self._reads_now and self._as_checked():
+            data = self._quick.read_now(offset, length)
+            if data is not None:
+                if began is not None:
+                    counters.time_read(self._clock, began, succeed(None))
+                self._memory.taken += length
+                self._give_read(frame, data)
+                return
+        self.count += 1
+        self.bytes += length
+        self._memory.taken += length
         result = self.node.read(offset, length)  # type: ignore[union-attr]
         if began is not None:
             counters.time_read(self._clock, began, result)
         result.addCallbacks(self._read_done, self._failed, (frame,), _NO_KEYWORDS, (frame,), _NO_KEYWORDS)
 
+    def _as_checked(self) -> bool:
+        """What fits our geometry fits that of the node: else it is a new one, and the node checks by itself."""
+        geometry = self._quick.geometry
+        if geometry is self._checked_geometry:
+            return True
+        if geometry != self._checked_geometry:
+            return False
+        self._checked_geometry = geometry
+        return True
+
     def _read_done(self, data: Buffer, frame: Frame) -> None:
         self.count -= 1
         self.bytes -= frame.length
-        self._client.answered_bytes += frame.length
-        if len(data) != frame.length:
-            self._answer_error(frame, InternalError(f"the device read {len(data)} bytes instead of {frame.length}"))
+        self._give_read(frame, data)
+
+    def _give_read(self, frame: Frame, data: Buffer) -> None:
+        """It counts as taken memory until it is sent."""
+        length = frame.length
+        self._client.answered_bytes += length
+        if len(data) != length:
+            self._answer_error(frame, InternalError(f"the device read {len(data)} bytes instead of {length}"))
         else:
             self._send(answer_header(_READ, frame.id, data=data, checksum=self.checksums), data)
         if self.attentive or self._memory.short:
@@ -250,10 +299,56 @@ class Requests:
         counters.writes = count = counters.writes + 1
         counters.written_bytes += length
         began = self._clock.seconds() if count & TIMED_MASK == 1 else None
+        if self._writes_together and not frame.flags:
+            self.count += 1
+            self.changes += 1
+            self._gathered.append(frame)
+            if began is not None:
+                self._gathered_began = began
+            return
+        if self._gathered:
+            self._hand_over()
         result = self.node.write(frame.offset, data, fua=bool(frame.flags & _FUA))  # type: ignore[union-attr]
         if began is not None:
             counters.time_write(self._clock, began, result)
         self._change(frame, result)
+
+    def _hand_over(self) -> None:
+        """Give the device the writes that were gathered."""
+        frames, self._gathered = self._gathered, []
+        began, self._gathered_began = self._gathered_began, None
+        if not self._as_checked():
+            for frame in frames:
+                written = self._quick.write(frame.offset, frame.data)
+                written.addCallbacks(self._changed, self._failed, (frame,), _NO_KEYWORDS, (frame,), _NO_KEYWORDS)
+            return
+        result = self._quick.write_together([(frame.offset, frame.data) for frame in frames])
+        if began is not None:
+            self.counters.time_write(self._clock, began, result)
+        result.addCallbacks(
+            self._written_together, self._not_written, (frames,), _NO_KEYWORDS, (frames,), _NO_KEYWORDS
+        )
+
+    def _written_together(self, errors: Sequence[DSTError | None] | None, frames: list[Frame]) -> None:
+        count = len(frames)
+        self.count -= count
+        self.changes -= count
+        self._give_back(sum([frame.length for frame in frames]))
+        if errors is None:
+            self._send(done_answers(frames))
+        else:
+            for frame, error in zip(frames, errors, strict=True):
+                if error is None:
+                    self._send(answer_header(_WRITE, frame.id))
+                else:
+                    self._answer_error(frame, error)
+        if self.attentive or self._memory.short:
+            self._client.request_ended()
+
+    def _not_written(self, failure: Failure, frames: list[Frame]) -> None:
+        _log.failure("a device failed as a whole to write", failure)
+        error = InternalError(f"the device failed unexpectedly: {failure.getErrorMessage()}")
+        self._written_together([error] * len(frames), frames)
 
     def _trim(self, frame: Frame) -> None:
         self._check_change(frame)

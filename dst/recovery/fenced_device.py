@@ -64,10 +64,10 @@ class FencedDevice:
         self.node = node
         self._epoch = NO_EPOCH
         self._changes = 0
+        self._quick: Any = node  # the same, for what it need not provide
         for interface in _PASSED_ON:
-            if interface.providedBy(node):
+            if interface.providedBy(self._quick):
                 alsoProvides(self, interface)
-        self._quick: Any = node
 
     @property
     def geometry(self) -> Geometry:

@@ -66,9 +66,10 @@ class RawClient(Protocol):
 
 class ServerCase(SynchronousTestCase):
     limits: Limits | None = None
+    serving_type = Serving
 
     def setUp(self) -> None:
-        self.serving = Serving(limits=self.limits)
+        self.serving = self.serving_type(limits=self.limits)
         self.clock = self.serving.clock
         self.device = self.serving.device
         self.tokens = Random(3)
@@ -379,13 +380,21 @@ class BadRequestTests(ServerCase):
             def read(self, offset: int, length: int) -> Deferred[Buffer]:
                 return fail(ZeroDivisionError("oops")) if offset else succeed(b"short")
 
+            def read_now(self, offset: int, length: int) -> Buffer | None:
+                return b"short at once" if offset == 1024 else None
+
+            def write_together(self, writes: Any) -> Deferred[Any]:
+                return fail(ZeroDivisionError("oops"))
+
         wicked = Wicked(self.clock, "wicked", 1 << 20)
         wicked.open()
         self.serving.exports.nodes["wicked"] = wicked
         client = self.open("wicked")
         self.assertEqual(Status.INTERNAL, self.do(client, Operation.READ, 0, 512).status)
         self.assertEqual(Status.INTERNAL, self.do(client, Operation.READ, 512, 512).status)
-        self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
+        self.assertEqual(Status.INTERNAL, self.do(client, Operation.READ, 1024, 512).status)
+        self.assertEqual(Status.INTERNAL, self.do(client, Operation.WRITE, 0, 512, data=bytes(512)).status)
+        self.assertEqual(2, len(self.flushLoggedErrors(ZeroDivisionError)))
         self.assert_serves(client)
 
 

@@ -16,7 +16,7 @@ from dst.recovery.fenced_device import UnclaimedNode
 from dst.recovery.fenced_node import FencedNode
 from dst.recovery.state_files import MemoryFiles
 from dst.testing.faulty import FaultyDevice
-from test.transport.serving import Serving
+from test.transport.serving import QuickDevice, Serving
 
 
 class LocalWorld:
@@ -57,8 +57,8 @@ class WireWorld(Serving):
     Storages of other daemons, each at the end of a connection.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
         self.slept_s = 0.0
         self.files = MemoryFiles()
         self.new_fence()
@@ -94,3 +94,10 @@ class WireWorld(Serving):
         node = super().node(f"r{self.names}", **options)
         self.result(node.open())
         return node
+
+
+class QuickWireWorld(WireWorld):
+    """The same with a device that needs no Deferred for each block."""
+
+    device: QuickDevice
+    device_type = QuickDevice

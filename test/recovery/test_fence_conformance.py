@@ -17,7 +17,7 @@ from dst.testing.device_suite import block_device_suite
 from dst.testing.fence_suite import fence_suite
 from dst.testing.node_suite import node_suite
 from dst.testing.specimen import Specimen, suite_class
-from test.recovery.fencing import LocalWorld, WireWorld
+from test.recovery.fencing import LocalWorld, QuickWireWorld, WireWorld
 
 
 class FencedNodeFenceTests(fence_suite(FencedNode, LocalWorld)):  # type: ignore[misc]
@@ -26,6 +26,10 @@ class FencedNodeFenceTests(fence_suite(FencedNode, LocalWorld)):  # type: ignore
 
 class RemoteNodeFenceTests(fence_suite(RemoteNode, WireWorld)):  # type: ignore[misc]
     """An export of another daemon fences."""
+
+
+class QuickRemoteNodeFenceTests(fence_suite(RemoteNode, QuickWireWorld)):  # type: ignore[misc]
+    """An export of another daemon fences whose device needs no Deferred for each block."""
 
 
 def fenced(read_only: bool = False) -> Specimen:

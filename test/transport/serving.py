@@ -4,24 +4,61 @@ A DST server over one faulty device, and remote nodes of it, in virtual time.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from random import Random
-from typing import TypeVar
+from typing import Any, ClassVar, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
-from dst.errors import Denied, NotFound
+from dst.errors import Denied, DSTError, NotFound
 from dst.exports.dst_server import DSTServerFactory, Limits
-from dst.interfaces import IExports, INode, OpenExport
+from dst.interfaces import Buffer, IExports, INode, IReadsNow, IWritesTogether, OpenExport
 from dst.nodes.memory import MemoryDevice
 from dst.nodes.remote import RemoteNode
-from dst.testing.faulty import FaultyDevice
+from dst.status import LinkState
+from dst.testing.faulty import FaultyDevice, Operation
 from dst.wire.messages import DATA_BYTES_MAX, Frame
 from dst.wire.parser import FrameParser
 from test.transport.pipes import PipeEndpoint
 
 T = TypeVar("T")
+
+
+@implementer(IReadsNow, IWritesTogether)
+class QuickDevice(FaultyDevice):
+    """
+    A device that misbehaves on demand, and reads at once and writes together when it does not.
+
+    @ivar batches: how many writes were asked for together, each time.
+    @ivar read_at_once: how many reads were.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.batches: list[int] = []
+        self.read_at_once = 0
+
+    def read_now(self, offset: int, length: int) -> Buffer | None:
+        if self._rules or self.delay_s or "read" in self.held_kinds or self.link is not LinkState.READY:
+            return None
+        self.history.append(Operation("read", offset, length))
+        self.counts["read"] += 1
+        self.read_at_once += 1
+        inner: Any = self.inner
+        found: Buffer | None = inner.read_now(offset, length)
+        return found
+
+    def write_together(self, writes: Sequence[tuple[int, Buffer]]) -> Deferred[Sequence[DSTError | None] | None]:
+        self.batches.append(len(writes))
+        ended: Deferred[Any] = DeferredList([self.write(*write) for write in writes], consumeErrors=True)
+        return ended.addCallback(_errors)
+
+
+def _errors(results: list[tuple[bool, Any]]) -> Sequence[DSTError | None] | None:
+    errors = [None if done else result.value for done, result in results]
+    return errors if any(errors) else None
 
 
 @implementer(IExports)
@@ -48,6 +85,8 @@ class Serving:
     @ivar device: what is exported as C{"vol"}, 1 MiB of memory that misbehaves on demand.
     """
 
+    device_type: ClassVar[type[FaultyDevice]] = FaultyDevice
+
     def __init__(
         self,
         *,
@@ -59,7 +98,7 @@ class Serving:
     ) -> None:
         self.clock = Clock()
         self.memory = MemoryDevice(self.clock, "vol", size, read_only=read_only)
-        self.device = FaultyDevice(self.clock, self.memory)
+        self.device = self.device_type(self.clock, self.memory)
         self.device.open()
         self.exports = Exports(self.device)
         self.limits = limits
@@ -110,6 +149,13 @@ class Serving:
             raise errors[0]
         assert fired, "it did not fire"
         return fired[0]
+
+
+class QuickServing(Serving):
+    """The same over a device that needs no Deferred for each block."""
+
+    device: QuickDevice
+    device_type = QuickDevice
 
 
 def frames_in(stream: bytes) -> list[Frame]:
