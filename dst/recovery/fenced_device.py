@@ -40,7 +40,7 @@ _log = Logger()
 
 _NO_KEYWORDS: dict[str, object] = {}
 
-_PASSED_ON = (IChecksums, IReadsNow, IWritesTogether)
+_PASSED_ON: tuple[Any, ...] = (IChecksums, IReadsNow, IWritesTogether)
 """What is provided where the device provides it."""
 
 
