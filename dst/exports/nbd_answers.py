@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 from dst.errors import DSTError, Fenced, InternalError
 from dst.geometry import StatusExtent
 from dst.interfaces import Buffer
+from dst.native.nbd import HOLE_BYTES_MIN, is_zero, simple_replies
 from dst.nbd.constants import CMD_FLAG_DF, CMD_FLAG_REQ_ONE
 from dst.nbd.errno import errno_for
 from dst.nbd.requests import block_status_reply, data_chunk_head, error_chunk, hole_chunk, simple_reply
@@ -35,11 +36,6 @@ __all__ = ["Answers"]
 
 GUARANTEED_BYTES: Final = 1024 * 1024
 """A client with nothing in flight may begin a request of this size even when the server's budget is used up."""
-
-HOLE_BYTES_MIN: Final = 32 * 1024
-"""Smaller reads are not looked at for zeroes: to say "hole" would save less than to look costs."""
-
-_ZEROES: Final = bytes(1024 * 1024)
 
 _log = Logger()
 
@@ -115,7 +111,7 @@ class Answers:
         self._answered_bytes += length
         out = self._out
         if self._structured:
-            if length >= HOLE_BYTES_MIN and not flags & CMD_FLAG_DF and _ZEROES.startswith(data):
+            if length >= HOLE_BYTES_MIN and not flags & CMD_FLAG_DF and is_zero(data):
                 out.append(hole_chunk(cookie, offset, length))
             else:
                 out.append(data_chunk_head(cookie, offset, length))
@@ -148,11 +144,24 @@ class Answers:
         if not self._running and self._turn is None:
             self._schedule()
 
+    def _all_done(self, cookies: list[int], length: int) -> None:
+        """Writes that hold C{length} bytes together are done."""
+        if self._ended:
+            return
+        self._answered += len(cookies)
+        self._answered_bytes += length
+        self._out.append(simple_replies(cookies))
+        if not self._running:
+            self._run()
+
     def _failed(self, failure: Failure, cookie: int, length: int, changing: bool = False) -> None:
         error = failure.value
         if not isinstance(error, DSTError):
             _log.failure("a request of an NBD client failed unexpectedly", failure=failure)
             error = InternalError("the server is at fault; its log says more")
+        self._failed_with(error, cookie, length, changing)
+
+    def _failed_with(self, error: DSTError, cookie: int, length: int, changing: bool = False) -> None:
         if isinstance(error, Fenced) and not self._ended:
             # Another daemon serves it now. A client that connects again, there, asks again what was not answered;
             # an error would be taken for the disk's.

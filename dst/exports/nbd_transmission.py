@@ -4,11 +4,15 @@ The transmission phase of one NBD client: its requests are done on a device, the
 This is the data path.  One wake-up may bring dozens of requests: they are all begun, and whatever has an answer by
 then is sent with one call.  A request costs no object of its own; what is in flight is counted, not kept
 (L{dst.exports.nbd_answers}).
+
+Most requests are I{plain}: reads and writes without flags that nothing is wrong with.  A run of plain reads is
+answered in one call if the device has at hand what they ask for, and the plain writes of one wake-up go to it in one
+call, if it is a device that can do so.  Such a call takes less than the limits allow, never more: what does not fit,
+is not at hand or is not plain is looked at by itself, and waits if it has to.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from twisted.internet.defer import Deferred, succeed
@@ -16,8 +20,9 @@ from twisted.logger import Logger
 
 from dst.errors import DSTError, Fenced, InvalidRequest, PeerError, ReadOnly
 from dst.exports.nbd_answers import Answers
-from dst.exports.traffic import TIMED_MASK, Counters
-from dst.interfaces import Buffer, INode, OpenExport
+from dst.exports.traffic import TIMED_MASK, Counters, timed_among
+from dst.interfaces import Buffer, INode, IReadsNow, IWritesTogether, OpenExport
+from dst.native.nbd import Request, answer_reads, gather_writes
 from dst.nbd.constants import (
     CMD_BLOCK_STATUS,
     CMD_CACHE,
@@ -34,15 +39,15 @@ from dst.nbd.constants import (
     CMD_WRITE_ZEROES,
     COMMAND_NAMES,
 )
-from dst.nbd.requests import (
-    Request,
-    RequestParser,
-)
+from dst.nbd.requests import RequestParser
 from dst.nbd.server_handshake import Agreement
 from dst.status import LinkState
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from twisted.internet.interfaces import IReactorTime
+    from twisted.python.failure import Failure
 
     from dst.exports.nbd_limits import Budget, NBDLimits
     from dst.transport.stream import Stream
@@ -116,8 +121,16 @@ class Transmission(Answers):
         self._transfer_bytes_max = agreement.export.transfer_bytes_max
         self._mask = agreement.export.block_size - 1
         self._parser = RequestParser(agreement.export.transfer_bytes_max)
-        self._waiting: deque[Request] = deque()
-        self._prepaid = False  # the first of those waiting, a large write, was charged before it was received
+        node = opened.node
+        self._read_now = cast(IReadsNow, node).read_now if IReadsNow.providedBy(node) else None
+        self._write_together = (
+            cast(IWritesTogether, node).write_together if IWritesTogether.providedBy(node) else None
+        )
+        self._writes: list[tuple[int, Buffer]] = []  # begun, to go to the device together
+        self._written: list[int] = []  # their cookies
+        self._waiting: list[Request] = []
+        self._next = 0  # the first of them that was not begun; 0 but while some are begun
+        self._prepaid = False  # that one, a large write, was charged before it was received
         self._reading = True
         self._finishing = False
         self._received = 0
@@ -133,7 +146,7 @@ class Transmission(Answers):
             return
         self._received += 1
         try:
-            self._waiting.extend(self._parser.feed(data))
+            self._waiting += self._parser.feed(data)
         except PeerError as error:
             self._owner.end(error.message)
             return
@@ -144,7 +157,7 @@ class Transmission(Answers):
         if self._finishing:
             return
         self._received += 1
-        self._waiting.extend(self._parser.filled(count))
+        self._waiting += self._parser.filled(count)
         if self._waiting:
             self._run()
         else:
@@ -205,8 +218,12 @@ class Transmission(Answers):
         self._running = True
         try:
             blocked = self._begin()
+            if self._writes and not self._ended:
+                self._write()
         finally:
             self._running = False
+            del self._waiting[: self._next]
+            self._next = 0
         self._settle(blocked)
 
     def _settle(self, blocked: bool) -> None:
@@ -230,36 +247,99 @@ class Transmission(Answers):
         waiting = self._waiting
         left = self._turn_requests_max
         while not (self._ended or self._finishing):
-            if not waiting:
-                wanted_bytes = self._parser.wanted_bytes
-                if not wanted_bytes:
+            if self._next == len(waiting):
+                waiting.clear()
+                self._next = 0
+                if not self._parser.wanted_bytes:
                     return False
-                if not self._admit(wanted_bytes):
-                    return True
-                self._charge(wanted_bytes)
-                self._prepaid = True
-                try:
-                    waiting.extend(self._parser.allow())
-                except PeerError as error:
-                    self._owner.end(error.message)
-                    return False
-                if not waiting:
-                    return False  # the rest of its data has yet to come
+                if not self._receive_large():
+                    return bool(self._parser.wanted_bytes)
             if not left:
                 self._schedule()
                 return True
-            left -= 1
-            request = waiting[0]
-            if self._prepaid:
-                self._prepaid = False
-            else:
-                held_bytes = self._held_bytes(request)
+            if not self._prepaid:
+                begun = self._begin_plain(left)
+                if begun:
+                    left -= begun
+                    continue
+                held_bytes = self._held_bytes(waiting[self._next])
                 if not self._admit(held_bytes):
                     return True
                 self._charge(held_bytes)
-            waiting.popleft()
-            self._execute(request)
+            self._prepaid = False
+            left -= 1
+            self._next += 1
+            self._execute(waiting[self._next - 1])
         return False
+
+    def _receive_large(self) -> bool:
+        """
+        Go on with a write whose data did not arrive in one piece.
+
+        @return: whether it did now. If not, and the parser wants nothing any more, the rest has yet to come.
+        """
+        wanted_bytes = self._parser.wanted_bytes
+        if not self._admit(wanted_bytes):
+            return False
+        self._charge(wanted_bytes)
+        self._prepaid = True
+        try:
+            self._waiting += self._parser.allow()
+        except PeerError as error:
+            self._owner.end(error.message)
+            return False
+        return bool(self._waiting)
+
+    def _begin_plain(self, requests_max: int) -> int:
+        """
+        Begin the plain requests of one kind that come next and for which there surely is room.
+
+        @return: how many these are.
+        """
+        waiting, at = self._waiting, self._next
+        end = min(len(waiting), at + requests_max, at + self._requests_max - self._requests)
+        if end == at:
+            return 0
+        budget = self._budget
+        room_bytes = min(self._session_bytes_max - self._charged_bytes, budget.bytes_max - budget.used_bytes)
+        counters = self._counters
+        command = waiting[at][0]
+        if command == CMD_READ and self._read_now is not None:
+            timed = timed_among(counters.reads, end - at)
+            began = self._clock.seconds() if timed else 0.0
+            reached, length = answer_reads(
+                waiting, at, end, room_bytes, self._rules(), self._read_now, self._structured, self._out
+            )
+            count = reached - at
+            if not count:
+                return 0
+            if timed:
+                counters.time_reads(self._clock.seconds() - began, count)
+            counters.reads += count
+            counters.read_bytes += length
+            self._answered += count
+            self._answered_bytes += length
+        elif command == CMD_WRITE and self._write_together is not None and not self._read_only:
+            reached, length = gather_writes(waiting, at, end, room_bytes, self._rules(), self._writes, self._written)
+            count = reached - at
+        else:
+            return 0
+        self._next = reached
+        self._requests += count
+        self._charged_bytes += length
+        budget.used_bytes += length
+        return count
+
+    def _rules(self) -> tuple[int, int, int]:
+        """What makes a request's extent a good one, at this moment."""
+        return self._node.geometry.size, self._mask, self._transfer_bytes_max
+
+    def _admit(self, length: int) -> bool:
+        if self._has_room(length):
+            return True
+        if self._writes:
+            self._write()  # they may be answered at once
+        return super()._admit(length)
 
     def _held_bytes(self, request: Request) -> int:
         """The data that a request holds in memory; one that will be refused holds none."""
@@ -269,6 +349,7 @@ class Transmission(Answers):
         return 0
 
     def _execute(self, request: Request) -> None:
+        """Begin one request: a plain one of a device that takes one at a time, or that has nothing at hand."""
         command, flags, cookie, offset, length, data = request
         node = self._node
         if (
@@ -299,6 +380,10 @@ class Transmission(Answers):
                         )
                     return
             elif not flags and not self._read_only and data is not None:
+                if self._write_together is not None:
+                    self._writes.append((offset, data))
+                    self._written.append(cookie)
+                    return
                 counters = self._counters
                 counters.writes = count = counters.writes + 1
                 counters.written_bytes += length
@@ -313,7 +398,56 @@ class Transmission(Answers):
                         self._done, self._failed, (cookie, length), _NO_KEYWORDS, (cookie, length, True), _NO_KEYWORDS
                     )
                 return
+        if self._writes:
+            self._write()  # what this may have to come after
         self._execute_carefully(command, flags, cookie, offset, length, data)
+
+    def _write(self) -> None:
+        """Give the device the writes that are begun."""
+        assert self._write_together is not None
+        writes, self._writes = self._writes, []
+        cookies, self._written = self._written, []
+        length = sum([len(data) for _, data in writes])
+        counters = self._counters
+        timed = timed_among(counters.writes, len(writes))
+        counters.writes += len(writes)
+        counters.written_bytes += length
+        began = self._clock.seconds() if timed else 0.0
+        writing = self._write_together(writes)
+        if timed:
+            counters.time_write(self._clock, began, writing)
+        if writing.called and writing.result is None:
+            self._all_done(cookies, length)
+        else:
+            writing.addCallbacks(
+                self._written_together,
+                self._not_written,
+                (writes, cookies, length),
+                _NO_KEYWORDS,
+                (writes, cookies),
+                _NO_KEYWORDS,
+            )
+
+    def _written_together(
+        self,
+        errors: Sequence[DSTError | None] | None,
+        writes: list[tuple[int, Buffer]],
+        cookies: list[int],
+        length: int,
+    ) -> None:
+        if errors is None:
+            self._all_done(cookies, length)
+            return
+        for cookie, (_, data), error in zip(cookies, writes, errors, strict=True):
+            if error is None:
+                self._done(None, cookie, len(data))
+            else:
+                self._failed_with(error, cookie, len(data), changing=True)
+
+    def _not_written(self, failure: Failure, writes: list[tuple[int, Buffer]], cookies: list[int]) -> None:
+        """The device has broken its promise to tell of each."""
+        for cookie, (_, data) in zip(cookies, writes, strict=True):
+            self._failed(failure, cookie, len(data), changing=True)
 
     def _execute_carefully(
         self, command: int, flags: int, cookie: int, offset: int, length: int, data: Buffer | None
@@ -323,6 +457,7 @@ class Transmission(Answers):
             self._answered += 1  # it has no answer
             self._finishing = True
             self._waiting.clear()
+            self._next = 0
             return
         charged = self._held_bytes((command, flags, cookie, offset, length, data))
         try:

@@ -21,7 +21,16 @@ from dst.identity import Identity
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress, IReactorTime
 
-__all__ = ["EXPORTS_MAX", "TIMED_EVERY", "TIMED_MASK", "Counters", "Totals", "session_status", "words_for"]
+__all__ = [
+    "EXPORTS_MAX",
+    "TIMED_EVERY",
+    "TIMED_MASK",
+    "Counters",
+    "Totals",
+    "session_status",
+    "timed_among",
+    "words_for",
+]
 
 TIMED_EVERY: Final = 64
 """A power of two.  At 4 KiB a clock that is read twice for every request would cost a tenth of it."""
@@ -66,6 +75,10 @@ class Counters:
         """Count how long it takes; it need not have ended."""
         reading.addCallback(partial(_ended, self._read_took, clock, began))
 
+    def time_reads(self, seconds: float, count: int) -> None:
+        """C{count} reads took so long together, one after the other."""
+        self._read_took(max(0.0, seconds) / count)
+
     def time_write(self, clock: IReactorTime, began: float, writing: Deferred[_T]) -> None:
         """Count how long it takes; it need not have ended."""
         writing.addCallback(partial(_ended, self._write_took, clock, began))
@@ -85,6 +98,11 @@ _NAMES: Final = tuple(each.name for each in fields(Counters))
 def _ended(took: Any, clock: IReactorTime, began: float, result: _T) -> _T:
     took(max(0.0, clock.seconds() - began))  # a clock that is set back tells nothing
     return result
+
+
+def timed_among(counted: int, count: int) -> bool:
+    """Whether one of the next C{count} requests is to be timed, after C{counted} of its kind."""
+    return (counted + count + TIMED_EVERY - 2) // TIMED_EVERY > (counted + TIMED_EVERY - 2) // TIMED_EVERY
 
 
 @define

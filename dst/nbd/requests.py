@@ -3,7 +3,7 @@ The transmission phase as the server sees it: requests in, replies out.
 
 The parser is made for one purpose: that one wake-up costs little however many requests it
 brings.  C{feed} takes a chunk as it came from the socket and returns every request that is complete in
-it, as tuples.  A write's data is cut out of the chunk; only where it
+it, as tuples (L{dst.native.nbd.Request}).  A write's data is cut out of the chunk; only where it
 does not fit does the parser keep state: the owner is asked for leave (C{wanted_bytes}) and may then let the
 rest of the data be received straight into its place (C{hole}, C{filled}), so that a large write is never
 copied, and never allocated for a client that is over its limits.
@@ -11,14 +11,14 @@ copied, and never allocated for a client that is over its limits.
 
 from __future__ import annotations
 
-from typing import Final, TypeAlias
+from typing import Final
 
 from dst.errors import PeerError
 from dst.geometry import StatusExtent
-from dst.interfaces import Buffer
+from dst.native.files import new_buffer
+from dst.native.nbd import Request, cut
 from dst.nbd.constants import (
     CHUNK,
-    CMD_WRITE,
     DATA_CHUNK,
     DEFAULT_TRANSFER_BYTES_MAX,
     ERROR_CHUNK,
@@ -38,7 +38,6 @@ from dst.nbd.constants import (
 )
 
 __all__ = [
-    "Request",
     "RequestParser",
     "block_status_reply",
     "data_chunk_head",
@@ -48,22 +47,10 @@ __all__ = [
     "simple_reply",
 ]
 
-Request: TypeAlias = tuple[int, int, int, int, int, Buffer | None]
-"""
-Command, flags, cookie, offset, length, data.  The data of a write that is longer than any write may be is
-C{None}: it was skipped.
-"""
-
 SKIPPED_BYTES_MAX: Final = 2 * DEFAULT_TRANSFER_BYTES_MAX
 """
 A write above what one may carry is skipped and answered with an error, so that a client learns of its mistake; above
 this it is not a mistake any more, and the connection ends.
-"""
-
-_COPIED_BYTES_MAX: Final = 16 * 1024
-"""
-Data up to this is copied out of its chunk: cheaper than keeping a whole chunk alive while a slow device writes
-it.
 """
 
 _HEADER_BYTES: Final = REQUEST.size
@@ -98,7 +85,7 @@ class RequestParser:
         self.wanted_bytes = 0
         self.hole: memoryview | None = None
         self._data_bytes_max = data_bytes_max
-        self._rest = b""
+        self._rest: bytes | memoryview = b""
         self._skip_bytes = 0
         self._write: Request | None = None
         self._target = bytearray()
@@ -117,7 +104,7 @@ class RequestParser:
         @raise PeerError: this is not, or no longer, a stream of requests.
         """
         if self._rest:
-            data = self._rest + data
+            data = b"".join((self._rest, data))
             self._rest = b""
         if self._write is not None:
             if self.wanted_bytes:
@@ -128,43 +115,31 @@ class RequestParser:
 
     def _parse(self, data: bytes, at: int) -> list[Request]:
         requests: list[Request] = []
-        unpack = REQUEST.unpack_from
-        end = len(data)
-        view: memoryview | None = None
-        while end - at >= _HEADER_BYTES:
-            magic, flags, command, cookie, offset, length = unpack(data, at)
-            if magic != REQUEST_MAGIC:
-                raise PeerError(f"a request began with {magic:#010x} instead of {REQUEST_MAGIC:#010x}")
-            at += _HEADER_BYTES
-            if command != CMD_WRITE:
-                requests.append((command, flags, cookie, offset, length, None))
-                continue
-            if length > self._data_bytes_max:
-                if length > SKIPPED_BYTES_MAX:
-                    raise PeerError(f"a write of {length} bytes; {self._data_bytes_max} are allowed")
-                self._write = (command, flags, cookie, offset, length, None)
-                self._skip_bytes = length
-                requests += self._fill(data[at:])
-                return requests
-            after = at + length
-            if after > end:
-                self._write = (command, flags, cookie, offset, length, None)
-                self._rest = data[at:]
-                self.wanted_bytes = length
-                return requests
-            if length <= _COPIED_BYTES_MAX:
-                payload: Buffer = data[at:after]
-            else:
-                if view is None:
-                    view = memoryview(data)
-                payload = view[at:after]
-            requests.append((command, flags, cookie, offset, length, payload))
-            at = after
-        if at < end:
+        at = cut(data, at, self._data_bytes_max, requests)
+        left = len(data) - at
+        if left >= _HEADER_BYTES:
+            self._begin_write(data, at, requests)
+        elif left:
             self._rest = data[at:]
             if not _MAGIC_BYTES.startswith(self._rest[:4]):
                 raise PeerError(f"a request began with {self._rest[:4].hex()} instead of {_MAGIC_BYTES.hex()}")
         return requests
+
+    def _begin_write(self, data: bytes, at: int, requests: list[Request]) -> None:
+        """A write begins at C{at} whose data is not all there, or too long; or it is no request at all."""
+        magic, flags, command, cookie, offset, length = REQUEST.unpack_from(data, at)
+        if magic != REQUEST_MAGIC:
+            raise PeerError(f"a request began with {magic:#010x} instead of {REQUEST_MAGIC:#010x}")
+        if length > SKIPPED_BYTES_MAX:
+            raise PeerError(f"a write of {length} bytes; {self._data_bytes_max} are allowed")
+        at += _HEADER_BYTES
+        self._write = (command, flags, cookie, offset, length, None)
+        if length > self._data_bytes_max:
+            self._skip_bytes = length
+            requests += self._fill(data[at:])
+        else:
+            self._rest = memoryview(data)[at:]
+            self.wanted_bytes = length
 
     def allow(self) -> list[Request]:
         """
@@ -173,14 +148,14 @@ class RequestParser:
         @return: as L{feed}.
         """
         assert self._write is not None and self.wanted_bytes
-        self._target = bytearray(self.wanted_bytes)
+        self._target = new_buffer(self.wanted_bytes)
         self._filled_bytes = 0
         self.wanted_bytes = 0
         rest, self._rest = self._rest, b""
         self.hole = memoryview(self._target)
         return self._fill(rest)
 
-    def _fill(self, data: bytes) -> list[Request]:
+    def _fill(self, data: bytes | memoryview) -> list[Request]:
         """Put what is there of a write's data in its place, or away; then go on with what is behind it."""
         assert self._write is not None
         if self._skip_bytes:
@@ -189,11 +164,11 @@ class RequestParser:
             if self._skip_bytes:
                 return []
             finished, self._write = self._write, None
-            return [finished, *self._parse(data, taken)]
+            return [finished, *self._parse(bytes(data), taken)]
         assert self.hole is not None
         taken = min(len(data), len(self.hole))
         self.hole[:taken] = memoryview(data)[:taken]
-        return [*self.filled(taken), *(self._parse(data, taken) if taken < len(data) else [])]
+        return [*self.filled(taken), *(self._parse(bytes(data), taken) if taken < len(data) else [])]
 
     def filled(self, count: int) -> list[Request]:
         """

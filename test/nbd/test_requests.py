@@ -9,10 +9,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dst.errors import PeerError
 from dst.geometry import BlockStatus, StatusExtent
+from dst.native.nbd import Request
 from dst.nbd import constants as nbd
 from dst.nbd.requests import (
     SKIPPED_BYTES_MAX,
-    Request,
     RequestParser,
     block_status_reply,
     data_chunk_head,
