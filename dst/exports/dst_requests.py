@@ -88,6 +88,9 @@ class IClient(Protocol):
     def send(self, header: Buffer, data: Buffer = b"") -> None:
         """Send an answer; nothing happens if the connection is gone."""
 
+    def send_last(self, header: Buffer) -> None:
+        """Send an answer after which there is none in flight, so that nothing is worth waiting for."""
+
     def list_exports(self) -> list[str]:
         """The names that it may open."""
 
@@ -133,6 +136,7 @@ class Requests:
         self._client = client
         self._memory = memory
         self._send = client.send
+        self._send_last = client.send_last
         self._working = False
         self._gathered: list[Frame] = []  # writes that have begun and were not handed over
         self._gathered_began: float | None = None
@@ -335,7 +339,7 @@ class Requests:
         self.changes -= count
         self._give_back(sum([frame.length for frame in frames]))
         if errors is None:
-            self._send(done_answers(frames))
+            (self._send if self.count or self._working else self._send_last)(done_answers(frames))
         else:
             for frame, error in zip(frames, errors, strict=True):
                 if error is None:
@@ -385,7 +389,7 @@ class Requests:
         self.count -= 1
         self.changes -= 1
         self._give_back(len(frame.data))
-        self._send(answer_header(frame.kind, frame.id))
+        (self._send if self.count or self._working else self._send_last)(answer_header(frame.kind, frame.id))
         if self.attentive or self._memory.short:
             self._client.request_ended()
 

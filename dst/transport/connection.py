@@ -97,6 +97,17 @@ class FrameConnection(Protocol):
         if not self._in_turn and self._flushing is None:
             self._flushing = self.clock.callLater(0, self._flush_later)
 
+    def send_last(self, header: Buffer) -> None:
+        """Send, and whatever waits: nothing more is to be sent soon."""
+        if self.gone:
+            return
+        self._out.append(header)
+        if not self._in_turn:
+            if self._flushing is not None:
+                self._flushing.cancel()
+                self._flushing = None
+            self.flush()
+
     def close(self, s_max: float = CLOSE_S_MAX) -> None:
         """Send what there is and close; takes nothing more.  After C{s_max} it is closed in any case."""
         if is_handshaking(self.transport):

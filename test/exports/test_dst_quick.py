@@ -118,6 +118,32 @@ class TogetherTests(QuickCase):
         last = {id % 5: bytes([64 + id]) * 512 for id in range(2, 22)}
         self.assertEqual(b"".join(last[block] for block in range(5)), self.content(0, 5 * 512))
 
+    def test_last_answer(self) -> None:
+        """When nothing is in flight any more the answers are sent at once, those of several turns in one write."""
+        client = self.open()
+        self.device.hold("write")
+        self.say(client, self.write(2), self.write(3, 1))
+        self.say(client, self.write(4, 2))
+        end = self.serving.endpoint.pipe.server
+        before = len(end.sent), end.deliveries
+        self.device.release()
+        self.assertEqual(before[0] + 3 * 64, len(end.sent))
+        self.serving.turn()
+        self.assertEqual((before[1] + 1, [0, 0, 0]), (end.deliveries, self.statuses(client, 2, 3, 4)))
+
+    def test_answer_among_others(self) -> None:
+        """While more is in flight an answer waits for the end of the turn: others may come."""
+        client = self.open()
+        self.device.hold("write")
+        self.say(client, self.write(2))
+        self.say(client, self.write(3, 1))
+        end = self.serving.endpoint.pipe.server
+        before = len(end.sent)
+        self.device.release(1)
+        self.assertEqual(before, len(end.sent))
+        self.serving.turn()
+        self.assertEqual([0, None], self.statuses(client, 2, 3))
+
     def test_reads_between(self) -> None:
         """Reads among them are answered at once and do not take them apart."""
         client = self.open()
