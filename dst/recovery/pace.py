@@ -32,17 +32,23 @@ __all__ = ["FULL_SPEED_MAX", "Pace", "PaceLimits", "PaceWindow", "ResyncSchedule
 FULL_SPEED_MAX = 2
 """Resyncs of one daemon that go at full speed: one that waits for its disks leaves room for another, not for ten."""
 
+CHUNK_BYTES_IDLE = 1024 * 1024
+"""One copy step while no client asks for anything: four times as long costs a quarter less processor time."""
+
 CHUNK_BYTES_MAX = 256 * 1024
-"""One copy step. A client's write to the chunk waits for it, so it must not be long."""
+"""The same while clients work. A client's write to the chunk waits for it, so it must not be long."""
 
 CHUNK_BYTES_MIN = 64 * 1024
 """Smaller ones cost more in processor time than they save in waiting."""
 
 CHUNK_S = 0.005
-"""What one copy step should take at most while clients work: a disk that is busy with it answers nobody else."""
+"""
+What one copy step should take at most: a disk that is busy with it answers nobody else, and the first client after a
+quiet time waits for it.
+"""
 
 CHUNKS_IDLE = 8
-"""Chunks in flight while no client asks for anything: 2 MiB keep a fast link busy."""
+"""Chunks in flight while no client asks for anything: what keeps a fast link busy."""
 
 CHUNKS_LOADED = 2
 """The same while clients work: one being read while the other is written."""
@@ -175,8 +181,8 @@ class Pace:
     def chunk_bytes(self) -> int:
         """How long a copy step is: a power of two."""
         wanted = CHUNK_S * self.capacity
-        chunk = CHUNK_BYTES_MAX
-        while self.loaded and wanted and chunk > CHUNK_BYTES_MIN and chunk > wanted:
+        chunk, least = (CHUNK_BYTES_MAX, CHUNK_BYTES_MIN) if self.loaded else (CHUNK_BYTES_IDLE, CHUNK_BYTES_MAX)
+        while wanted and chunk > least and chunk > wanted:
             chunk //= 2
         return chunk
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from dst.recovery.pace import (
+    CHUNK_BYTES_IDLE,
     CHUNK_BYTES_MAX,
     CHUNK_BYTES_MIN,
     CHUNKS_IDLE,
@@ -37,6 +38,16 @@ class PaceTests(SynchronousTestCase):
         self.pace.observe(PaceWindow(50 * MB, 0.5, 0, 0.0))
         self.assertEqual((1.0, 0.0, CHUNKS_IDLE), (self.pace.share, self.pace.bytes_per_s, self.pace.chunks))
         self.assertEqual(100 * MB, self.pace.capacity)
+
+    def test_steps_are_long_while_nobody_asks_and_the_members_are_fast(self) -> None:
+        self.assertEqual(CHUNK_BYTES_IDLE, self.pace.chunk_bytes)
+        for rate, expected in ((400 * MB, CHUNK_BYTES_IDLE), (40 * MB, CHUNK_BYTES_MAX), (MB, CHUNK_BYTES_MAX)):
+            self.pace.capacity = rate
+            self.assertEqual(expected, self.pace.chunk_bytes)
+
+    def test_steps_are_short_as_soon_as_somebody_asks(self) -> None:
+        self.pace.observe(PaceWindow(200 * MB, 0.5, 0, 0.0))
+        self.windows(1, 0.001)
         self.assertEqual(CHUNK_BYTES_MAX, self.pace.chunk_bytes)
 
     def test_capacity_is_measured_while_something_is_copied_and_not_while_it_waits(self) -> None:

@@ -83,7 +83,10 @@ class Life:
 
     def __init__(self, seed: int) -> None:
         held_back_s = 0.0 if seed % 4 else 0.5
-        self.cluster = Cluster(**shape_of(seed), seed=seed, flap_hold_s=held_back_s)
+        hot_regions = (
+            12 if seed % 3 == 1 else 3
+        )  # several batches of a resync under way, or a set that is always full
+        self.cluster = Cluster(**shape_of(seed), seed=seed, flap_hold_s=held_back_s, hot_regions=hot_regions)
         self.random = self.cluster.random
         self.log: list[str] = []
         # Each life has its own mixture, so that rare faults meet often enough.

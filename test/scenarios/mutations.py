@@ -473,7 +473,7 @@ RULES: dict[str, Rule] = {
         "a region is hot on the target while it is copied",
         _edit(
             _Copier,
-            "_copy_regions",
+            "_mark_and_copy",
             ("            member.table.mark(region)\n", "            pass\n"),
             ("        await member.unless_left(member.tables.stabilise(regions))\n", ""),
         ),
@@ -482,7 +482,7 @@ RULES: dict[str, Rule] = {
         "what was copied is stable before the entry says so",
         _edit(
             _Copier,
-            "_copy_regions",
+            "_mark_and_copy",
             ("        await member.unless_left(Deferred.fromCoroutine(member.tables.flush()))\n", ""),
         ),
     ),
@@ -508,7 +508,7 @@ RULES: dict[str, Rule] = {
     ),
     "copy_clears": Rule(
         "a region is clean after its copy, not before",
-        _edit(_Copier, "_copy_regions", ("for _ in range(self.pacer.pace.chunks)", "for _ in range(0)")),
+        _edit(_Copier, "_mark_and_copy", ("        await chunks.copied(map(self._extent_of, regions))\n", "")),
     ),
     "zero_proved": Rule(
         "a region is skipped only where both sides are proved to be zero",

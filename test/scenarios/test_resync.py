@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from twisted.internet.defer import fail
 
 from dst.algorithms.mirror.copying import BAD_RETRY_S
+from dst.algorithms.mirror.member import Member
 from dst.errors import MediaError, NotSupported
 from dst.explaining import ResyncRecord
 from dst.status import MemberState, ResyncProgress
@@ -169,6 +170,83 @@ class AmountTests(ResyncCase):
         size = world.data_sectors * SECTOR_BYTES
         self.assertLessEqual(sum(each.length for each in read if each.offset < size), 3 * REGION_BYTES)
         self.assertEqual("reconcile", self.history()[-1].kind)
+        self.all_is_well()
+
+
+class BatchTests(ResyncCase):
+    """Several batches are under way while no client works."""
+
+    def copying_behind_flushes(self) -> World:
+        """n1 has missed everything; its flushes, but for those of marks, do not end."""
+        world = self.served(hot_regions=12)
+        self.fill()
+        self.drop(1)
+        for region in range(-(-world.data_sectors // SECTORS)):
+            self.write(region * SECTORS)
+        self.settle()
+        self.without_checksums()
+        world.nodes[1].delay_s = 0.01
+        self.back(1)
+        world.until("copying", lambda: bool(self.member(1).copying))
+        world.nodes[1].hold("flush")
+        world.advance(1)
+        return world
+
+    def member(self, n: int) -> Member:
+        """What the mirror knows of it."""
+        assert self.world.mirror is not None
+        return self.world.mirror.members[n]
+
+    def test_the_next_is_copied_while_one_is_flushed(self) -> None:
+        """Copying goes on behind a flush, and no region is clean before the flush of its own batch has ended."""
+        world = self.copying_behind_flushes()
+        self.assertEqual({"flush"}, {each.kind for each in world.nodes[1].held})
+        self.assertGreater(len(world.nodes[1].held), 1)  # one for each batch that was copied
+        self.assertLessEqual(len(self.member(1).copying), self.serving.hot.copied_at_once)
+        dirty = self.member(1).dirty_count
+        world.advance(2)
+        self.assertEqual(dirty, self.member(1).dirty_count)
+        world.check_invariant()
+        world.nodes[1].release()
+        self.in_sync()
+        self.all_is_well()
+
+    def test_the_target_leaves_with_several_under_way(self) -> None:
+        """Nothing of them goes on; what was not entered is copied when it is back."""
+        world = self.copying_behind_flushes()
+        dirty = self.member(1).dirty_count
+        world.nodes[1].pull()
+        world.until("absent", lambda: self.member(1).state is MemberState.ABSENT)
+        self.assertEqual(set(), self.serving.hot.reserved)
+        world.advance(1)
+        world.check_invariant()
+        world.nodes[1].plug_in()
+        world.nodes[1].release()
+        self.in_sync()
+        self.assertGreaterEqual(self.history()[-1].bytes_copied, dirty * REGION_BYTES - SECTORS * SECTOR_BYTES)
+        self.all_is_well()
+
+    def test_the_storage_stops_with_several_under_way(self) -> None:
+        """It stops, and no copy is left behind."""
+        world = self.copying_behind_flushes()
+        assert world.mirror is not None
+        closed = world.mirror.close()
+        world.nodes[1].release()
+        world.advance(1)
+        self.successResultOf(closed)
+        world.check_invariant()
+
+    def test_paused_with_several_under_way(self) -> None:
+        """What has begun is brought to its end; then nothing is copied."""
+        world = self.copying_behind_flushes()
+        assert world.mirror is not None
+        self.successResultOf(world.mirror.pause_resync("n1"))
+        world.nodes[1].release()
+        world.until("paused", lambda: "paused" in self.progress(1).stalled)
+        self.assertEqual(set(), self.member(1).copying)
+        self.assertEqual(set(), self.serving.hot.reserved)
+        self.successResultOf(world.mirror.resume_resync("n1"))
+        self.in_sync()
         self.all_is_well()
 
 

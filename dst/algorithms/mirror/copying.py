@@ -1,9 +1,10 @@
 """
 Copying to members that have missed something (R5, R12).
 
-A batch of regions at a time: marked as hot on the target, copied chunk by chunk, flushed, and only then entered as
-being what the source has. A chunk holds its extent, so that no client writes over it meanwhile; where that is likely
-to pay both sides are asked for checksums first, under the same hold, and only what differs is sent.
+By batches of regions: each is marked as hot on the target, copied chunk by chunk, flushed, and only then entered as
+being what the source has. While no client works the next batch is marked and copied while one is being flushed. A
+chunk holds its extent, so that no client writes over it meanwhile; where that is likely to pay both sides are asked
+for checksums first, under the same hold, and only what differs is sent.
 
 Nothing here decides how fast: every chunk waits for its turn with the L{Pacer}.
 """
@@ -12,12 +13,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from dst.algorithms.mirror.chunk_queue import ChunkQueue
 from dst.algorithms.mirror.configuration import Configuration
 from dst.algorithms.mirror.data_path import DataPath
 from dst.algorithms.mirror.hot_set import HotSet
@@ -41,8 +44,11 @@ __all__ = ["Copier"]
 
 _log = Logger()
 
-BATCH_REGIONS = 16
-"""Regions that share one mark, one flush and one entry write."""
+BATCH_BYTES = 16 << 20
+"""Regions of so many bytes share one mark, one flush and one entry write."""
+
+BATCHES_IDLE = 3
+"""Batches under way at once while nothing is held back: one is marked, one copied and one flushed."""
 
 BATCH_S = 1.0
 """While it is held back a batch lasts so long, about: its flush is what a client's flush has to wait for."""
@@ -194,24 +200,43 @@ class Copier:
         self._history(run.record(outcome))
 
     async def _copy_all(self, run: ResyncRun) -> None:
+        chunks = ChunkQueue(self.pacer, self.chunk_bytes, partial(self._copy_chunk, run))
+        batches: deque[Deferred[None]] = deque()
+        try:
+            while self._is_target(run.member) and not await self._copy_some(run, chunks, batches):
+                pass
+        finally:
+            # Nothing of it goes on behind our back.
+            await chunks.stop()
+            await DeferredList(list(batches), consumeErrors=True)
+
+    async def _copy_some(self, run: ResyncRun, chunks: ChunkQueue, batches: deque[Deferred[None]]) -> bool:
+        """
+        Begin a batch, or wait for the oldest of C{batches}.
+
+        @return: C{member} is in sync.
+        """
         member = run.member
-        while self._is_target(member):
-            if member.name in self._pauses:
-                run.waits_for = PAUSED
-                self._tell(run)
-                self._reserve(run, [])
-                await deferLater(self._clock, PAUSED_LOOK_S)
-                continue
+        paused = member.name in self._pauses
+        if not paused:
             run.waits_for = ""
-            batch = await self._next_batch(run)
-            if batch:
-                await self._copy_regions(run, batch)
-                self._tell(run)
-            elif not member.dirty_count:
-                await self._finish(run)
-                return
-            elif self._is_target(member):
-                await self._wait(run)
+        batch = [] if paused or len(batches) >= BATCHES_IDLE else await self._next_batch(run)
+        if batch:
+            batches.append(start(self._copy_regions, run, batch, chunks))
+        elif batches:
+            await batches.popleft()
+            self._tell(run)
+        elif paused:
+            run.waits_for = PAUSED
+            self._tell(run)
+            self._reserve(run, [])
+            await deferLater(self._clock, PAUSED_LOOK_S)
+        elif not member.dirty_count:
+            await self._finish(run)
+            return True
+        elif self._is_target(member):
+            await self._wait(run)
+        return False
 
     async def _wait(self, run: ResyncRun) -> None:
         """Nothing that is left can be copied now."""
@@ -236,23 +261,28 @@ class Copier:
 
     # -- a batch
 
-    def _batch_regions(self) -> int:
+    def _batch_regions(self, run: ResyncRun) -> int:
+        """How many the next batch may have; one after the other while something is held back."""
+        region_size, under_way = self._region_size, len(run.under_way)
         share = self._hot.copied_at_once // max(1, len(self._runs))
         rate = self.pacer.pace.bytes_per_s
-        paced = int(rate * BATCH_S) // self._region_size if rate else BATCH_REGIONS
-        return max(1, min(BATCH_REGIONS, share, paced))
+        if rate:
+            paced = min(int(rate * BATCH_S), BATCH_BYTES) // region_size
+            return 0 if under_way else max(1, min(share, paced))
+        most = min(max(1, BATCH_BYTES // region_size), share // BATCHES_IDLE, share - under_way)
+        return max(most, 0 if under_way else 1)
 
     async def _next_batch(self, run: ResyncRun) -> list[int]:
         """Dirty regions that can be copied now; they are reserved, so that the others can be in a moment."""
-        member, limit = run.member, self._batch_regions()
+        member, limit = run.member, self._batch_regions(run)
         retry_bad = self._clock.seconds() >= run.bad_until
         wanted: list[int] = []
         region = member.dirty.find(1)
         while region >= 0 and len(wanted) < limit:
-            if retry_bad or region not in run.bad:
+            if region not in run.under_way and (retry_bad or region not in run.bad):
                 wanted.append(region)
             region = member.dirty.find(1, region + 1)
-        self._reserve(run, wanted)
+        self._reserve(run, [*run.under_way, *wanted])
         batch: list[int] = []
         for region in wanted:
             if region in self._hot.unreconciled:
@@ -270,7 +300,14 @@ class Copier:
         self._hot.reserved = {region for each in self._runs.values() for region in each.reserved}
         self._hot.left()
 
-    async def _copy_regions(self, run: ResyncRun, regions: list[int]) -> None:
+    async def _copy_regions(self, run: ResyncRun, regions: list[int], chunks: ChunkQueue) -> None:
+        run.under_way.update(regions)
+        try:
+            await self._mark_and_copy(run, regions, chunks)
+        finally:
+            run.under_way.difference_update(regions)
+
+    async def _mark_and_copy(self, run: ResyncRun, regions: list[int], chunks: ChunkQueue) -> None:
         member = run.member
         assert member.tables is not None
         for region in regions:
@@ -284,26 +321,29 @@ class Copier:
             hot = self._hot.regions.get(region)
             if hot is not None:
                 hot.marked |= member.bit
-        chunks = deque(chunk for region in regions for chunk in self.chunks(region))
-        await all_of([start(self._copy_chunks, run, chunks) for _ in range(self.pacer.pace.chunks)])
+        await chunks.copied(map(self._extent_of, regions))
         await member.unless_left(Deferred.fromCoroutine(member.tables.flush()))
         if self._is_target(member):
             self._write_entries(member, [region for region in regions if region not in run.bad])
-            member.copying.difference_update(run.bad)
-            if run.bad:
+            bad = [region for region in regions if region in run.bad]
+            member.copying.difference_update(bad)
+            if bad:
                 run.bad_until = max(run.bad_until, self._clock.seconds() + BAD_RETRY_S)
+
+    def _extent_of(self, region: int) -> tuple[int, int]:
+        first = region * self._region_size
+        return first, min(first + self._region_size, self._configuration.record.data_size)
 
     def chunks(self, region: int) -> list[tuple[int, int]]:
         """The parts of a region that are held and read at once, as (first, end)."""
-        first = region * self._region_size
-        end = min(first + self._region_size, self._configuration.record.data_size)
-        step = min(self._transfer_bytes(), self.pacer.pace.chunk_bytes)
+        first, end = self._extent_of(region)
+        step = self.chunk_bytes()
         return [(at, min(at + step, end)) for at in range(first, end, step)]
 
-    def _transfer_bytes(self) -> int:
-        """What every member can be asked for at once."""
+    def chunk_bytes(self) -> int:
+        """How long a chunk is now: no longer than what every member can be asked for at once."""
         least = min(each.node.geometry.transfer_bytes_max for each in self._members)
-        return max(PIECE_BYTES, align_down(least, PIECE_BYTES))
+        return min(max(PIECE_BYTES, align_down(least, PIECE_BYTES)), self.pacer.pace.chunk_bytes)
 
     def _write_entries(self, member: Member, regions: list[int]) -> None:
         """In one turn: from here on the target has these regions."""
@@ -326,17 +366,9 @@ class Copier:
 
     # -- a chunk
 
-    async def _copy_chunks(self, run: ResyncRun, chunks: deque[tuple[int, int]]) -> None:
-        try:
-            while chunks and self._is_target(run.member):
-                first, end = chunks.popleft()
-                await self.pacer.turn(end - first)
-                await self._copy_chunk(run, first, end)
-        except BaseException:
-            chunks.clear()  # the others stop, too
-            raise
-
     async def _copy_chunk(self, run: ResyncRun, first: int, end: int) -> None:
+        if not self._is_target(run.member):
+            return
         extent = Extent(first, end, self._data_path.shift)
         await self._sources.hold(extent)
         self.pacer.begin()

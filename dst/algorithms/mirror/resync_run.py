@@ -94,7 +94,8 @@ class ResyncRun:
     @ivar copied_bytes: what was sent.
     @ivar bad: what nobody can read, by region, as (first, end).
     @ivar bad_until: when that is tried again.
-    @ivar reserved: regions that it comes to next.
+    @ivar reserved: regions that it comes to next, and those that are under way.
+    @ivar under_way: regions whose batch has begun, and not ended.
     @ivar waits_for: one sentence while it cannot go on.
     @ivar comparable: both sides can tell checksums, as far as is known.
     """
@@ -115,6 +116,7 @@ class ResyncRun:
     bad: dict[int, list[tuple[int, int]]] = field(factory=dict)
     bad_until: float = 0.0
     reserved: list[int] = field(factory=list)
+    under_way: set[int] = field(factory=set)
     waits_for: str = ""
     _moved_at: float = field(init=False)
     _moved_bytes: int = field(init=False, default=0)
