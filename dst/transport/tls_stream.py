@@ -23,17 +23,16 @@ from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 
 from dst.transport.stream import Stream, stream_over
+from dst.transport.tls_records import outgoing_of, records_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from dst.interfaces import Buffer
     from dst.transport.stream import IStreamUser
+    from dst.transport.tls_records import IRecords
 
 __all__ = ["GatheringTLS"]
-
-_RECORD_BYTES: Final = 16 * 1024
-"""The most that one record of TLS carries."""
 
 RECEIVE_BYTES: Final = 128 * 1024
 """Received at once.  OpenSSL keeps a buffer of that size for each connection, so it is not more."""
@@ -56,6 +55,7 @@ class GatheringTLS(TLSMemoryBIOProtocol):
     stream: _TLSStream | None = None
 
     _below: Stream
+    _records: IRecords | None = None
 
     def makeConnection(self, transport: ITransport) -> None:
         self._below = stream_over(transport, self, RECEIVE_BYTES)
@@ -85,7 +85,7 @@ class GatheringTLS(TLSMemoryBIOProtocol):
 
     def send_gathered(self, buffers: Sequence[Buffer]) -> None:
         """Encrypt and send."""
-        if not self._handshakeDone or self._appSendBuffer:
+        if self._records is None or self._appSendBuffer:
             self.write(b"".join(buffers))  # type: ignore[no-untyped-call]
             return
         if self._lostTLSConnection or self._aborted:
@@ -99,6 +99,7 @@ class GatheringTLS(TLSMemoryBIOProtocol):
                 small_bytes += size
                 if small_bytes >= ENCRYPTED_BYTES:
                     self._encrypt(b"".join(small))
+                    self._flushSendBIO()
                     small, small_bytes = [], 0
                 continue
             if small:
@@ -107,8 +108,10 @@ class GatheringTLS(TLSMemoryBIOProtocol):
             view = memoryview(buffer)
             for position in range(0, size, ENCRYPTED_BYTES):
                 self._encrypt(view[position : position + ENCRYPTED_BYTES])
-        if small:
+                self._flushSendBIO()
+        if small_bytes:
             self._encrypt(small[0] if len(small) == 1 else b"".join(small))
+        self._flushSendBIO()
 
     def _encrypt(self, data: Buffer) -> None:
         if self._lostTLSConnection:
@@ -116,31 +119,20 @@ class GatheringTLS(TLSMemoryBIOProtocol):
         if self._appSendBuffer:
             self._appSendBuffer.append(bytes(data))
             return
-        sent, size = 0, len(data)
+        assert self._records is not None
         try:
-            while sent < size:
-                sent += self._tlsConnection.send(data if not sent else memoryview(data)[sent:])
-        except SSL.WantReadError:
-            self._bufferedWrite(bytes(memoryview(data)[sent:]))
+            done = self._records.encrypt(data)
         except SSL.Error:
             self._tlsShutdownFinished(Failure())
             return
-        self._flushSendBIO()
+        if done < len(data):
+            self._bufferedWrite(bytes(memoryview(data)[done:]))
 
     def _flushSendBIO(self) -> None:
-        connection = self._tlsConnection
-        encrypted: list[Buffer] = []
-        try:
-            size = _RECORD_BYTES
-            while True:
-                encrypted.append(connection.bio_read(size))
-                if len(encrypted[-1]) < size:
-                    break
-                size = ENCRYPTED_BYTES
-        except SSL.WantReadError:
-            if not encrypted:
-                return
-        self._below.send(encrypted)
+        encrypted = outgoing_of(self._tlsConnection) if self._records is None else self._records.outgoing()
+        if encrypted is None:
+            return
+        self._below.send((encrypted,))
         if self._below.congested and self.stream is not None:
             self.stream.congested = True
 
@@ -173,45 +165,56 @@ class GatheringTLS(TLSMemoryBIOProtocol):
         """Never called: there is no hole."""
         raise NotImplementedError
 
+    def _checkHandshakeStatus(self) -> None:
+        super()._checkHandshakeStatus()  # type: ignore[no-untyped-call]
+        if self._handshakeDone and self._records is None and self._tlsConnection is not None:
+            self._records = records_of(self._tlsConnection)
+
     def dataReceived(self, data: bytes) -> None:
-        if not self._handshakeDone:
+        records = self._records
+        if records is None:
             super().dataReceived(data)  # type: ignore[no-untyped-call]
             return
         if self._lostTLSConnection:
             return
-        self._tlsConnection.bio_write(data)
-        if self._appSendBuffer:
-            self._unbufferPendingWrites()
-        self._flushReceiveBIO()
+        if len(data) <= RECEIVE_BYTES:
+            records.receive(data)
+            if self._appSendBuffer:
+                self._unbufferPendingWrites()
+            self._flushReceiveBIO()
+            return
+        for position in range(0, len(data), RECEIVE_BYTES):
+            self.dataReceived(data[position : position + RECEIVE_BYTES])
 
     def _flushReceiveBIO(self) -> None:
-        connection = self._tlsConnection
-        user = cast("IStreamUser", self.wrappedProtocol)
-        pieces: list[bytes] = []
-        end: Failure | None = None
-        ended = False
-        while not self._lostTLSConnection and not self._aborted:
-            hole = user.hole if not pieces else None
-            try:
-                if hole is not None:
-                    user.hole_filled(connection.recv_into(hole, _RECORD_BYTES))
-                else:
-                    pieces.append(connection.recv(_RECORD_BYTES))
-                continue
-            except SSL.WantReadError:
-                break
-            except SSL.ZeroReturnError:
-                ended = True
-            except SSL.Error:
-                ended, end = True, Failure()
-            break
-        if pieces and not self._aborted:
-            user.dataReceived(pieces[0] if len(pieces) == 1 else b"".join(pieces))
-        if ended and not self._lostTLSConnection:
-            if end is None:
-                self._shutdownTLS()  # type: ignore[no-untyped-call]
-            self._tlsShutdownFinished(end)
+        if self._records is not None:
+            self._hand_on(self._records)
         self._flushSendBIO()
+
+    def _hand_on(self, records: IRecords) -> None:
+        user = cast("IStreamUser", self.wrappedProtocol)
+        while not self._lostTLSConnection and not self._aborted:
+            hole = user.hole
+            if hole is None:
+                data = records.decrypted()
+                if data:
+                    user.dataReceived(data)
+                break
+            count = records.fill(hole)
+            if count:
+                user.hole_filled(count)
+            if count < len(hole):
+                break
+        if records.end is not None and not self._lostTLSConnection:
+            self._ended(records.end)
+
+    def _ended(self, error: SSL.Error) -> None:
+        """The other side has ended it, or it cannot be trusted any more."""
+        if isinstance(error, SSL.ZeroReturnError):
+            self._shutdownTLS()  # type: ignore[no-untyped-call]
+            self._tlsShutdownFinished(None)
+        else:
+            self._tlsShutdownFinished(Failure(error))
 
 
 class _TLSStream:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from typing import Any
+from typing import Any, ClassVar
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,12 +11,14 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from dst.security.reasons import why_lost
 from dst.security.security import Security
 from dst.security.tls import behind_tls
+from dst.transport import tls_stream
 from dst.transport.stream import Stream, stream_over
+from dst.transport.tls_records import DIRECT, DirectRecords, OrdinaryRecords
 from dst.transport.tls_stream import ENCRYPTED_BYTES, GatheringTLS
 from test.security.machines import Machines, World
 
@@ -77,13 +79,17 @@ class Wire(StringTransport):
         return taken
 
 
-class GatheringTests(SynchronousTestCase):
+class GatheringSuite:
     """What is sent is what arrives, however it is cut."""
+
+    kind: ClassVar[type[OrdinaryRecords] | type[DirectRecords]]
 
     machines: Machines | None = None
     securities: tuple[Security, Security]
 
     def setUp(self) -> None:
+        assert isinstance(self, SynchronousTestCase)
+        self.patch(tls_stream, "records_of", self.kind)
         self.clock = World()
         machines = Machines(self.mktemp())
         machines.add("alpha")
@@ -135,26 +141,32 @@ class GatheringTests(SynchronousTestCase):
         self.assertEqual(b"hello", b"".join(self.server.received))
         self.assertEqual(b"x" * 20000 + b"y", b"".join(self.client.received))
 
-    @settings(max_examples=40, deadline=None)
-    @given(
-        st.lists(st.lists(st.integers(0, 3 * ENCRYPTED_BYTES), max_size=6), max_size=4),
-        st.integers(200, 100_000),
-        st.integers(0, 2 * ENCRYPTED_BYTES),
-    )
-    def test_any_sizes(self, turns: list[list[int]], piece: int, hole_bytes: int) -> None:
+    def test_any_sizes(self) -> None:
         """Buffers of any sizes, cut anywhere, with and without a place for the first of them."""
-        self.connect(hole_bytes)
-        self.move()
-        generator = random.Random(7)
-        sent = b""
-        for sizes in turns:
-            buffers: list[Any] = [generator.randbytes(size) for size in sizes]
-            sent += b"".join(buffers)
-            self.client.stream.send([memoryview(each) if index % 2 else each for index, each in enumerate(buffers)])
-        self.move(piece)
-        filled = min(len(sent), hole_bytes)
-        self.assertTrue(sent == bytes(self.server.place[:filled]) + b"".join(self.server.received))
-        self.assertFalse(self.client.stream.congested)
+
+        @settings(max_examples=40, deadline=None)
+        @given(
+            st.lists(st.lists(st.integers(0, 3 * ENCRYPTED_BYTES), max_size=6), max_size=4),
+            st.integers(200, 100_000),
+            st.integers(0, 2 * ENCRYPTED_BYTES),
+        )
+        def check(turns: list[list[int]], piece: int, hole_bytes: int) -> None:
+            self.connect(hole_bytes)
+            self.move()
+            generator = random.Random(7)
+            sent = b""
+            for sizes in turns:
+                buffers: list[Any] = [generator.randbytes(size) for size in sizes]
+                sent += b"".join(buffers)
+                self.client.stream.send(
+                    [memoryview(each) if index % 2 else each for index, each in enumerate(buffers)]
+                )
+            self.move(piece)
+            filled = min(len(sent), hole_bytes)
+            self.assertTrue(sent == bytes(self.server.place[:filled]) + b"".join(self.server.received))
+            self.assertFalse(self.client.stream.congested)
+
+        check()
 
     def test_together(self) -> None:
         """Records that arrive together are handed on together."""
@@ -231,3 +243,20 @@ class GatheringTests(SynchronousTestCase):
         self.move()
         self.assertEqual(0, self.client.drains)
         self.assertEqual(1000, len(b"".join(self.server.received)))
+
+
+class OrdinaryTests(GatheringSuite, SynchronousTestCase):
+    """With what pyOpenSSL promises."""
+
+    kind = OrdinaryRecords
+
+
+class DirectTests(GatheringSuite, SynchronousTestCase):
+    """With OpenSSL's own functions."""
+
+    kind = DirectRecords
+
+    def setUp(self) -> None:
+        if not DIRECT:
+            raise SkipTest("this pyOpenSSL, or the binding below it, is made differently")
+        super().setUp()
