@@ -97,11 +97,13 @@ class FrameConnection(Protocol):
         if not self._in_turn and self._flushing is None:
             self._flushing = self.clock.callLater(0, self._flush_later)
 
-    def send_last(self, header: Buffer) -> None:
-        """Send, and whatever waits: nothing more is to be sent soon."""
+    def send_last(self, header: Buffer, data: Buffer = b"") -> None:
+        """Send it and whatever waits: nothing more is to be sent soon."""
         if self.gone:
             return
         self._out.append(header)
+        if data:
+            self._out.append(data)
         if not self._in_turn:
             if self._flushing is not None:
                 self._flushing.cancel()
