@@ -3,9 +3,9 @@ A file or a raw block device as a node.
 
 The reactor never waits for a disk.  A read that the page cache can answer is
 served at once (C{RWF_NOWAIT}), and so is a write where the file system can
-promise not to wait; everything else goes to the threads of this node alone,
-in lanes: changes in the order in which they were asked for, flushes so that one C{fdatasync} serves
-all who wait, reads side by side.
+promise not to wait; everything else goes to the threads of this node alone: changes in the order in which they were
+asked for, most of them to one that needs no interpreter; flushes so that one C{fdatasync} serves
+all who wait; reads side by side.
 
 When something has not come back within the deadline, the disk counts as
 hanging: everything in flight fails with C{DeadlinePassed}, what no thread has begun is never done, and
@@ -29,17 +29,16 @@ from zope.interface import implementer
 from dst.checksums import checksums_refusal
 from dst.errors import AlreadyInUse, ConfigurationError, DSTError
 from dst.geometry import Geometry, StatusExtent
-from dst.interfaces import Buffer, IChecksums, IExclusive, INode, INodeProvider
+from dst.interfaces import Buffer, IChecksums, IExclusive, INode, INodeProvider, IReadsNow, IWritesTogether
 from dst.nodes.file_calls import FileCalls
 from dst.nodes.file_crew import Crew
-from dst.nodes.file_lane import Job
 from dst.nodes.file_media import FileMedia, error_of, open_media
 from dst.nodes.settings import Settings
 from dst.observing import ObservableNode
 from dst.status import LinkState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Sequence
 
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
@@ -60,7 +59,7 @@ RETRY_S_MAX = 30.0
 _log = Logger()
 
 
-@implementer(INode, IChecksums, IExclusive)
+@implementer(INode, IChecksums, IExclusive, IReadsNow, IWritesTogether)
 class FileNode(ObservableNode):
     """
     See the module.  After C{close} it may be opened again.
@@ -87,6 +86,7 @@ class FileNode(ObservableNode):
         """
         super().__init__(reactor, name)
         self.path = path
+        calls = calls or FileCalls()
         self._open_media = partial(open_media, path, size=size, read_only=read_only, calls=calls)
         self._size = size
         self._random = random or Random()
@@ -96,14 +96,20 @@ class FileNode(ObservableNode):
         self._opening: Deferred[None] | None = None
         self._closing: list[Deferred[None]] = []
         self._new_crew = partial(
-            Crew, reactor, name, deadline_s, hung=self._hung, recovered=self._recovered, unclaimed=self._unclaimed
+            Crew,
+            reactor,
+            name,
+            deadline_s,
+            calls.new_writer,
+            hung=self._hung,
+            recovered=self._recovered,
+            unclaimed=self._unclaimed,
         )
         self._take_crew()
 
     def _take_crew(self) -> None:
         """Threads of its own; they start when there is something to do."""
         self._crew = self._new_crew()
-        self._changes = self._crew.lane("changes")
         self._syncs = self._crew.lane("flushes", together=True)
         self._reads = self._crew.lane("reads", threads_max=READ_THREADS_MAX)
 
@@ -127,7 +133,7 @@ class FileNode(ObservableNode):
     def _attempt(self) -> None:
         """Open the media in a thread: a network file system may hang there."""
         self._retrying = None
-        self._crew.do(self._changes, self._open_media).addCallbacks(self._opened, self._not_opened)
+        self._crew.change(self._open_media).addCallbacks(self._opened, self._not_opened)
 
     def _opened(self, media: FileMedia) -> None:
         if self._closing:
@@ -237,6 +243,10 @@ class FileNode(ObservableNode):
             return succeed(data)
         return self._crew.do(self._reads, media.read, (offset, length), length)
 
+    def read_now(self, offset: int, length: int) -> Buffer | None:
+        media = self._media
+        return media.read_now(offset, length) if media is not None and self.link is LinkState.READY else None
+
     def checksums(self, offset: int, length: int, block_bytes: int) -> Deferred[bytes]:
         media = self._media
         refusal = self._refusal(offset, length, transfer=True) or checksums_refusal(length, block_bytes)
@@ -252,20 +262,40 @@ class FileNode(ObservableNode):
             return fail(refusal or self.unavailable())
         if not fua and media.write_now(offset, data):
             return succeed(None)
-        if fua:
-            return self._forced(media.write, (offset, data), length)
-        return self._crew.do(self._changes, media.write, (offset, data), length, linger=True)
+        writing = self._crew.write(media.fd, ((offset, data),), length)
+        if writing is None:
+            return self._sync(media) if fua else succeed(None)
+        written = writing.addCallback(_raise_error, media, offset, length)
+        return written.addCallback(self._force) if fua else written
+
+    def write_together(self, writes: Sequence[tuple[int, Buffer]]) -> Deferred[Sequence[DSTError | None] | None]:
+        media = self._media
+        if media is None or self.link is not LinkState.READY:
+            return succeed([self.unavailable() for _ in writes])
+        writing = self._crew.write(media.fd, writes, sum([len(data) for _offset, data in writes]))
+        if writing is None:
+            return succeed(None)
+        return writing.addCallbacks(_errors_of, _failed_for_all, callbackArgs=(media, writes), errbackArgs=(writes,))
 
     def flush(self) -> Deferred[None]:
         media = self._media
         if media is None or self.link is not LinkState.READY:
             return fail(self.unavailable())
+        return self._sync(media)
+
+    def _sync(self, media: FileMedia) -> Deferred[None]:
         return self._crew.do(self._syncs, media.sync).addCallbacks(self._synced, self._not_synced)
 
     def _synced(self, _: None) -> None:
         media = self._media
         if media is not None and media.size > self.geometry.size and self.link is LinkState.READY:
             self.changed(geometry=self.geometry.evolve(size=media.size))
+
+    def _force(self, _: None) -> Deferred[None]:
+        """The flush that makes a forced change durable; also if the node is being closed, which waits for it."""
+        media = self._media
+        assert media is not None  # it is kept as long as anything is in flight
+        return self._sync(media)
 
     def trim(self, offset: int, length: int) -> Deferred[None]:
         return self.write_zeroes(offset, length)
@@ -277,9 +307,8 @@ class FileNode(ObservableNode):
         refusal = self._refusal(offset, length, change=True)
         if media is None or refusal is not None:
             return fail(refusal or self.unavailable())
-        if fua:
-            return self._forced(media.zero, (offset, length, no_hole, fast_only), 0)
-        return self._crew.do(self._changes, media.zero, (offset, length, no_hole, fast_only))
+        zeroing = self._crew.change(media.zero, offset, length, no_hole, fast_only)
+        return zeroing.addCallback(self._force) if fua else zeroing
 
     def block_status(self, offset: int, length: int) -> Deferred[list[StatusExtent]]:
         media = self._media
@@ -291,23 +320,37 @@ class FileNode(ObservableNode):
             return fail(error)
         return self._crew.do(self._reads, media.extents, (offset, length))
 
-    def _forced(self, work: Callable[..., None], args: tuple[object, ...], weight_bytes: int) -> Deferred[None]:
-        """A change, and the flush that makes it durable."""
-        return self._crew.do(self._changes, work, args, weight_bytes, self._sync_job).addErrback(self._not_synced)
-
-    def _sync_job(self, job: Job) -> None:
-        """In the thread of the changes: let the same job wait for the next C{fdatasync}."""
-        media = self._media
-        assert media is not None  # it is kept as long as a job is in flight
-        job.work, job.args = media.sync, ()
-        self._syncs.submit(job)
-
     def _not_synced(self, failure: Failure) -> Failure:
         """Say that something may be lost before anybody hears of the failure."""
         media = self._media
         if media is not None and media.incarnation != self.incarnation:
             self.changed(incarnation=media.incarnation)
         return failure
+
+
+def _raise_error(numbers: list[int] | None, media: FileMedia, offset: int, length: int) -> None:
+    """What the C{errno} of one write means."""
+    if numbers is not None:
+        error = media.error_of_write(numbers[0], offset, length)
+        assert error is not None
+        raise error
+
+
+def _errors_of(
+    numbers: list[int] | None, media: FileMedia, writes: Sequence[tuple[int, Buffer]]
+) -> Sequence[DSTError | None] | None:
+    """What those of many mean."""
+    if numbers is None:
+        return None
+    together = zip(numbers, writes, strict=True)
+    return [media.error_of_write(number, offset, len(data)) for number, (offset, data) in together]
+
+
+def _failed_for_all(failure: Failure, writes: Sequence[tuple[int, Buffer]]) -> Sequence[DSTError | None]:
+    """A batch that was refused or ran out of time."""
+    failure.trap(DSTError)
+    assert isinstance(failure.value, DSTError)
+    return [failure.value for _ in writes]
 
 
 @implementer(INodeProvider)

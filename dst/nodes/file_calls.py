@@ -2,7 +2,8 @@
 The system calls a file node makes, in one place.
 
 A L{FileCalls} is given to the node, so that a test can give one whose disk is full, fails
-or hangs, without patching anything.
+or hangs, without patching anything.  One that has a C{read} or C{write} of its own has a C{read_now} or C{new_writer}
+of its own as well.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import struct
 
 from dst.interfaces import Buffer
+from dst.native import files
 
 __all__ = ["FALLOC_KEEP_SIZE", "FALLOC_PUNCH_HOLE", "FALLOC_ZERO_RANGE", "FileCalls"]
 
@@ -47,6 +49,14 @@ class FileCalls:
     setxattr = staticmethod(os.setxattr)
     seek = staticmethod(os.lseek)
     flock = staticmethod(fcntl.flock)
+
+    def read_now(self, fd: int, offset: int, length: int) -> Buffer | None:
+        """See L{dst.native.files.read_now}."""
+        return files.read_now(fd, offset, length)
+
+    def new_writer(self, name: str) -> files.Writer:
+        """What writes for a node, but for zeroes; see L{dst.native.files.Writer}."""
+        return files.new_writer(name)
 
     def read(self, fd: int, buffer: bytearray | memoryview, offset: int, flags: int = 0) -> int:
         """C{preadv2} into one buffer."""

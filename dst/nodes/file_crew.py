@@ -1,44 +1,53 @@
 """
-Who works for one file node: its lanes, the count of what is in flight, and the clock over it.
+Who works for one file node: its lanes, its writer, the count of what is in flight, and the clock over it.
 
 Time is kept in coarse ticks while anything is in flight, so that a job costs
 no timer of its own.  When the oldest has not come back within the deadline everything in flight fails,
 what no thread has begun is taken back, and the crew is I{hanging} until its last thread has
 come back.
 
-To hand a small write to a thread costs far more than the write: waking the thread, fighting with it for the
-interpreter, being woken through a pipe.  So when an idle crew is asked for small jobs it holds all jobs of this turn
-back, hands them over at its end, and I{lingers}: the reactor waits a fraction of a millisecond, in which the
-threads have the interpreter for themselves and the page cache takes it all.  A disk that does not answer in
-that time is waited for as before, through the reactor, and not lingered for again for some turns: it costs the
-reactor that fraction now and then and nothing else.
+Writes go to a L{dst.native.files.Writer}, which needs no interpreter, all other changes to a lane.  As they change
+the same bytes only one of these two works at a time; what is meant for the other one waits behind it, and what comes
+after that waits behind that::
+
+    write write ------------------------- write --> writer
+                zero ---> lane                      (only when the lane is idle, and the other way round)
+
+To wake a thread and be woken through a file descriptor costs more than a small write, so the crew I{lingers}: the
+reactor waits a fraction of a millisecond for the writer, in which the page cache takes it all.  A disk
+that does not answer in that time is waited for through the reactor, and not lingered for again for some
+batches: it costs the reactor that fraction now and then and nothing else.
 """
 
 from __future__ import annotations
 
-import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IReadDescriptor
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from dst.errors import DeadlinePassed, DSTError, InternalError, LimitReached
+from dst.interfaces import Buffer
+from dst.native.files import Writer
 from dst.nodes.file_lane import Job, Lane
 
 if TYPE_CHECKING:
-    from twisted.internet.interfaces import IDelayedCall, IReactorFromThreads, IReactorTime
+    from twisted.internet.interfaces import IDelayedCall, IReactorFDSet, IReactorFromThreads, IReactorTime
 
-    class Reactor(IReactorTime, IReactorFromThreads):
+    class Reactor(IReactorTime, IReactorFromThreads, IReactorFDSet):
         """What a crew needs of one."""
 
 
 __all__ = ["QUEUED_BYTES_MAX", "QUEUED_JOBS_MAX", "TICKS_PER_DEADLINE", "Crew"]
 
 QUEUED_JOBS_MAX = 16 * 1024
-"""Jobs in flight: sessions have tighter limits, this one is for a caller that has none."""
+"""Operations in flight: sessions have tighter limits, this one is for a caller that has none."""
 
 QUEUED_BYTES_MAX = 512 << 20
 """The data that these may hold."""
@@ -47,15 +56,15 @@ TICKS_PER_DEADLINE = 8
 """How finely deadlines are kept: a job may take this part of the deadline longer."""
 
 LINGER_S = 0.0003
-LINGER_S_PER_JOB = 0.00002
+LINGER_S_PER_WRITE = 0.00002
 LINGER_S_MAX = 0.002
 """How long the reactor lingers: several times what the page cache takes, and less than anybody notices."""
 
 LINGER_BYTES_MAX = 32 * 1024
-"""Larger jobs take their time without the interpreter, and the reactor has better to do meanwhile."""
+"""A larger write takes its time, and the reactor has better to do meanwhile."""
 
-HURRIED_TURNS = 8
-"""After having lingered in vain, so many turns pass before it is tried again."""
+HURRIED_BATCHES = 8
+"""After having lingered in vain, so many batches pass before it is tried again."""
 
 T = TypeVar("T")
 
@@ -72,6 +81,7 @@ class Crew:
         reactor: Reactor,
         name: str,
         deadline_s: float,
+        new_writer: Callable[[str], Writer],
         *,
         hung: Callable[[], None],
         recovered: Callable[[], None],
@@ -79,29 +89,34 @@ class Crew:
     ) -> None:
         """
         @param name: the node's, for sentences and threads.
+        @param new_writer: called with a name when there is something to write for the first time.
         @param hung: called when it begins to hang, before the jobs fail.
         @param recovered: called when every thread has come back.
         @param unclaimed: called with what a job returned for which nobody waited any more.
         """
         self.hanging = False
+        self._stopped = False
         self._reactor = reactor
         self._name = name
         self._deadline_s = deadline_s
+        self._new_writer = partial(new_writer, f"dst {name}")
         self._hung = hung
         self._recovered = recovered
         self._unclaimed = unclaimed
+        self._done: deque[Job] = deque()
         self._lanes: list[Lane] = []
+        self._changes = self.lane("changes")
+        self._writer: Writer | None = None
+        self._bell: _Bell | None = None
+        self._changing = 0  # jobs in the lane of changes
+        self._writing = 0  # batches that the writer has
+        self._behind: deque[Job] = deque()  # changes that wait for the other of these two
+        self._hurried_batches = 0
         self._jobs: dict[Job, None] = {}  # in flight, oldest first
+        self._queued = 0
         self._queued_bytes = 0
         self._stuck: set[Job] = set()
-        self._done: deque[Job] = deque()
         self._signalled = False
-        self._lingering: IDelayedCall | None = None
-        self._held: dict[Lane, list[Job]] = {}  # until the end of this turn
-        self._quick = False  # all of them are likely to be done in no time
-        self._hurried_turns = 0
-        self._waited_for = False
-        self._gate = threading.Lock()
         self._drains: list[Deferred[None]] = []
         self._tick = 0
         self._ticking: IDelayedCall | None = None
@@ -114,41 +129,62 @@ class Crew:
         return lane
 
     def do(
-        self,
-        lane: Lane,
-        work: Callable[..., T],
-        args: tuple[Any, ...] = (),
-        weight_bytes: int = 0,
-        then: Callable[[Job], None] | None = None,
-        *,
-        linger: bool = False,
+        self, lane: Lane, work: Callable[..., T], args: tuple[Any, ...] = (), weight_bytes: int = 0
     ) -> Deferred[T]:
         """
         Have C{work(*args)} done in C{lane}.
 
-        @param linger: it is likely to be done in no time.
-
         @return: fires with what it returned; fails with what it raised, with L{LimitReached} when too much is
             in flight, or with L{DeadlinePassed}.
         """
-        jobs = self._jobs
-        if len(jobs) >= QUEUED_JOBS_MAX or self._queued_bytes + weight_bytes > QUEUED_BYTES_MAX:
-            burden = f"{len(jobs)} operations with {self._queued_bytes} bytes in flight"
-            return fail(LimitReached(f"{self._name} has {burden}; ask again later"))
+        refusal = self._refusal(1, weight_bytes)
+        if refusal is not None:
+            return fail(refusal)
         answer: Deferred[T] = Deferred()
-        job = Job(work, args, answer, weight_bytes, self._tick, then)
-        quick = linger and weight_bytes <= LINGER_BYTES_MAX
-        if quick and not jobs:
-            self._plan_to_linger()
-        jobs[job] = None
-        self._queued_bytes += weight_bytes
-        if self._ticking is None:
-            self._ticking = self._reactor.callLater(self._deadline_s / TICKS_PER_DEADLINE, self._on_tick)
-        if self._lingering is None:
-            lane.submit(job)
-        else:
-            self._held.setdefault(lane, []).append(job)
-            self._quick &= quick
+        job = Job(work, args, answer, weight_bytes, self._tick, lane)
+        self._take(job)
+        lane.submit(job)
+        return answer
+
+    def change(self, work: Callable[..., T], *args: Any) -> Deferred[T]:
+        """As C{do}; it changes what it does after all changes asked for before, and before all asked for later."""
+        refusal = self._refusal(1, 0)
+        if refusal is not None:
+            return fail(refusal)
+        answer: Deferred[T] = Deferred()
+        job = Job(work, args, answer, 0, self._tick, self._changes)
+        self._take(job)
+        self._behind.append(job)
+        self._advance()
+        return answer
+
+    def write(
+        self, fd: int, writes: Sequence[tuple[int, Buffer]], weight_bytes: int
+    ) -> Deferred[list[int] | None] | None:
+        """
+        Have all C{(offset, data)} written to C{fd}, in the order in which it was asked for.
+
+        @return: C{None} if that is done already; otherwise fires with the C{errno} of each, or C{None} if all are
+            done, or fails as C{do} does.
+        """
+        refusal = self._refusal(len(writes), weight_bytes)
+        if refusal is not None:
+            return fail(refusal)
+        ticket: list[Job] = []  # the job that this becomes if it is not done at once
+        begun = not self._behind and not self._changing
+        if begun:
+            try:
+                if self._hand_over(fd, writes, ticket, self._linger_s(len(writes), weight_bytes)):
+                    return None
+            except Exception as error:
+                return fail(self._fault(error))
+            self._writing += 1
+        answer: Deferred[list[int] | None] = Deferred()
+        job = Job(self._hand_over, (fd, writes, ticket, 0.0), answer, weight_bytes, self._tick, None, len(writes))
+        ticket.append(job)
+        self._take(job)
+        if not begun:
+            self._behind.append(job)
         return answer
 
     def drain(self) -> Deferred[None]:
@@ -162,83 +198,124 @@ class Crew:
     def stop(self) -> None:
         """Nothing is in flight and nothing will be: let every thread end.  Those that hang do when they come back."""
         assert not self._jobs
+        self._stopped = True
         if self._ticking is not None:
             self._ticking.cancel()
             self._ticking = None
-        if self._lingering is not None:
-            self._lingering.cancel()
-            self._lingering = None
+        if self._writer is not None:
+            self._writer.stop()
         for lane in self._lanes:
             lane.stop()
         if not self.hanging:
             for lane in self._lanes:
                 lane.join()
+            self._dismiss_writer()
 
     # -- in threads --
 
     def _wake(self) -> None:
-        if self._waited_for:
-            self._waited_for = False
-            try:
-                self._gate.release()
-            except RuntimeError:
-                pass  # another thread was faster
-        elif not self._signalled:
+        if not self._signalled:
             self._signalled = True
             self._reactor.callFromThread(self._reap)
 
     # -- in the reactor --
 
-    def _plan_to_linger(self) -> None:
-        """Hold back the jobs of this turn, unless it was in vain lately."""
-        if self._hurried_turns:
-            self._hurried_turns -= 1
-        else:
-            self._quick = True
-            self._lingering = self._reactor.callLater(0, self._linger)
+    def _refusal(self, count: int, weight_bytes: int) -> LimitReached | None:
+        """Why no more can be taken, if that is so."""
+        if self._queued + count <= QUEUED_JOBS_MAX and self._queued_bytes + weight_bytes <= QUEUED_BYTES_MAX:
+            return None
+        burden = f"{self._queued} operations with {self._queued_bytes} bytes in flight"
+        return LimitReached(f"{self._name} has {burden}; ask again later")
 
-    def _linger(self) -> None:
-        """Hand over what was held back, and wait for it a little."""
-        self._lingering = None
-        held, self._held = self._held, {}
-        count = sum(map(len, held.values()))
-        gate = self._gate
-        gate.acquire(False)
-        self._waited_for = self._quick
-        for lane, jobs in held.items():
-            lane.submit_all(jobs)
-        if self._quick:
-            if not gate.acquire(timeout=min(LINGER_S_MAX, LINGER_S + count * LINGER_S_PER_JOB)):
-                self._hurried_turns = HURRIED_TURNS
-            # A thread puts what it has done where we look before it looks whether it is waited for: when it finds
-            # that it is not any more, we have yet to look.
-            self._waited_for = False
-            self._reap()
+    def _take(self, job: Job) -> None:
+        """It is in flight from now on."""
+        self._jobs[job] = None
+        self._queued += job.count
+        self._queued_bytes += job.weight_bytes
+        if self._ticking is None:
+            self._ticking = self._reactor.callLater(self._deadline_s / TICKS_PER_DEADLINE, self._on_tick)
+
+    def _linger_s(self, count: int, weight_bytes: int) -> float:
+        """How long to wait for a batch."""
+        if self._writing or weight_bytes > LINGER_BYTES_MAX * count:
+            return 0.0
+        if self._hurried_batches:
+            self._hurried_batches -= 1
+            return 0.0
+        return min(LINGER_S_MAX, LINGER_S + count * LINGER_S_PER_WRITE)
+
+    def _hand_over(self, fd: int, writes: Sequence[tuple[int, Buffer]], ticket: list[Job], linger_s: float) -> bool:
+        """Give a batch to the writer; whether it was done at once."""
+        writer = self._writer
+        if writer is None:
+            writer = self._writer = self._new_writer()
+            self._bell = _Bell(writer, self._reap_writer)
+            self._reactor.addReader(self._bell)
+        done = writer.submit(fd, writes, ticket, linger_s)
+        if linger_s and not done:
+            self._hurried_batches = HURRIED_BATCHES
+        return done
+
+    def _advance(self) -> None:
+        """Begin with what has waited, as far as it may begin now."""
+        behind = self._behind
+        while behind and not (self._changing if behind[0].lane is None else self._writing):
+            job = behind.popleft()
+            if job.lane is None:
+                self._writing += 1
+                try:
+                    job.work(*job.args)
+                except Exception as error:
+                    job.error = error
+                    self._done.append(job)
+                    self._wake()
+            else:
+                self._changing += 1
+                job.lane.submit(job)
 
     def _reap(self) -> None:
         self._signalled = False  # before looking: a job that ends from now on wakes again
         done = self._done
         while done:
-            job = done.popleft()
-            if job.answer is None:
-                self._came_back(job)
-            else:
-                self._end(job)
+            self._ended(done.popleft())
         self._tell_drained()
 
-    def _end(self, job: Job) -> None:
+    def _reap_writer(self) -> None:
+        writer = self._writer
+        assert writer is not None
+        for ticket, errors in writer.reap():
+            (job,) = ticket
+            job.result = errors
+            self._ended(job)
+        self._tell_drained()
+
+    def _ended(self, job: Job) -> None:
+        if job.answer is None:
+            self._came_back(job)
+            return
         del self._jobs[job]
+        self._queued -= job.count
         self._queued_bytes -= job.weight_bytes
+        if job.lane is None:
+            self._writing -= 1
+            self._advance()
+        elif job.lane is self._changes:
+            self._changing -= 1
+            self._advance()
         answer, job.answer = job.answer, None
-        assert answer is not None
+        job.args = ()  # the buffers are their owners' again
         error = job.error
         if error is None:
             answer.callback(job.result)
-        elif isinstance(error, DSTError | OSError):
-            answer.errback(Failure(error))
         else:
-            _log.failure("a thread of {name} failed", failure=Failure(error), name=self._name)
-            answer.errback(Failure(InternalError(f"{self._name} failed by its own fault: {error!r}")))
+            answer.errback(Failure(self._fault(error)))
+
+    def _fault(self, error: BaseException) -> BaseException:
+        """What whoever asked is told of an error."""
+        if isinstance(error, DSTError | OSError):
+            return error
+        _log.failure("a thread of {name} failed", failure=Failure(error), name=self._name)
+        return InternalError(f"{self._name} failed by its own fault: {error!r}")
 
     def _tell_drained(self) -> None:
         if not self._jobs and self._drains:
@@ -260,10 +337,13 @@ class Crew:
         """The oldest job took too long: nothing that is in flight is waited for any more."""
         self.hanging = True
         jobs, self._jobs = list(self._jobs), {}
-        self._queued_bytes = 0
+        self._queued = self._queued_bytes = 0
         taken_back = {job for lane in self._lanes for job in lane.take_back()}
-        taken_back.update(job for jobs in self._held.values() for job in jobs)
-        self._held.clear()
+        taken_back.update(self._behind)
+        if self._writer is not None:
+            taken_back.update(job for (job,) in self._writer.take_back())
+        self._behind.clear()
+        self._changing = self._writing = 0
         self._stuck = {job for job in jobs if job not in taken_back}
         self._hung()
         sentence = f"{self._name} did not answer within {self._deadline_s:g} s; its disk hangs"
@@ -272,11 +352,43 @@ class Crew:
             assert answer is not None
             answer.errback(Failure(DeadlinePassed(sentence)))
         self._tell_drained()
+        self._look_who_is_back()
 
     def _came_back(self, job: Job) -> None:
         """A job that nobody waited for any more has ended."""
         self._stuck.discard(job)
         self._unclaimed(job.result)
+        self._look_who_is_back()
+
+    def _look_who_is_back(self) -> None:
         if self.hanging and not self._stuck:
             self.hanging = False
+            if self._stopped:
+                self._dismiss_writer()
             self._recovered()
+
+    def _dismiss_writer(self) -> None:
+        """It has nothing more to tell."""
+        if self._bell is not None:
+            self._reactor.removeReader(self._bell)
+            self._bell = self._writer = None
+
+
+@implementer(IReadDescriptor)
+class _Bell:
+    """How the reactor hears of a writer."""
+
+    def __init__(self, writer: Writer, rung: Callable[[], None]) -> None:
+        self._writer = writer
+        self.doRead = rung
+
+    def fileno(self) -> int:
+        """Where it rings."""
+        return self._writer.fileno()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """It was taken out of the reactor."""
+
+    def logPrefix(self) -> str:
+        """For the reactor's messages."""
+        return "file writer"

@@ -1,5 +1,5 @@
 """
-Threads that do what may block, for one file node.
+Threads that do what may block, for one file node: all but ordinary writes.
 
 A disk that hangs stops its own threads and nothing else: neither the reactor nor
 another node shares them.  Jobs are handed over without waiting for the
@@ -28,8 +28,8 @@ __all__ = ["WAKE_EVERY", "Job", "Lane"]
 WAKE_EVERY = 64
 """
 Jobs finished before the reactor is woken while more are waiting.  It could answer while the thread goes on, but two
-threads that both want the interpreter cost more than they gain: 4, 16, 64 gave 55, 43, 35 us of processor time
-per 4 KiB write at depth 32, and writing in the reactor itself 30.
+threads that both want the interpreter cost more than they gain: at depth 32, 4, 16, 64 gave 55, 43, 35 us of
+processor time per job.
 """
 
 
@@ -41,8 +41,8 @@ class Job:
     @ivar answer: fires in the reactor; C{None} when nobody waits any more.
     @ivar weight_bytes: what it holds in memory.
     @ivar tick: when it was asked for, in ticks of the crew.
-    @ivar then: called in the thread when the work went well, instead of telling the reactor: it hands
-        the job on to another lane (C{fdatasync} after a forced write).
+    @ivar lane: where it is done; C{None} for the crew's writer.
+    @ivar count: how many operations it is.
     """
 
     work: Callable[..., Any]
@@ -50,7 +50,8 @@ class Job:
     answer: Deferred[Any] | None
     weight_bytes: int = 0
     tick: int = 0
-    then: Callable[[Job], None] | None = None
+    lane: Lane | None = None
+    count: int = 1
     result: Any = None
     error: BaseException | None = None
 
@@ -83,35 +84,20 @@ class Lane:
         self._jobs: deque[Job] = deque()
         self._calls: SimpleQueue[bool] = SimpleQueue()  # to a thread that waits: look at the jobs, or end as well
         self._threads: list[threading.Thread] = []
-        self._starting = threading.Lock()
 
     def submit(self, job: Job) -> None:
-        """Have C{job} done; from any thread."""
+        """Have C{job} done."""
         jobs = self._jobs
         jobs.append(job)
         self._calls.put(True)
         if len(self._threads) < self._threads_max and (not self._threads or len(jobs) > 1):
             self._start_thread()
 
-    def submit_all(self, jobs: list[Job]) -> None:
-        """
-        The same for many, and as the last thing before who asks gives up the interpreter: to wake a thread costs a
-        system call, and one that is awake wants the interpreter.
-        """
-        for job in jobs[: self._threads_max - len(self._threads)]:
-            self.submit(job)
-            jobs = jobs[1:]
-        self._jobs.extend(jobs)
-        for _ in jobs[: self._threads_max]:
-            self._calls.put(True)
-
     def _start_thread(self) -> None:
-        with self._starting:
-            if len(self._threads) < self._threads_max:
-                # A thread that is stuck in the kernel must not keep the process from ending.
-                thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-                self._threads.append(thread)
-                thread.start()
+        # A thread that is stuck in the kernel must not keep the process from ending.
+        thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
 
     def take_back(self) -> list[Job]:
         """The jobs that no thread has begun; they will not be done."""
@@ -149,25 +135,16 @@ class Lane:
 
     def _do(self, job: Job) -> int:
         """Do one job and those that are done with it; return how many the reactor should hear of."""
-        together = self._companions() if self._together else None
+        together = self._companions() if self._together else []
         try:
             job.result = job.work(*job.args)
         except BaseException as error:  # whatever it is belongs to who asked
             job.error = error
-        if not together:
-            return self._did(job)
+        self._done(job)
         for each in together:
             each.error = job.error
-        return self._did(job) + sum([self._did(each) for each in together])
-
-    def _did(self, job: Job) -> int:
-        """Tell of a job, or hand it on."""
-        then, job.then = job.then, None
-        if then is not None and job.error is None:
-            then(job)
-            return 0
-        self._done(job)
-        return 1
+            self._done(each)
+        return 1 + len(together)
 
     def _companions(self) -> list[Job]:
         """Everything that waits at this moment; each job is taken by one alone."""

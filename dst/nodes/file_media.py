@@ -2,8 +2,8 @@
 An open file or block device: what is done to it, in terms of system calls that may block.
 
 Everything here is called from the threads of L{dst.nodes.file_lane}, but
-C{read_now} and C{write_now}, which never wait.  Errors are raised as what they mean to the caller: a full disk
-as C{NoSpace}, an input/output error as C{MediaError}.
+C{read_now} and C{write_now}, which never wait; other writes are done by a L{dst.native.files.Writer}.  Errors are
+raised as what they mean to the caller: a full disk as C{NoSpace}, an input/output error as C{MediaError}.
 
 What an incarnation is made of
 ==============================
@@ -45,6 +45,7 @@ from dst.errors import (
 )
 from dst.geometry import SIZE_BYTES_MAX, BlockStatus, StatusExtent, align_down, align_up, coalesce
 from dst.interfaces import Buffer
+from dst.native.files import new_buffer
 from dst.nodes.file_calls import FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE, FALLOC_ZERO_RANGE, FIEMAP_EXTENTS, FileCalls
 
 __all__ = ["INCARNATION_XATTR", "FileMedia", "error_of", "open_media"]
@@ -183,26 +184,14 @@ class FileMedia:
     read_only: bool
     incarnation: bytes = b""
     remembers: bool = False
-    _reads_now: bool = field(default=True)
     _writes_now: bool = field(default=True)
     _extent_map: bool = field(default=True)
 
     # -- without waiting, in the reactor --
 
-    def read_now(self, offset: int, length: int) -> bytearray | None:
+    def read_now(self, offset: int, length: int) -> Buffer | None:
         """The bytes, if they are cached; C{None} if reading would wait or this cannot be known."""
-        if not self._reads_now:
-            return None
-        buffer = bytearray(length)
-        try:
-            if self.calls.read(self.fd, buffer, offset, os.RWF_NOWAIT) == length:
-                return buffer
-        except BlockingIOError:
-            pass
-        except OSError as error:
-            if error.errno in _NO_SUCH_WAY:
-                self._reads_now = False  # tmpfs, for one
-        return None  # whatever is wrong shows again where it may be waited for
+        return self.calls.read_now(self.fd, offset, length)
 
     def write_now(self, offset: int, data: Buffer) -> bool:
         """Write it if that does not wait.  Most file systems cannot tell (ext4); some can (xfs)."""
@@ -221,7 +210,7 @@ class FileMedia:
 
     def read(self, offset: int, length: int) -> bytearray:
         """Exactly C{length} bytes."""
-        buffer = bytearray(length)
+        buffer = new_buffer(length)
         view = memoryview(buffer)
         at = 0
         while at < length:
@@ -238,16 +227,11 @@ class FileMedia:
         """Of what stands there; computed in the thread, with the interpreter free for others."""
         return block_checksums(self.read(offset, length), block_bytes)
 
-    def write(self, offset: int, data: Buffer) -> None:
-        """All of it."""
-        try:
-            count = self.calls.write(self.fd, data, offset)
-            if count < len(data):
-                view = memoryview(data)
-                while count < len(data):
-                    count += self.calls.write(self.fd, view[count:], offset + count)
-        except OSError as error:
-            raise error_of(error, f"writing {len(data)} bytes at {offset} of", self.path) from None
+    def error_of_write(self, number: int, offset: int, length: int) -> DSTError | None:
+        """What the C{errno} of a write means, 0 for none."""
+        if number == 0:
+            return None
+        return error_of(OSError(number, ""), f"writing {length} bytes at {offset} of", self.path)
 
     def zero(self, offset: int, length: int, no_hole: bool, fast_only: bool) -> None:
         """Make it zeroes: as a hole, as reserved space, or by writing them, whichever of these can be had."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import random
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
@@ -19,16 +22,22 @@ from dst.errors import (
     BadMedia,
     ConfigurationError,
     DeadlinePassed,
+    InternalError,
     LimitReached,
     MediaError,
     NoSpace,
     Unavailable,
 )
 from dst.geometry import BlockStatus
+from dst.interfaces import Buffer
+from dst.native import load
+from dst.native.files import PythonWriter, Writer
 from dst.nodes.file import FileNode
 from dst.nodes.file_calls import FileCalls
+from dst.nodes.file_crew import QUEUED_JOBS_MAX
 from dst.status import LinkState
 from dst.testing import Specimen, node_suite
+from test.integration.file_faults import NOT_COMPILED, Write, compiled_writer, python_writer
 
 SIZE = 40 << 20
 
@@ -49,10 +58,16 @@ def make_read_only(case: TestCase) -> Specimen:
 class WithoutNowait(FileCalls):
     """A file system that can never tell whether a call would wait, and knows no holes."""
 
-    def read(self, fd: int, buffer: bytearray | memoryview, offset: int, flags: int = 0) -> int:
+    def read_now(self, fd: int, offset: int, length: int) -> None:
+        """It might wait."""
+
+    def write(self, fd: int, data: Buffer, offset: int, flags: int = 0) -> int:
         if flags:
             raise OSError(95, "Operation not supported")
-        return super().read(fd, buffer, offset)
+        return super().write(fd, data, offset)
+
+    def new_writer(self, name: str) -> Writer:
+        return PythonWriter(name)
 
     def fallocate(self, fd: int, mode: int, offset: int, length: int) -> None:
         raise OSError(95, "Operation not supported")
@@ -274,8 +289,10 @@ class HoleTests(FileCase):
 class Injected(FileCalls):
     """System calls that a test can make fail or hang."""
 
-    def __init__(self) -> None:
+    def __init__(self, make_writer: Callable[[str, Write], Writer] = python_writer) -> None:
+        self._make_writer = make_writer
         self.errors: dict[str, int] = {}
+        self.failing_offsets: dict[int, int] = {}
         self.gate = threading.Event()
         self.gate.set()
         self.written: list[int] = []
@@ -285,19 +302,30 @@ class Injected(FileCalls):
         if call in self.errors:
             raise OSError(self.errors[call], os.strerror(self.errors[call]))
 
+    def read_now(self, fd: int, offset: int, length: int) -> None:
+        """It would wait."""
+
     def read(self, fd: int, buffer: bytearray | memoryview, offset: int, flags: int = 0) -> int:
-        if flags:
-            raise BlockingIOError(11, "would wait")
         self._fail("read")
         return super().read(fd, buffer, offset)
 
-    def write(self, fd: int, data: bytes | bytearray | memoryview, offset: int, flags: int = 0) -> int:
+    def new_writer(self, name: str) -> Writer:
+        return self._make_writer(name, self.write)
+
+    def write(self, fd: int, data: Buffer, offset: int, flags: int = 0) -> int:
         if flags:
             raise BlockingIOError(11, "would wait")
         self.gate.wait(60)
         self._fail("write")
+        if offset in self.failing_offsets:
+            raise OSError(self.failing_offsets[offset], "no")
         self.written.append(offset)
         return super().write(fd, data[: 1000 if len(data) == 3000 else None], offset)
+
+    def fallocate(self, fd: int, mode: int, offset: int, length: int) -> None:
+        self.gate.wait(60)
+        self._fail("fallocate")
+        super().fallocate(fd, mode, offset, length)
 
     def fdatasync(self, fd: int) -> None:
         self.gate.wait(60)
@@ -310,12 +338,22 @@ class Injected(FileCalls):
         os.setxattr(fd, name, value)
 
 
-class ErrorTests(FileCase):
+class FaultCase(FileCase):
+    """With system calls that can be made to fail or hang, below a writer in Python."""
+
+    make_writer = staticmethod(python_writer)
+
+    def calls(self) -> Injected:
+        """New ones."""
+        return Injected(self.make_writer)
+
+
+class ErrorTests(FaultCase):
     """Errors of the media travel as what they are."""
 
     async def test_errors(self) -> None:
         """A full disk, a quota and an input/output error are told apart."""
-        calls = Injected()
+        calls = self.calls()
         node = await self.node(calls=calls)
         for number, expected in [(28, NoSpace), (122, NoSpace), (5, MediaError)]:
             calls.errors = {"write": number, "read": number}
@@ -329,10 +367,33 @@ class ErrorTests(FileCase):
 
     async def test_short_writes(self) -> None:
         """A write that the system does in parts is completed."""
-        node = await self.node(calls=Injected())
+        node = await self.node(calls=self.calls())
         data = os.urandom(3000)
         await node.write(5, data)
         self.assertEqual(data, bytes(await node.read(5, 3000)))
+
+    async def test_together_errors(self) -> None:
+        """Of writes done together each has its own error, and one that fails keeps no other from being done."""
+        calls = self.calls()
+        node = await self.node(calls=calls)
+        calls.failing_offsets = {512: 28, 1536: 5}
+        errors = await node.write_together([(number * 512, bytes([number + 1]) * 512) for number in range(5)])
+        assert errors is not None
+        self.assertEqual([type(None), NoSpace, type(None), MediaError, type(None)], [type(error) for error in errors])
+        self.assertIn(f"writing 512 bytes at 512 of {self.path} failed: No space left", str(errors[1]))
+        found = bytes(await node.read(0, 2560))
+        self.assertEqual([1, 0, 3, 0, 5], list(found[::512]))
+        calls.failing_offsets = {}
+        self.assertIsNone(await node.write_together([(0, b"fine")]))
+
+    async def test_forced_write_that_fails(self) -> None:
+        """A forced write that failed is not flushed and says why; so with zeroes."""
+        calls = self.calls()
+        node = await self.node(calls=calls)
+        calls.errors = {"write": 28, "fallocate": 28}
+        await self.assert_fails(NoSpace, node.write(0, b"x", fua=True))
+        await self.assert_fails(NoSpace, node.write_zeroes(0, 4096, fua=True))
+        self.assertEqual(0, calls.syncs)
 
     async def test_truncated(self) -> None:
         """A file that was cut off behind our back is bad media, not a short read."""
@@ -342,7 +403,7 @@ class ErrorTests(FileCase):
 
     async def test_failed_flush(self) -> None:
         """A failed flush changes the incarnation before it is told, and a restarted process sees the new one."""
-        calls = Injected()
+        calls = self.calls()
         node = await self.node(calls=calls)
         before = node.incarnation
         calls.errors = {"fdatasync": 5}
@@ -360,7 +421,7 @@ class ErrorTests(FileCase):
         """Media that cannot keep its incarnation has another one each time."""
         seen = set()
         for _ in range(3):
-            calls = Injected()
+            calls = self.calls()
             calls.errors = {"setxattr": 95}
             node = await self.node(calls=calls)
             seen.add(node.incarnation)
@@ -392,12 +453,12 @@ class ErrorTests(FileCase):
         self.assertNotEqual(before, (await self.node()).incarnation)
 
 
-class HangTests(FileCase):
+class HangTests(FaultCase):
     """A disk that does not answer."""
 
     async def test_one_flush_for_many(self) -> None:
         """Flushes and forced writes that wait together are served by few system calls."""
-        calls = Injected()
+        calls = self.calls()
         node = await self.node(calls=calls)
         calls.gate.clear()
         waiting = [node.flush(), *(node.write(number * 512, b"x" * 512, fua=True) for number in range(50))]
@@ -409,7 +470,7 @@ class HangTests(FileCase):
 
     async def test_hanging(self) -> None:
         """Past the deadline everything fails and the node is away; when the disk is back, so is the node."""
-        calls = Injected()
+        calls = self.calls()
         node = await self.node(calls=calls, deadline_s=0.2)
         incarnation = node.incarnation
         calls.gate.clear()
@@ -429,9 +490,79 @@ class HangTests(FileCase):
         await node.write(0, b"z")
         self.assertEqual(b"z", bytes(await node.read(0, 1)))
 
+    async def test_hanging_together(self) -> None:
+        """What is left of a batch when the disk is found to hang is never done, nor what was to come after it."""
+        calls = self.calls()
+        node = await self.node(calls=calls, deadline_s=0.2)
+        calls.gate.clear()
+        batch = node.write_together([(number * 512, b"x" * 512) for number in range(3)])
+        second = node.write_together([(4096, b"x")])
+        zeroing = node.write_zeroes(8192, 512)
+        last = node.write(8192, b"x")
+        errors = await batch
+        assert errors is not None
+        self.assertEqual([DeadlinePassed] * 3, [type(error) for error in errors])
+        errors = await second
+        assert errors is not None
+        self.assertEqual([DeadlinePassed], [type(error) for error in errors])
+        for deferred in (zeroing, last):
+            await self.assert_fails(DeadlinePassed, deferred)
+        calls.gate.set()
+        await self.until(lambda: node.link is LinkState.READY)
+        self.assertEqual([0], calls.written)
+        self.assertIsNone(await node.write_together([(0, b"y"), (1, b"z")]))
+        self.assertEqual(b"yzx", bytes(await node.read(0, 3)))
+
+    async def test_order_of_changes(self) -> None:
+        """Writes and zeroes of the same place are done in the order in which they were asked for."""
+        calls = self.calls()
+        node = await self.node(calls=calls)
+        calls.gate.clear()
+        changes: list[Deferred[Any]] = []
+        expected = bytearray(64 * 512)
+        randomness = random.Random(5)
+        for step in range(60):
+            first, count = randomness.randrange(56), randomness.randrange(1, 8)
+            offset, length = 512 * first, 512 * count
+            kind, data = randomness.randrange(4), bytes([step + 1]) * length
+            if kind == 0:
+                changes.append(node.write(offset, data))
+            elif kind == 1:
+                changes.append(node.write(offset, data, fua=True))
+            elif kind == 2:
+                changes.append(node.write_together([(offset, bytes(length)), (offset, data)]))
+            else:
+                data = bytes(length)
+                changes.append(node.write_zeroes(offset, length, fua=step % 2 == 0))
+            expected[offset : offset + length] = data
+        calls.gate.set()
+        await gatherResults(changes)
+        self.assertEqual(bytes(expected), bytes(await node.read(0, 64 * 512)))
+
+    async def test_close_waits(self) -> None:
+        """Closing waits for what is in flight, flushes it, and gives every thread and descriptor back."""
+        await (await self.node()).close()  # what the reactor opens once is there
+        gc.collect()
+        before = threading.active_count(), len(os.listdir("/proc/self/fd"))
+        tasks = len(os.listdir("/proc/self/task"))
+        calls = self.calls()
+        node = await self.node(calls=calls)
+        calls.gate.clear()
+        writing = node.write(0, b"kept", fua=True)
+        zeroing = node.write_zeroes(512, 512, fua=True)
+        closing = node.close()
+        self.assertNoResult(closing)
+        calls.gate.set()
+        await closing
+        await writing
+        await zeroing
+        self.assertEqual(3, calls.syncs)
+        self.assertEqual(before, (threading.active_count(), len(os.listdir("/proc/self/fd"))))
+        await self.until(lambda: len(os.listdir("/proc/self/task")) == tasks)  # the kernel takes a moment
+
     async def test_close_while_hanging(self) -> None:
         """Closing does not wait for ever; the file stays locked until the thread has come back."""
-        calls = Injected()
+        calls = self.calls()
         node = await self.node(calls=calls, deadline_s=0.2)
         calls.gate.clear()
         write = node.write(0, b"x")
@@ -449,12 +580,53 @@ class HangTests(FileCase):
 
     async def test_too_many(self) -> None:
         """What waits is bounded: above the limit an operation fails and holds nothing."""
-        calls = Injected()
+        calls = self.calls()
         node = await self.node(calls=calls, size=64 << 20)
         calls.gate.clear()
         data = bytes(32 << 20)
         waiting = [node.write(0, data) for _ in range(16)]
         self.assertIn("in flight; ask again later", await self.assert_fails(LimitReached, node.write(0, b"x")))
+        errors = await node.write_together([(0, b"x"), (1, b"y")])
+        assert errors is not None
+        self.assertEqual([LimitReached] * 2, [type(error) for error in errors])
         calls.gate.set()
         await gatherResults(waiting)
         await node.write(0, b"x")
+
+    async def test_too_many_writes(self) -> None:
+        """However small they are, their number is bounded."""
+        node = await self.node(calls=self.calls())
+        errors = await node.write_together([(0, b"x")] * (QUEUED_JOBS_MAX + 1))
+        assert errors is not None
+        self.assertEqual({LimitReached}, {type(error) for error in errors})
+        self.assertIsNone(await node.write_together([(0, b"x")] * 100))
+
+    async def test_bad_buffer(self) -> None:
+        """A buffer that cannot be written fails its own write, and nobody else's."""
+        calls = self.calls()
+        node = await self.node(calls=calls)
+        bad = memoryview(bytes(1024))[::2]
+        await self.assert_fails(InternalError, node.write(0, bad))
+        calls.gate.clear()
+        zeroing = node.write_zeroes(0, 512)
+        behind, good = node.write(0, bad), node.write(0, b"good")
+        calls.gate.set()
+        await zeroing
+        await self.assert_fails(InternalError, behind)
+        await good
+        self.assertEqual(b"good", bytes(await node.read(0, 4)))
+        self.assertEqual(2, len(self.flushLoggedErrors(BufferError)))
+
+
+class CompiledErrorTests(ErrorTests):
+    """The same with the compiled writer."""
+
+    make_writer = staticmethod(compiled_writer)
+    skip = None if load("_files") else NOT_COMPILED
+
+
+class CompiledHangTests(HangTests):
+    """The same with the compiled writer."""
+
+    make_writer = staticmethod(compiled_writer)
+    skip = None if load("_files") else NOT_COMPILED
