@@ -21,6 +21,7 @@ from dst.label.zone import LABELS_BYTES, PAGE_BYTES, Zone
 from dst.status import LinkState, MemberState
 from dst.testing.media import SECTOR_BYTES, SimulatedMedia
 from test.scenarios.checker import Checker, Write, Wrong, fill
+from test.scenarios.clients import write_data
 from test.scenarios.invariant import check_invariant
 from test.scenarios.nodes import Link, Path, Process, Server, StateDirectory
 
@@ -179,7 +180,7 @@ class Owner:
         offset, length = sector * SECTOR_BYTES, count * SECTOR_BYTES
         fua = fua and change != "trim"
         if change == "write":
-            done = mirror.write(offset, fill(write.version, count), fua=fua)
+            done = write_data(mirror, offset, fill(write.version, count), write.version, fua=fua)
         elif change == "trim":
             done = mirror.trim(offset, length)
         else:

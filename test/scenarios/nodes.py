@@ -7,7 +7,7 @@ to it on a wire happens: it is late, never arrives, is executed when whoever ask
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ from dst.algorithms.mirror import Mirror, MirrorOptions
 from dst.algorithms.stripe import Stripe
 from dst.errors import DSTError, Fenced, IncarnationChanged, Unavailable
 from dst.geometry import StatusExtent, align_up
-from dst.interfaces import Buffer, IFenced, INode
+from dst.interfaces import Buffer, IFenced, INode, IWritesAndTells, TellOfWrite, Write
 from dst.label.format import Label, decode_slot, encode_slot
 from dst.label.zone import LABELS_BYTES, PAGE_BYTES
 from dst.observing import ObservableNode
@@ -418,7 +418,7 @@ class Server:
             before.when_drained(drained)
 
 
-@implementer(INode, IFenced)
+@implementer(INode, IFenced, IWritesAndTells)
 class Link(ObservableNode):
     """
     One owner's way to one node.
@@ -593,6 +593,12 @@ class Link(ObservableNode):
     def write(self, offset: int, data: Buffer, *, fua: bool = False) -> Deferred[None]:
         data = bytes(data)
         return self._ask("write", lambda device: device.write(offset, data, fua=fua))
+
+    def write_and_tell(self, writes: Sequence[Write], told: TellOfWrite) -> None:
+        for write in writes:
+            self.write(write.offset, write.data).addCallbacks(
+                lambda _, write=write: told(write, None), lambda failure, write=write: told(write, failure.value)
+            )
 
     def flush(self) -> Deferred[None]:
         return self._ask("flush", lambda device: device.flush())

@@ -25,6 +25,7 @@ from dst.testing.disk import SimulatedDisk
 from dst.testing.faulty import FaultyDevice
 from dst.testing.media import SECTOR_BYTES, SimulatedMedia
 from test.scenarios.checker import Wrong, fill, versions_in
+from test.scenarios.clients import write_data
 from test.scenarios.invariant import check_invariant
 
 __all__ = ["REGION_BYTES", "MemoryRecordStore", "Wrong", "World"]
@@ -208,7 +209,7 @@ class World:
                 snapshot.setdefault(each, {0}).add(version)
         offset, length = sector * SECTOR_BYTES, count * SECTOR_BYTES
         if change == "write":
-            done = mirror.write(offset, fill(version, count), fua=fua)
+            done = write_data(mirror, offset, fill(version, count), version, fua=fua)
         elif change == "trim":
             done = mirror.trim(offset, length)
         else:

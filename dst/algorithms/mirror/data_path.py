@@ -321,7 +321,7 @@ class DataPath:
         for operation in ready:
             if operation.ended or operation.sent:
                 continue
-            receivers = self.receivers(operation)
+            receivers = self.receivers(operation) if self._configuration.usable else 0
             if receivers and (receivers == need or not together) and self._is_marked(operation, receivers):
                 # From here to the sending there is nothing but looking: who is needed cannot change meanwhile.
                 need = receivers
