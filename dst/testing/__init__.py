@@ -11,6 +11,7 @@ from dst.testing.node_suite import node_suite
 from dst.testing.provider_suites import algorithm_provider_suite, exports_suite, node_provider_suite
 from dst.testing.quick_suite import ReadsNowSuite, WritesTogetherSuite
 from dst.testing.specimen import Specimen, conformance_tests
+from dst.testing.telling_suite import WritesAndTellsSuite
 
 __all__ = [
     "CachedWrite",
@@ -21,6 +22,7 @@ __all__ = [
     "SimulatedDisk",
     "SimulatedMedia",
     "Specimen",
+    "WritesAndTellsSuite",
     "WritesTogetherSuite",
     "algorithm_provider_suite",
     "algorithm_suite",
