@@ -3,7 +3,9 @@
  *
  * The processor makes it where it can (SSE4.2), otherwise it comes out of tables. The instruction takes eight bytes
  * and three cycles, but three of them may be under way: so a long row of bytes is done as three rows side by side, and
- * the checksum of the first is carried over the length of the second and so on, by a table.
+ * the checksum of the first is carried over the length of the second and so on, by a table. Processors with
+ * VPCLMULQDQ multiply polynomials, eight at a time: there 256 bytes are carried over the next 256 at once, and only what
+ * is left in the end goes through the instruction.
  *
  * make_tables must have been called before anything else.
  */
@@ -17,7 +19,7 @@
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #define HAS_PROCESSOR_CRC 1
-#include <nmmintrin.h>
+#include <immintrin.h>
 #else
 #define HAS_PROCESSOR_CRC 0
 #endif
@@ -62,6 +64,9 @@ static uint32_t bytes_table[8][256];
 /* rows[k][b]: what the k-th byte b of a checksum becomes when ROW_BYTES zeroes come after it. */
 static uint32_t rows_table[4][256];
 
+/* To carry 64 + 64 bits over 256 bytes, or over 64: what to multiply the first and the second half with. */
+static uint64_t over_256_bytes[2], over_64_bytes[2];
+
 static uint32_t crc_by_table(uint32_t crc, const unsigned char *data, size_t length)
 {
     while (length >= 8) {
@@ -75,6 +80,15 @@ static uint32_t crc_by_table(uint32_t crc, const unsigned char *data, size_t len
     while (length--)
         crc = crc >> 8 ^ bytes_table[0][(crc ^ *data++) & 255];
     return crc;
+}
+
+/* x to the power of so many, modulo the polynomial; as the upper half of 64 bits, the lowest power last. */
+static uint64_t power_of_x(int exponent)
+{
+    uint32_t power = (uint32_t)1 << 31;
+    while (exponent--)
+        power = power & 1 ? power >> 1 ^ POLYNOMIAL : power >> 1;
+    return (uint64_t)power << 32;
 }
 
 static void make_tables(void)
@@ -99,6 +113,11 @@ static void make_tables(void)
             for (int byte = 1 << bit; byte < 1 << (bit + 1); byte++)
                 rows_table[place][byte] = rows_table[place][byte - (1 << bit)] ^ carried;
         }
+    /* The first half has 64 bits more to go; a product of two reflected polynomials comes out one bit too far. */
+    over_256_bytes[0] = power_of_x(8 * 256 + 64 - 1);
+    over_256_bytes[1] = power_of_x(8 * 256 - 1);
+    over_64_bytes[0] = power_of_x(8 * 64 + 64 - 1);
+    over_64_bytes[1] = power_of_x(8 * 64 - 1);
 }
 
 #if HAS_PROCESSOR_CRC
@@ -136,6 +155,41 @@ __attribute__((target("sse4.2"))) static uint32_t crc_by_processor(uint32_t star
     while (length--)
         crc = _mm_crc32_u8((uint32_t)crc, *data++);
     return (uint32_t)crc;
+}
+
+#define FOLDING __attribute__((target("avx512f,vpclmulqdq,sse4.2")))
+
+static inline FOLDING __m512i carried(__m512i sum, __m512i over, __m512i next)
+{
+    __m512i first = _mm512_clmulepi64_epi128(sum, over, 0x00), second = _mm512_clmulepi64_epi128(sum, over, 0x11);
+    return _mm512_xor_si512(_mm512_xor_si512(first, second), next);
+}
+
+static FOLDING uint32_t crc_by_folding(uint32_t start, const unsigned char *data, size_t length)
+{
+    if (length < 512)
+        return crc_by_processor(start, data, length);
+
+    __m512i over = _mm512_broadcast_i32x4(_mm_set_epi64x((long long)over_256_bytes[1], (long long)over_256_bytes[0]));
+    __m512i sum0 = _mm512_loadu_si512(data), sum1 = _mm512_loadu_si512(data + 64);
+    __m512i sum2 = _mm512_loadu_si512(data + 128), sum3 = _mm512_loadu_si512(data + 192);
+
+    sum0 = _mm512_xor_si512(sum0, _mm512_zextsi128_si512(_mm_cvtsi32_si128((int)start)));
+    for (data += 256, length -= 256; length >= 256; data += 256, length -= 256) {
+        sum0 = carried(sum0, over, _mm512_loadu_si512(data));
+        sum1 = carried(sum1, over, _mm512_loadu_si512(data + 64));
+        sum2 = carried(sum2, over, _mm512_loadu_si512(data + 128));
+        sum3 = carried(sum3, over, _mm512_loadu_si512(data + 192));
+    }
+    over = _mm512_broadcast_i32x4(_mm_set_epi64x((long long)over_64_bytes[1], (long long)over_64_bytes[0]));
+    sum3 = carried(carried(carried(sum0, over, sum1), over, sum2), over, sum3);
+    for (; length >= 64; data += 64, length -= 64)
+        sum3 = carried(sum3, over, _mm512_loadu_si512(data));
+
+    /* It has the same checksum as all that was before it. */
+    unsigned char left[64];
+    _mm512_storeu_si512(left, sum3);
+    return crc_by_processor(crc_by_processor(0, left, sizeof(left)), data, length);
 }
 #endif
 
