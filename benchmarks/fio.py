@@ -110,6 +110,7 @@ def row_options(row: Row, seconds: float) -> list[str]:
         "--time_based",
         "--randrepeat=0",
         "--norandommap",
+        *([f"--blockalign={row.align_bytes}"] if row.align_bytes else []),
         f"--runtime={seconds:g}",
     ]
 

@@ -1,8 +1,9 @@
 """
 Memory has to be flat in the size of the device and in the length of the run.
 
-The same servers of ours, in the same way, but for one thing: a device 64 times as large (sparse; the load goes all
-over it), and a run five times as long.  What is compared is the most memory that all processes of a server had.
+The same servers of ours, in the same way, but for one thing: a device 64 times as large (sparse; the load goes to places
+all over it, far more than can be hot at once), and a run five times as long.  What is compared is the most memory that
+all processes of a server had.
 """
 
 from __future__ import annotations
@@ -26,7 +27,14 @@ GROWTH_MAX = 1.15
 TIMES_AS_LARGE = 64
 TIMES_AS_LONG = 5
 _MIB = 1 << 20
-_LOAD = Row(True, 4096, 32)
+
+ALIGN_BYTES = 4 << 20
+"""
+Blocks are written so far apart from each other.  All over a sparse file they would be a hundred thousand extents, and
+a file system that is mounted with C{discard} tells the disk of each one when the file is removed, for minutes.
+"""
+
+_LOAD = Row(True, 4096, 32, align_bytes=ALIGN_BYTES)
 
 
 @frozen

@@ -18,6 +18,7 @@ class Row:
     @ivar copy: everything is copied to a new place, once; C{block_bytes} is the unit it is told in.
     @ivar mixed: one half reads, one half writes, counted together.
     @ivar settled: it is measured when nothing changes any more, after a long warm-up.
+    @ivar align_bytes: offsets are multiples of it; 0: of the block.
     """
 
     write: bool
@@ -27,6 +28,7 @@ class Row:
     copy: bool = False
     mixed: bool = False
     settled: bool = False
+    align_bytes: int = 0
 
     @property
     def name(self) -> str:

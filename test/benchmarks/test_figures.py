@@ -8,7 +8,7 @@ import time
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from benchmarks.fio import Cell, parse_job
+from benchmarks.fio import Cell, parse_job, row_options
 from benchmarks.flat import Flat
 from benchmarks.groups import GROUPS, Group
 from benchmarks.machine import busy, source_digest
@@ -55,6 +55,11 @@ class FioTests(SynchronousTestCase):
         report = {"jobs": [{"error": 0, "read": {"iops": 5.0}}]}
         job = parse_job("fio: a warning\n" + json.dumps(report), "nbd://x")
         self.assertEqual({"iops": 5.0}, job["read"])
+
+    def test_offsets(self) -> None:
+        """fio is told of the distance between blocks where there is one."""
+        self.assertIn("--blockalign=65536", row_options(Row(True, 4096, 32, align_bytes=65536), 1.0))
+        self.assertFalse([word for word in row_options(Row(True, 4096, 32), 1.0) if "align" in word])
 
     def test_error(self) -> None:
         """An error of the job ends the benchmark, with the server's address."""
