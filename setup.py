@@ -11,7 +11,13 @@ from setuptools import Extension, setup
 
 setup(
     ext_modules=[
-        Extension(f"dst.native.{Path(path).stem}", [path], optional=True, extra_compile_args=["-O2", "-std=c11"])
+        Extension(
+            f"dst.native.{Path(path).stem}",
+            [path],
+            depends=sorted(glob("dst/native/*.h")),
+            optional=True,
+            extra_compile_args=["-O2", "-std=c11"],
+        )
         for path in sorted(glob("dst/native/*.c"))
     ]
 )
