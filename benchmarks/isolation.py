@@ -307,7 +307,7 @@ def chosen_situations(words: Sequence[str] | None) -> list[Situation]:
         situation
         for number, situation in enumerate(SITUATIONS, 1)
         if not words
-        or any(word == str(number) if word.isdigit() else word.lower() in situation.name for word in words)
+        or any(word == str(number) if word.isdigit() else word.lower() in situation.name.lower() for word in words)
     ]
 
 

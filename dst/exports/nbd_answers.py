@@ -11,7 +11,7 @@ time, once in the turn of the reactor in which they come.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -34,9 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Answers"]
 
-GUARANTEED_BYTES: Final = 1024 * 1024
-"""A client with nothing in flight may begin a request of this size even when the server's budget is used up."""
-
 _log = Logger()
 
 
@@ -58,6 +55,7 @@ class Answers:
         self._stream = stream
         self._requests_max = limits.requests_max
         self._session_bytes_max = limits.session_bytes_max
+        self._guaranteed_bytes = limits.guaranteed_bytes
         self._budget = budget
         self._requests = 0  # begun and their answers not sent
         self._charged_bytes = 0
@@ -89,9 +87,9 @@ class Answers:
             return False
         budget = self._budget
         used = budget.used_bytes
-        if not used or used + length <= budget.bytes_max or (not charged and length <= GUARANTEED_BYTES):
+        if not used or used + length <= budget.bytes_max or charged + length <= self._guaranteed_bytes:
             return True
-        budget.wait(self._schedule)
+        budget.wait(self._schedule, length)
         return False
 
     def _charge(self, length: int) -> None:
@@ -213,6 +211,7 @@ class Answers:
         self._ended = True
         self._out.clear()
         self._budget.forget(self._schedule)
+        self._budget.turns.leave(self)
         if self._turn is not None:
             self._turn.cancel()
             self._turn = None

@@ -4,10 +4,11 @@ What NBD clients may take from a server, all together and each.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 
 from attrs import define, field, frozen
+
+from dst.exports.turns import Turns
 
 __all__ = ["Budget", "NBDLimits"]
 
@@ -26,9 +27,12 @@ class NBDLimits:
         flight.
     @ivar session_bytes_max: data of one client's requests in memory, in either direction, until it has read the
         replies.  One request of the largest size is always allowed, so this bounds what is pipelined.
-    @ivar bytes_max: the same for all clients together.  When it is reached a client is still served, with one small
-        request at a time, so that a few that stall cannot stop the others.
-    @ivar turn_requests_max: requests of one client that are begun before others get their turn.
+    @ivar bytes_max: the same for all clients together.
+    @ivar guaranteed_bytes: each client may have so much all the same: a few whose device hangs, or that do not read,
+        cannot slow the others down.  What a usual client has in flight, in small blocks.
+    @ivar turn_requests_max: requests of one client that are begun at once when no other client is busy; as many as
+        come in one receiving.  Beside others it has smaller turns (L{dst.exports.turns}).
+    @ivar turn_bytes_max: likewise received or sent at once; more than kernels take.
     @ivar negotiation_s: the handshake takes some round trips; a client that takes longer is not serious.
     @ivar stall_s: a client that does not read its replies, or stops in the middle of a request, keeps memory from
         others. It may have been suspended, so it is given time.
@@ -40,7 +44,9 @@ class NBDLimits:
     requests_max: int = 512
     session_bytes_max: int = 32 * _MIB
     bytes_max: int = 256 * _MIB
+    guaranteed_bytes: int = _MIB
     turn_requests_max: int = 512
+    turn_bytes_max: int = 8 * _MIB
     negotiation_s: float = 30.0
     stall_s: float = 120.0
     drain_s: float = 10.0
@@ -49,28 +55,44 @@ class NBDLimits:
 @define
 class Budget:
     """
-    Bytes that all clients of a server share.
+    Bytes that all clients of a server share, and whose turn it is.
 
     @ivar used_bytes: changed by the sessions themselves, on the data path.
     """
 
     bytes_max: int
+    turns: Turns
     used_bytes: int = 0
-    _waiting: deque[Callable[[], None]] = field(factory=deque)
+    _waiting: dict[Callable[[], None], int] = field(factory=dict)
 
-    def wait(self, resume: Callable[[], None]) -> None:
-        """Call C{resume} once, when bytes were given back; it must not begin anything before it has returned."""
-        if resume not in self._waiting:
-            self._waiting.append(resume)
+    def wait(self, resume: Callable[[], None], count: int) -> None:
+        """
+        Call C{resume} once, when C{count} bytes may be free; it must not begin anything before it has returned.
+        """
+        self._waiting.setdefault(resume, count)
 
     def give_back(self, count: int) -> None:
         """C{count} bytes are free again."""
         self.used_bytes -= count
         assert self.used_bytes >= 0, self.used_bytes
-        while self._waiting:
-            self._waiting.popleft()()
+        if self._waiting:
+            self._wake()
 
     def forget(self, resume: Callable[[], None]) -> None:
         """The one who waited is gone."""
-        if resume in self._waiting:
-            self._waiting.remove(resume)
+        if self._waiting.pop(resume, None) is not None:
+            self._wake()
+
+    def _wake(self) -> None:
+        """
+        Let those go on for whom there is room, first come first served.  The others are left alone: whenever anybody
+        gave back a block all of them would look, find no room, and wait again.
+        """
+        free = self.bytes_max - self.used_bytes
+        while self._waiting:
+            resume, count = next(iter(self._waiting.items()))
+            if count > free and self.used_bytes:
+                return
+            del self._waiting[resume]
+            free -= count
+            resume()

@@ -17,6 +17,7 @@ from dst.errors import NotFound, Unavailable
 from dst.exports.nbd_limits import Budget, NBDLimits
 from dst.exports.nbd_session import NBDSession
 from dst.exports.traffic import Totals, words_for
+from dst.exports.turns import Turn, Turns
 from dst.geometry import align_down
 from dst.identity import Identity
 from dst.interfaces import IExports, INegotiatesTLS, INode, OpenExport
@@ -108,7 +109,8 @@ class NBDServerFactory(ServerFactory):
         self.limits = limits or NBDLimits()
         self.identify = identify
         self.crowd = Crowd(self.limits.connections_per_address_max)
-        self.budget = Budget(self.limits.bytes_max)
+        alone = Turn(self.limits.turn_requests_max, self.limits.turn_bytes_max)
+        self.budget = Budget(self.limits.bytes_max, Turns(clock, alone))
         self._sessions: dict[NBDSession, None] = {}  # in the order in which they came
         self._count = 0  # of sessions, ever
         self._totals = Totals()

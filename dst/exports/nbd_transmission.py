@@ -21,6 +21,7 @@ from twisted.logger import Logger
 from dst.errors import DSTError, Fenced, InvalidRequest, PeerError, ReadOnly
 from dst.exports.nbd_answers import Answers
 from dst.exports.traffic import TIMED_MASK, Counters, timed_among
+from dst.exports.turns import REQUEST_SHIFT
 from dst.interfaces import Buffer, INode, IReadsNow, IWritesTogether, OpenExport
 from dst.native.nbd import Request, answer_reads, gather_writes
 from dst.nbd.constants import (
@@ -115,7 +116,6 @@ class Transmission(Answers):
         self._read_only = opened.read_only or opened.node.geometry.read_only
         self._block_status = agreement.block_status
         self._owner = owner
-        self._turn_requests_max = limits.turn_requests_max
         self._geometry = opened.node.geometry
         self._incarnation = opened.node.incarnation
         self._transfer_bytes_max = agreement.export.transfer_bytes_max
@@ -245,7 +245,9 @@ class Transmission(Answers):
         @return: whether something has to wait.
         """
         waiting = self._waiting
-        left = self._turn_requests_max
+        turn = self._budget.turns.take(self)
+        self._stream.move_bytes_max = turn.move_bytes
+        left = turn.requests
         while not (self._ended or self._finishing):
             if self._next == len(waiting):
                 waiting.clear()
@@ -254,7 +256,7 @@ class Transmission(Answers):
                     return False
                 if not self._receive_large():
                     return bool(self._parser.wanted_bytes)
-            if not left:
+            if left <= 0:
                 self._schedule()
                 return True
             if not self._prepaid:
@@ -263,6 +265,7 @@ class Transmission(Answers):
                     left -= begun
                     continue
                 held_bytes = self._held_bytes(waiting[self._next])
+                left -= held_bytes >> REQUEST_SHIFT
                 if not self._admit(held_bytes):
                     return True
                 self._charge(held_bytes)
@@ -294,14 +297,19 @@ class Transmission(Answers):
         """
         Begin the plain requests of one kind that come next and for which there surely is room.
 
-        @return: how many these are.
+        @return: how many these are, as L{dst.exports.turns} counts.
         """
         waiting, at = self._waiting, self._next
         end = min(len(waiting), at + requests_max, at + self._requests_max - self._requests)
         if end == at:
             return 0
         budget = self._budget
-        room_bytes = min(self._session_bytes_max - self._charged_bytes, budget.bytes_max - budget.used_bytes)
+        charged = self._charged_bytes
+        room_bytes = min(
+            self._session_bytes_max - charged,
+            max(budget.bytes_max - budget.used_bytes, self._guaranteed_bytes - charged),
+            requests_max << REQUEST_SHIFT,
+        )
         counters = self._counters
         command = waiting[at][0]
         if command == CMD_READ and self._read_now is not None:
@@ -328,7 +336,7 @@ class Transmission(Answers):
         self._requests += count
         self._charged_bytes += length
         budget.used_bytes += length
-        return count
+        return count + (length >> REQUEST_SHIFT)
 
     def _rules(self) -> tuple[int, int, int]:
         """What makes a request's extent a good one, at this moment."""

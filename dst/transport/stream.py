@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import ctypes
 from collections import deque
+from itertools import islice
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from twisted.internet import main
@@ -47,6 +48,9 @@ RECEIVE_BYTES_AFTER_LARGE_HOLE: Final = 16 * 1024
 After one large write there comes another, as a rule.  Then only its beginning is received, which has to be copied
 out, and the rest to its place.
 """
+
+MOVE_BYTES_MAX: Final = 8 * 1024 * 1024
+"""Received or sent at once, where nobody wants less: more than kernels take."""
 
 GATHERED_BUFFERS_MAX: Final = 512
 """Buffers in one C{sendmsg}; the kernel's limit is 1024."""
@@ -99,9 +103,12 @@ class Stream(Protocol):
     The sending half of a connection.
 
     @ivar congested: something waits for the peer to read; do not make more of it than you can keep.
+    @ivar move_bytes_max: no more than this is received or sent in one turn of the reactor, where the stream can tell;
+        to be set at any time.
     """
 
     congested: bool
+    move_bytes_max: int
 
     @property
     def progress(self) -> int:
@@ -142,6 +149,7 @@ class _SocketStream:
     def __init__(self, transport: Connection, user: IStreamUser, receive_bytes: int) -> None:
         self.congested = False
         self.progress = 0
+        self.move_bytes_max = MOVE_BYTES_MAX
         self._transport = transport
         self._user = user
         self._socket = transport.socket
@@ -159,7 +167,7 @@ class _SocketStream:
             return
         length = sum(map(len, buffers))
         sent = 0
-        if len(buffers) <= GATHERED_BUFFERS_MAX:
+        if len(buffers) <= GATHERED_BUFFERS_MAX and length <= self.move_bytes_max:
             try:
                 sent = self._socket.sendmsg(buffers)
             except OSError:
@@ -201,7 +209,7 @@ class _SocketStream:
             else:
                 if len(hole) >= LARGE_HOLE_BYTES:
                     self._after_large_hole = True
-                count = self._socket.recv_into(hole)
+                count = self._socket.recv_into(hole, min(len(hole), self.move_bytes_max))
                 if count:
                     user.hole_filled(count)
                     return None
@@ -214,7 +222,7 @@ class _SocketStream:
     def _do_write(self) -> Exception | None:
         unsent = self._unsent
         if unsent:
-            gathered = list(unsent) if len(unsent) <= GATHERED_BUFFERS_MAX else _first(unsent, GATHERED_BUFFERS_MAX)
+            gathered = _first(unsent, GATHERED_BUFFERS_MAX, self.move_bytes_max)
             try:
                 sent = self._socket.sendmsg(gathered)
             except (BlockingIOError, InterruptedError):
@@ -240,8 +248,16 @@ class _SocketStream:
         return None
 
 
-def _first(unsent: deque[memoryview], count: int) -> list[memoryview]:
-    return [unsent[index] for index in range(count)]
+def _first(unsent: deque[memoryview], count_max: int, bytes_max: int) -> list[memoryview]:
+    """What comes first and may be sent at once; at least a part of the first buffer."""
+    first: list[memoryview] = []
+    for buffer in islice(unsent, count_max):
+        if len(buffer) >= bytes_max:
+            first.append(buffer[:bytes_max])
+            break
+        first.append(buffer)
+        bytes_max -= len(buffer)
+    return first
 
 
 @implementer(IPushProducer)
@@ -251,6 +267,7 @@ class _OrdinaryStream:
     def __init__(self, transport: ITransport, user: IStreamUser) -> None:
         self.congested = False
         self.progress = 0
+        self.move_bytes_max = MOVE_BYTES_MAX
         self._closed = False
         self._transport = transport
         self._user = user

@@ -801,7 +801,12 @@ class LimitTests(ServerTestCase):
 
     device_class = SlowDevice
     limits = NBDLimits(
-        connections_max=4, requests_max=8, session_bytes_max=64 * 1024, bytes_max=160 * 1024, turn_requests_max=5
+        connections_max=4,
+        requests_max=8,
+        session_bytes_max=64 * 1024,
+        bytes_max=160 * 1024,
+        guaranteed_bytes=32 * 1024,
+        turn_requests_max=5,
     )
 
     def test_requests(self) -> None:
