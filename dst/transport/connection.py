@@ -8,7 +8,7 @@ reactor goes out in one write.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from twisted.internet.protocol import Protocol, connectionDone
@@ -95,6 +95,18 @@ class FrameConnection(Protocol):
         if data:
             self._out.append(data)
         if not self._in_turn and self._flushing is None:
+            self._flushing = self.clock.callLater(0, self._flush_later)
+
+    def send_all(self, buffers: Sequence[Buffer], *, at_once: bool) -> None:
+        """Send headers and data, one after the other; C{at_once}, unless that is what the turn ends with anyway."""
+        if self.gone:
+            return
+        self._out += buffers
+        if self._in_turn:
+            return
+        if at_once:
+            self.flush()
+        elif self._flushing is None:
             self._flushing = self.clock.callLater(0, self._flush_later)
 
     def send_last(self, header: Buffer, data: Buffer = b"") -> None:

@@ -45,6 +45,8 @@ class Link(Protocol):
 
     def send(self, header: Buffer, data: Buffer = b"") -> None: ...
 
+    def send_all(self, buffers: Sequence[Buffer], *, at_once: bool) -> None: ...
+
 
 @define(eq=False)
 class Transaction:
@@ -238,12 +240,11 @@ class TransactionTable:
 
         @param told: called with a write, and C{None} or an error as L{ask} gives it, when its transaction has ended.
         """
-        in_flight = self._in_flight
         deadline = self._clock.seconds() + self._deadline_s
-        for write in writes:
+        for write in writes[self._write_at_once(writes, told, deadline) :]:
             # Whoever is told of an error may ask for something: nothing is remembered from one to the next.
             cost_bytes = len(write.data)
-            count = len(in_flight) + len(self._waiting)
+            count = len(self._in_flight) + len(self._waiting)
             if count >= self._requests_max or (self._bytes + cost_bytes > self._bytes_max and count):
                 told(write, self._too_many())
                 continue
@@ -253,11 +254,47 @@ class TransactionTable:
             if self._waiting or not self._may_send(cost_bytes):
                 self._waiting.append(transaction)
             else:
-                in_flight[request_id] = transaction
+                self._in_flight[request_id] = transaction
                 self._in_flight_bytes += cost_bytes
                 self._send(transaction)
         if self._timer is None and len(self):
             self._timer = self._clock.callLater(self._tick_s, self._tick)
+
+    def _write_at_once(self, writes: Sequence[Write], told: TellOfWrite, deadline: float) -> int:
+        """
+        Send those that nothing holds up, as a rule all; nobody is told of anything meanwhile.
+
+        @return: how many that were.
+        """
+        link = self._link
+        if link is None or link.unread or self._waiting:
+            return 0
+        in_flight, epoch, checksums = self._in_flight, self.epoch, self._checksums
+        idle = not in_flight
+        count = before = len(in_flight)
+        requests_max = min(self._requests_max, self._link_requests_max)
+        # Of the bytes of all only those in flight count here: nothing waits.
+        bytes_left = min(self._bytes_max - self._bytes, self._link_bytes_max - self._in_flight_bytes)
+        request_id, bytes_before = self._last_id, bytes_left
+        out: list[Buffer] = []
+        for write in writes:
+            data = write.data
+            length = len(data)
+            if count >= requests_max or (length > bytes_left and count):
+                break
+            count += 1
+            bytes_left -= length
+            request_id += 1
+            in_flight[request_id] = transaction = _WriteTransaction(request_id, write, length, told, deadline)
+            transaction.sends = 1
+            out.append(transaction.header(epoch, checksums))
+            out.append(data)
+        self._last_id = request_id
+        self._bytes += bytes_before - bytes_left
+        self._in_flight_bytes += bytes_before - bytes_left
+        if out:
+            link.send_all(out, at_once=idle)  # when it is busy more may follow in this turn
+        return count - before
 
     def _too_many(self) -> LimitReached:
         return LimitReached(
@@ -351,6 +388,15 @@ class TransactionTable:
         if transaction is None:
             return
         kind = frame.kind
+        if (
+            kind == _WRITE_ANSWER
+            and transaction.__class__ is _WriteTransaction
+            and frame.status == 0
+            and frame.intact
+        ):
+            self._end(transaction)
+            transaction.end(None)
+            return
         if kind != transaction.operation | ANSWER:
             raise PeerError(f"request {frame.id} was {transaction.operation} and got the answer to {kind & ~ANSWER}")
         status = frame.status

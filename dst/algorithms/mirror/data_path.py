@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from crc32c import crc32c
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
@@ -28,6 +27,7 @@ from dst.algorithms.mirror.operation import Operation
 from dst.errors import DeadlinePassed, DSTError, Fenced, IncarnationChanged, MediaError, Unavailable
 from dst.interfaces import Buffer, IWritesTogether, TellOfWrite
 from dst.label.region_table import RegionTable
+from dst.native.frames import crc32c
 from dst.recovery.write_order import Extent, ExtentOrder
 
 __all__ = ["DataPath", "ReadWait"]
