@@ -5,7 +5,7 @@ Serving exports to NBD clients, over TCP and UNIX sockets: any number of exports
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.protocol import ServerFactory
@@ -16,11 +16,12 @@ from dst.administration import SessionStatus, Traffic
 from dst.errors import NotFound, Unavailable
 from dst.exports.nbd_limits import Budget, NBDLimits
 from dst.exports.nbd_session import NBDSession
+from dst.exports.nbd_writes import SharedWrites
 from dst.exports.traffic import Totals, words_for
 from dst.exports.turns import Turn, Turns
 from dst.geometry import align_down
 from dst.identity import Identity
-from dst.interfaces import IExports, INegotiatesTLS, INode, OpenExport
+from dst.interfaces import IExports, INegotiatesTLS, INode, IWritesTogether, OpenExport
 from dst.nbd.constants import (
     DEFAULT_TRANSFER_BYTES_MAX,
     FLAG_CAN_MULTI_CONN,
@@ -114,6 +115,7 @@ class NBDServerFactory(ServerFactory):
         self._sessions: dict[NBDSession, None] = {}  # in the order in which they came
         self._count = 0  # of sessions, ever
         self._totals = Totals()
+        self._writes: dict[INode, SharedWrites] = {}  # of devices that have users
         self._checking: IDelayedCall | None = None
         self._draining: list[Deferred[None]] | None = None
         self._drain_limit: IDelayedCall | None = None
@@ -203,6 +205,25 @@ class NBDServerFactory(ServerFactory):
         if node.link is not LinkState.READY and node.link is not LinkState.INTERRUPTED:
             raise Unavailable(f"the export {name!r} is not ready: {node.reason or node.link.value}; try again later")
         return _info(name, opened), opened
+
+    def share_writes(self, node: INode) -> SharedWrites | None:
+        """What all clients write to C{node}, for one more of them; C{None} if it takes each write by itself."""
+        if not IWritesTogether.providedBy(node):
+            return None
+        shared = self._writes.get(node)
+        if shared is None:
+            shared = self._writes[node] = SharedWrites(self.clock, cast(IWritesTogether, node).write_together)
+        shared.users += 1
+        return shared
+
+    def unshare_writes(self, node: INode) -> None:
+        """One client less; of a device that C{share_writes} was asked for."""
+        shared = self._writes.get(node)
+        if shared is not None:
+            shared.users -= 1
+            if not shared.users:
+                shared.send()
+                del self._writes[node]
 
     def session_began(self, session: NBDSession) -> None:
         """A client connected."""

@@ -122,7 +122,9 @@ class NBDSession(Protocol):
         if self._stream is not None:
             self._stream.close()
         if self._transmission is not None:
+            assert self._opened is not None
             self._transmission.lost()
+            self._server.unshare_writes(self._opened.node)
         self._server.session_ended(self)
 
     # What the handshake asks
@@ -272,6 +274,7 @@ class NBDSession(Protocol):
             self._server.limits,
             self._server.budget,
             self.counters,
+            self._server.share_writes(self._opened.node),
         )
         export = handshake.agreement.export
         self.export = export.name

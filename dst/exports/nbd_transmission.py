@@ -22,7 +22,7 @@ from dst.errors import DSTError, Fenced, InvalidRequest, PeerError, ReadOnly
 from dst.exports.nbd_answers import Answers
 from dst.exports.traffic import TIMED_MASK, Counters, timed_among
 from dst.exports.turns import REQUEST_SHIFT
-from dst.interfaces import Buffer, INode, IReadsNow, IWritesTogether, OpenExport
+from dst.interfaces import Buffer, INode, IReadsNow, OpenExport
 from dst.native.nbd import Request, answer_reads, gather_writes
 from dst.nbd.constants import (
     CMD_BLOCK_STATUS,
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from dst.exports.nbd_limits import Budget, NBDLimits
+    from dst.exports.nbd_writes import SharedWrites
     from dst.transport.stream import Stream
 
 __all__ = ["ITransmissionOwner", "Transmission"]
@@ -110,7 +111,11 @@ class Transmission(Answers):
         limits: NBDLimits,
         budget: Budget,
         counters: Counters,
+        shared: SharedWrites | None,
     ) -> None:
+        """
+        @param shared: what this and other clients write to the device, if it takes writes together.
+        """
         super().__init__(clock, agreement.structured, stream, limits, budget, counters)
         self._node = opened.node
         self._read_only = opened.read_only or opened.node.geometry.read_only
@@ -123,9 +128,7 @@ class Transmission(Answers):
         self._parser = RequestParser(agreement.export.transfer_bytes_max)
         node = opened.node
         self._read_now = cast(IReadsNow, node).read_now if IReadsNow.providedBy(node) else None
-        self._write_together = (
-            cast(IWritesTogether, node).write_together if IWritesTogether.providedBy(node) else None
-        )
+        self._shared = shared
         self._writes: list[tuple[int, Buffer]] = []  # begun, to go to the device together
         self._written: list[int] = []  # their cookies
         self._waiting: list[Request] = []
@@ -327,7 +330,7 @@ class Transmission(Answers):
             counters.read_bytes += length
             self._answered += count
             self._answered_bytes += length
-        elif command == CMD_WRITE and self._write_together is not None and not self._read_only:
+        elif command == CMD_WRITE and self._shared is not None and not self._read_only:
             reached, length = gather_writes(waiting, at, end, room_bytes, self._rules(), self._writes, self._written)
             count = reached - at
         else:
@@ -345,8 +348,10 @@ class Transmission(Answers):
     def _admit(self, length: int) -> bool:
         if self._has_room(length):
             return True
-        if self._writes:
-            self._write()  # they may be answered at once
+        if self._shared is not None:  # they may be answered at once
+            if self._writes:
+                self._write()
+            self._shared.send()
         return super()._admit(length)
 
     def _held_bytes(self, request: Request) -> int:
@@ -388,7 +393,7 @@ class Transmission(Answers):
                         )
                     return
             elif not flags and not self._read_only and data is not None:
-                if self._write_together is not None:
+                if self._shared is not None:
                     self._writes.append((offset, data))
                     self._written.append(cookie)
                     return
@@ -406,13 +411,15 @@ class Transmission(Answers):
                         self._done, self._failed, (cookie, length), _NO_KEYWORDS, (cookie, length, True), _NO_KEYWORDS
                     )
                 return
-        if self._writes:
-            self._write()  # what this may have to come after
+        if self._shared is not None:  # what this may have to come after
+            if self._writes:
+                self._write()
+            self._shared.send()
         self._execute_carefully(command, flags, cookie, offset, length, data)
 
     def _write(self) -> None:
         """Give the device the writes that are begun."""
-        assert self._write_together is not None
+        assert self._shared is not None
         writes, self._writes = self._writes, []
         cookies, self._written = self._written, []
         length = sum([len(data) for _, data in writes])
@@ -421,7 +428,7 @@ class Transmission(Answers):
         counters.writes += len(writes)
         counters.written_bytes += length
         began = self._clock.seconds() if timed else 0.0
-        writing = self._write_together(writes)
+        writing = self._shared.write(self, writes, length)
         if timed:
             counters.time_write(self._clock, began, writing)
         if writing.called and writing.result is None:
