@@ -26,8 +26,8 @@ After another client was busy, for so long turns are small: a busy client asks a
 is not its own.
 """
 
-REQUEST_SHIFT: Final = 15
-"""A request counts as one, and as one more for each 32 KiB: to move these takes as long."""
+REQUEST_SHIFT: Final = 13
+"""A request counts as one, and as one more for each 8 KiB: to move these takes as long."""
 
 
 @frozen
@@ -43,10 +43,10 @@ class Turn:
     move_bytes: int
 
 
-SHARED: Final = Turn(8, 256 * 1024)
+SHARED: Final = Turn(8, 64 * 1024)
 """
-Some 100 us at most: a modest client, of four requests at a time, has nearly half of what there is beside one that
-floods.  It costs two busy clients nothing that could be measured.
+Some 50 us: a modest client, of four requests at a time, has nearly half of what there is beside one that floods.  Two
+busy clients cost the server as much for each block with turns of 4, 8 and 512 requests, and of 64 KiB and 256 KiB.
 """
 
 

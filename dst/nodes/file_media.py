@@ -58,6 +58,12 @@ STATUS_EXTENTS_MAX = 1024
 ZEROES_BYTES = 1 << 20
 """How much is written at a time where zeroes have to be written."""
 
+READ_NOW_BYTES_MAX = 2 << 20
+"""
+More is read in a thread also where it is cached: copying 32 MiB takes 10 ms, in which the reactor would serve nobody
+else, and a thread costs nothing beside that.
+"""
+
 SECTOR_BYTES = 512
 """What block devices want C{fallocate} to be aligned to; the edges are written."""
 
@@ -190,7 +196,9 @@ class FileMedia:
     # -- without waiting, in the reactor --
 
     def read_now(self, offset: int, length: int) -> Buffer | None:
-        """The bytes, if they are cached; C{None} if reading would wait or this cannot be known."""
+        """The bytes, if they are cached and few; C{None} if reading would wait or this cannot be known."""
+        if length > READ_NOW_BYTES_MAX:
+            return None
         return self.calls.read_now(self.fd, offset, length)
 
     def write_now(self, offset: int, data: Buffer) -> bool:
