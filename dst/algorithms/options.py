@@ -9,6 +9,8 @@ from dst.geometry import parse_size
 
 __all__ = ["Options"]
 
+_NOTHING = object()
+
 
 class Options:
     """
@@ -35,8 +37,10 @@ class Options:
         return found
 
     def integer(self, key: str, default: int, least: int, most: int) -> int:
-        """A whole number."""
-        found = self._take(key, default)
+        """A whole number; a default below C{least} cannot be asked for: it means that nothing was said."""
+        found = self._take(key, _NOTHING)
+        if found is _NOTHING:
+            return default
         if isinstance(found, bool) or not isinstance(found, int) or not least <= found <= most:
             raise self._wrong(key, found, f"a whole number from {least} to {most}")
         return found

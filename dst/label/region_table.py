@@ -93,6 +93,10 @@ class RegionTable:
         self._numbers[region] = age.number
         self._hot[region] = hot
 
+    def hot_between(self, first: int, end: int) -> int:
+        """How many of the regions from C{first} on, before C{end}, are hot."""
+        return self._hot.count(1, first, end)
+
     def hot_regions(self) -> Iterator[int]:
         """Every hot region, ascending."""
         at = self._hot.find(1)

@@ -761,6 +761,18 @@ class HotSetTests(MirrorCase):
         for node in world.nodes:
             self.assertEqual(1, len([o for o in node.history if o.kind == "write" and o.fua]))
 
+    def test_nobody_waits_for_an_idle_clear(self) -> None:
+        """While members are flushed for a clear of what nobody writes to, it can be written to."""
+        world = self.served()
+        self.write(world, 0)
+        world.nodes[1].hold("flush")
+        for _ in range(12):
+            world.advance(1)
+        self.assertEqual(1, len(world.nodes[1].held))
+        self.write(world, 0)
+        world.nodes[1].release()
+        world.check_convergence()
+
 
 def _failing(error: Exception) -> Any:
     from twisted.internet.defer import fail

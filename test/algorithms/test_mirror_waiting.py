@@ -27,13 +27,14 @@ class WaitingTests(MirrorCase):
         world.nodes[0].hold("flush")
         world.advance(1)
         self.write(world, 0)
-        hot._clear_later([3])
+        clearing = Deferred.fromCoroutine(hot.clear([3]))
         done = world.write(SECTORS - 8, 16)  # region 0, which is hot, and region 1
         world.advance(0.1)
         assert done is not None
         self.assertNoResult(done)
         world.nodes[0].release()
         self.assertTrue(world.wait_for(done, 20))
+        self.assertTrue(self.successResultOf(clearing))
         world.check_convergence()
 
     def test_repair_that_nobody_can_help(self) -> None:

@@ -146,6 +146,10 @@ RULES: dict[str, Rule] = {
         "nothing enters a region while it is being cleared",
         _edit(_HotSet, "clear", ("self.regions[region].held = True", "pass")),
     ),
+    "clear_untouched": Rule(
+        "a region that was written to while the receivers were flushed for it stays hot",
+        _edit(_HotSet, "_hold_untouched", ("hot.tick == untouched and ", "")),
+    ),
     "evict_lets_in": Rule(
         "what waited for room is let in when there is some",
         _edit(

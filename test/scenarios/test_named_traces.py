@@ -754,6 +754,24 @@ class HotTests(TraceCase):
         self.in_sync()
         self.all_is_well()
 
+    @proves("clear_untouched")
+    def test_written_while_it_is_proved(self) -> None:
+        """A region stays hot that was written to after one receiver was flushed for its clear, before another."""
+        world = self.served(slow_s=0.0)
+        self.write(0)
+        world.nodes[1].hold("flush")
+        world.until("a clear has begun", lambda: bool(world.nodes[1].held))
+        self.write(0)
+        world.nodes[1].release()
+        world.advance(0.1)
+        world.check_invariant()
+        self.assertIn(0, self.serving.hot.regions)
+        self.power(0)
+        world.check_invariant()
+        self.back(0)
+        self.in_sync()
+        self.all_is_well()
+
     @proves("mark_first")
     def test_data_before_mark(self) -> None:
         """No data is sent to a member whose mark is not stable."""

@@ -5,12 +5,17 @@ A region is hot from the moment an operation on it is accepted until it was
 cleared. Data goes to a member only when that member's own flag is stable. The
 set is bounded: it is what a takeover must look at. Leaving it, because it is
 full or nothing was written for a while, is always the same clear.
+
+What is written all over stays hot for longer than what is written in one place,
+and is marked a page of the table at a time: a mark is a durable write on every
+member, whether it is for one region or for all that share the page.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
@@ -20,13 +25,14 @@ from twisted.python.failure import Failure
 from dst.algorithms.mirror.configuration import Configuration
 from dst.algorithms.mirror.member import Member, members_in
 from dst.errors import DSTError
+from dst.label.zone import ENTRIES_PER_PAGE
 from dst.recovery.table_store import TableStore
 from dst.recovery.write_order import Extent, ExtentOrder
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-__all__ = ["HotRegion", "HotSet"]
+__all__ = ["HotRegion", "HotSet", "default_hot_regions"]
 
 _log = Logger()
 
@@ -34,8 +40,36 @@ _TICK_S = 1.0
 _IDLE_TICKS = 5
 """A region that saw no operation for so long is cleared, so that an idle storage has nothing to look at."""
 
+_IDLE_TICKS_MAX = 300
+"""The same where regions are written all over: what is cleared would soon be marked again."""
+
+_PATIENT_TICKS = 8
+"""So often regions are cleared then: a flush makes the disks write what they would have put together."""
+
+_MISSES_MAX = 4
+"""More regions that become hot in a tick than this, and they stay hot for longer: each has cost a durable write."""
+
 _RUN_AHEAD = 3
 """Regions marked together with one whose predecessor is hot: a sequential writer then never waits for a mark."""
+
+_MANY_ON_PAGE = 8
+"""With so many hot regions on one page of the table, the next mark there is for all of the page."""
+
+_CLEARED_MAX = 1024
+"""Regions cleared with one flush: enough for the flush not to matter, few enough for one turn."""
+
+_LOOKED_AT_MAX = 4096
+"""Regions looked at, at once, for some that can be cleared."""
+
+_HOT_BYTES = 96 << 30
+"""What is hot at most, unless the topology says otherwise: minutes of comparing after a crash."""
+
+_HOT_REGIONS_MIN, _HOT_REGIONS_MAX = 256, 1 << 17
+
+
+def default_hot_regions(region_size: int) -> int:
+    """How many regions may be hot at once."""
+    return min(max(_HOT_BYTES // region_size, _HOT_REGIONS_MIN), _HOT_REGIONS_MAX)
 
 
 class HotRegion:
@@ -45,7 +79,7 @@ class HotRegion:
     @ivar held: it is being cleared: nothing may enter.
     @ivar parked: operations that wait until it is cleared.
     @ivar waiters: operations that wait for a mark.
-    @ivar tick: when an operation last entered.
+    @ivar tick: when an operation last entered; negative, since a clear has begun that goes on only if none has.
     @ivar written: an operation has entered since it became hot; else it was marked ahead of one, and no member's
         content has changed.
     """
@@ -93,6 +127,7 @@ class HotSet:
         self._configuration = configuration
         self._order = order
         self._regions_max = regions_max
+        self._evicted_at = regions_max - min(regions_max // 16, _CLEARED_MAX)
         self.count = count
         self.kept = -1
         self._enter = enter
@@ -103,6 +138,10 @@ class HotSet:
         self._queue: deque[Extent] = deque()
         self._clearing = 0
         self._tick = 0
+        self._idle_ticks = _IDLE_TICKS
+        self._missed = 0
+        self._full_ticks = 0
+        self._proofs = 0
         self._timer: IDelayedCall | None = None
         self._evicting = False
         self._stopped = False
@@ -156,6 +195,14 @@ class HotSet:
         @return: C{False} when it has to wait; it is given to C{enter} again later.
         """
         regions = self.regions
+        if extent.first == extent.last:  # nearly always
+            hot = regions.get(extent.first)
+            if hot is not None and not hot.held:
+                if hot.tick != self._tick:
+                    hot.tick = self._tick
+                    regions.move_to_end(extent.first)
+                hot.written = True
+                return True
         missing = 0
         for region in range(extent.first, extent.last + 1):
             hot = regions.get(region)
@@ -176,6 +223,9 @@ class HotSet:
             for region in range(extent.first, extent.last + 1):
                 if region not in regions:
                     regions[region] = HotRegion(self._marked_by_copy(region), self._tick)
+            self._missed += missing
+            if len(regions) > self._evicted_at:
+                self._evict()
         return True
 
     def _fits(self, extent: Extent) -> bool:
@@ -203,6 +253,8 @@ class HotSet:
 
         If not, what is missing is asked for and C{extent} is given to C{go} when it may look again.
         """
+        if extent.first == extent.last and not need & ~self.regions[extent.first].marked:
+            return True
         wait_at: HotRegion | None = None
         for region in range(extent.first, extent.last + 1):
             hot = self.regions[region]
@@ -229,9 +281,7 @@ class HotSet:
                 self._go(extent)
 
     def _mark(self, region: int, hot: HotRegion, members: int) -> None:
-        together = [(region, hot)]
-        if region - 1 in self.regions:
-            together += self._ahead(region + 1, members)
+        together = [(region, hot), *self._ahead(region, members)]
         regions = [number for number, _ in together]
         for _, each in together:
             each.marking |= members
@@ -243,13 +293,23 @@ class HotSet:
                 self._mark_done, self._mark_failed, (member, member.tables, together), {}, (member, together), {}
             )
 
-    def _ahead(self, first: int, members: int) -> list[tuple[int, HotRegion]]:
-        """Regions that a sequential writer comes to next."""
+    def _ahead(self, marked: int, members: int) -> list[tuple[int, HotRegion]]:
+        """Regions that a sequential writer comes to next, or one who writes all over."""
+        first = marked - marked % ENTRIES_PER_PAGE
+        last = min(first + ENTRIES_PER_PAGE, self.count)
+        table = next(members_in(self._members, members)).table
+        if table.hot_between(first, last) >= _MANY_ON_PAGE:
+            others = chain(range(marked + 1, last), range(first, marked))
+        elif marked - 1 in self.regions:
+            others = chain(range(marked + 1, min(marked + 1 + _RUN_AHEAD, self.count)))
+        else:
+            return []
+        # Not what would have to leave for others at once.
+        room = self._regions_max // 2 if self._full_ticks else self._evicted_at
         ahead = []
-        last = min(first + _RUN_AHEAD, self.count)
-        for region in range(first, last):
+        for region in others:
             hot = self.regions.get(region)
-            if hot is None and len(self.regions) < self._regions_max // 2:
+            if hot is None and len(self.regions) < room:
                 hot = self.regions[region] = HotRegion(self._marked_by_copy(region), self._tick)
                 hot.written = False
             if hot is not None and not hot.held and not (hot.marked | hot.marking) & members:
@@ -277,6 +337,8 @@ class HotSet:
 
     def forget(self, members: int) -> None:
         """These members have left or come anew: none of their flags is known to be stable."""
+        if not members:
+            return
         for region, hot in self.regions.items():
             hot.marked &= ~members | self._marked_by_copy(region)
 
@@ -290,6 +352,7 @@ class HotSet:
         if hot is None:
             hot = self.regions[region] = HotRegion(self._marked_by_copy(region), self._tick)
         hot.written = True
+        hot.tick = self._tick
         return hot
 
     # -- regions leave
@@ -305,20 +368,25 @@ class HotSet:
         return region not in self.reserved and region != self.kept and not self._marked_by_copy(region)
 
     def _evict(self) -> None:
-        """Make room for what waits, if that is possible now; one at a time, and never by recursion."""
+        """Make room for what waits or will come, if that is possible now; one at a time, and never by recursion."""
         configuration = self._configuration
         if self._evicting or self._stopped or configuration.leaving or configuration.stalled:
             return
         self._evicting = True
+        self._full_ticks = _IDLE_TICKS_MAX
         Deferred.fromCoroutine(self._evict_while_waiting()).addErrback(
             lambda failure: _log.failure("making room in the hot set failed", failure)
         )
 
     async def _evict_while_waiting(self) -> None:
         try:
-            while self._queue and not self._stopped:
-                if not self._has_room(self._queue[0]):
-                    regions = self._oldest_clearable(max(1, self._regions_max // 4))
+            while not self._stopped and (self._queue or len(self.regions) > self._evicted_at):
+                if not self._queue:
+                    regions = self._oldest_clearable(self._cleared_at_once)
+                    if not regions or not await self._clear_untouched(regions):
+                        return  # tried again with the next one that becomes hot
+                elif not self._has_room(self._queue[0]):
+                    regions = self._oldest_clearable(self._cleared_at_once)
                     if regions:
                         if not await self.clear(regions):
                             return  # tried again when the configuration has changed, or after a tick
@@ -328,37 +396,77 @@ class HotSet:
         finally:
             self._evicting = False
 
-    def _oldest_clearable(self, count: int) -> list[int]:
-        """Not those that the first in the queue needs itself: it would wait for them again."""
+    @property
+    def _cleared_at_once(self) -> int:
+        return min(max(1, self._regions_max // 4), _CLEARED_MAX)
+
+    def _oldest_clearable(self, count: int, before: int | None = None) -> list[int]:
+        """
+        Those that were used least lately, but none that the first in the queue needs itself: it would wait again.
+
+        @param before: only those that were used before that tick.
+        """
         regions: list[int] = []
-        first = self._queue[0]
-        for region, hot in self.regions.items():
-            if self._clearable(region, hot) and not first.first <= region <= first.last:
+        cannot: list[int] = []
+        needed = range(self._queue[0].first, self._queue[0].last + 1) if self._queue else range(0)
+        for region, hot in islice(self.regions.items(), _LOOKED_AT_MAX):
+            if before is not None and hot.tick >= before:
+                break
+            if self._clearable(region, hot) and region not in needed:
                 regions.append(region)
                 if len(regions) >= count:
                     break
+            else:
+                cannot.append(region)
+        for region in cannot:  # not looked at again and again: there may be many
+            self._not_soon(region)
         return regions
+
+    def _not_soon(self, region: int) -> None:
+        """As if it was used just now."""
+        self.regions[region].tick = self._tick
+        self.regions.move_to_end(region)
 
     def _ticked(self) -> None:
         self._timer = self._clock.callLater(_TICK_S, self._ticked)
         self._tick += 1
+        self._adapt()
         if self._queue:
             self._evict()
         elif not self._clearing and not self._configuration.leaving and not self._configuration.stalled:
-            oldest = self._tick - _IDLE_TICKS
-            idle = [n for n, hot in self.regions.items() if hot.tick < oldest and self._clearable(n, hot)]
+            patient = self._idle_ticks > _IDLE_TICKS
+            if patient and self._tick % _PATIENT_TICKS:
+                return
+            most = _LOOKED_AT_MAX if patient else _CLEARED_MAX
+            idle = self._oldest_clearable(most, self._tick - self._idle_ticks)
             if idle:
-                self._clear_later(idle)
+                Deferred.fromCoroutine(self._clear_untouched(idle)).addErrback(
+                    lambda failure: _log.failure("clearing regions failed", failure)
+                )
 
-    def _clear_later(self, regions: list[int]) -> None:
-        Deferred.fromCoroutine(self.clear(regions)).addErrback(
-            lambda failure: _log.failure("clearing regions failed", failure)
-        )
+    def _adapt(self) -> None:
+        """For how long regions stay hot: until marks cost little, or nothing is written any more."""
+        missed, self._missed = self._missed, 0
+        self._full_ticks -= self._full_ticks > 0
+        if missed > _MISSES_MAX:
+            self._idle_ticks = min(2 * self._idle_ticks, _IDLE_TICKS_MAX)
+        elif self._idle_ticks > _IDLE_TICKS:
+            self._idle_ticks -= self._tick % _PATIENT_TICKS == 0
+            newest = self.regions[next(reversed(self.regions))].tick if self.regions else 0
+            if newest < self._tick - 2 * _IDLE_TICKS:
+                self._idle_ticks = _IDLE_TICKS
 
     def clear_all(self) -> Deferred[bool]:
         """Clear everything that can be cleared; for a clean stop."""
+        return Deferred.fromCoroutine(self._clear_all())
+
+    async def _clear_all(self) -> bool:
         regions = [region for region, hot in self.regions.items() if self._clearable(region, hot)]
-        return Deferred.fromCoroutine(self.clear(regions))
+        for first in range(0, max(1, len(regions)), _CLEARED_MAX):
+            some = regions[first : first + _CLEARED_MAX]
+            if not await self.clear([region for region in some if region in self.regions]):
+                return False
+        return True
 
     async def clear(self, regions: list[int]) -> bool:
         """
@@ -378,6 +486,46 @@ class HotSet:
             self._clearing -= 1
             self._let_go(regions, cleared)
         return cleared
+
+    async def _clear_untouched(self, regions: list[int]) -> bool:
+        """
+        As L{clear}, of those that nothing has entered when the receivers are flushed: nobody waits for the flush.
+
+        @return: whether that were any.
+        """
+        self._clearing += 1
+        self._proofs += 1
+        untouched = -self._proofs
+        for region in regions:
+            self.regions[region].tick = untouched
+        held: list[int] = []
+        cleared = False
+        try:
+            if await self._flush_receivers():
+                held = self._hold_untouched(regions, untouched)
+                if held:
+                    await self._write_cold(held)
+                    cleared = True
+        finally:
+            self._clearing -= 1
+            for region in regions:
+                hot = self.regions.get(region)
+                if hot is not None and hot.tick == untouched and not hot.held:
+                    self._not_soon(region)
+            self._let_go(held, cleared)
+        return cleared
+
+    def _hold_untouched(self, regions: list[int], untouched: int) -> list[int]:
+        """
+        Hold those that nothing has entered since. What a target has got by a copy meanwhile, that has flushed there.
+        """
+        held = []
+        for region in regions:
+            hot = self.regions.get(region)
+            if hot is not None and hot.tick == untouched and self._clearable(region, hot):
+                hot.held = True
+                held.append(region)
+        return held
 
     async def _flush_receivers(self) -> bool:
         configuration = self._configuration
@@ -427,7 +575,7 @@ class HotSet:
             if cleared:
                 del self.regions[region]
             else:
-                hot.tick = self._tick  # not at once again
+                self._not_soon(region)
         for extent in parked:
             self._enter(extent)
         if not self._evicting:

@@ -71,7 +71,7 @@ class MirrorProvider:
         given = Options(f"storage {name}", options)
         chosen = MirrorOptions(
             region_size=given.power_of_two("region_size", 0, REGION_BYTES_MIN, 1 << 30),
-            hot_regions=given.integer("hot_regions", 256, 1, 1 << 16),
+            hot_regions=given.integer("hot_regions", 0, 1, 1 << 17),
             on_loss=given.choice("on_loss", "freeze", ("freeze", "error")),
             freeze_s=given.seconds("freeze_s", 30.0),
             start_wait_s=given.seconds("start_wait_s", 3.0),

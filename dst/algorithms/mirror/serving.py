@@ -12,7 +12,7 @@ from dst.algorithms.mirror.configuration import Configuration
 from dst.algorithms.mirror.copying import Copier
 from dst.algorithms.mirror.data_path import DataPath
 from dst.algorithms.mirror.ground import Started
-from dst.algorithms.mirror.hot_set import HotSet
+from dst.algorithms.mirror.hot_set import HotSet, default_hot_regions
 from dst.algorithms.mirror.load import Load
 from dst.algorithms.mirror.member import Member
 from dst.algorithms.mirror.pacing import Pacer
@@ -37,7 +37,7 @@ class MirrorOptions:
     What the topology can say of a mirror.
 
     @ivar region_size: bytes, a power of two; 0 is the default for the media. Fixed when the storage is made.
-    @ivar hot_regions: how many regions may be hot at once.
+    @ivar hot_regions: how many regions may be hot at once; 0 is the default for their size.
     @ivar on_loss: C{"freeze"} or C{"error"}: what happens to operations while no copy can be reached.
     @ivar freeze_s: with C{"error"}: how long they wait first.
     @ivar start_wait_s: how long a start waits for further members that have the latest data.
@@ -58,7 +58,7 @@ class MirrorOptions:
     """
 
     region_size: int = 0
-    hot_regions: int = 256
+    hot_regions: int = 0
     on_loss: str = "freeze"
     freeze_s: float = 30.0
     start_wait_s: float = 3.0
@@ -78,7 +78,7 @@ class MirrorOptions:
     def __attrs_post_init__(self) -> None:
         size = self.region_size
         assert size == 0 or (size >= REGION_BYTES_MIN and size & (size - 1) == 0), size
-        assert self.hot_regions >= 1, self.hot_regions
+        assert self.hot_regions >= 0, self.hot_regions
         assert self.on_loss in ("freeze", "error"), self.on_loss
 
 
@@ -110,7 +110,7 @@ class Serving:
             members,
             self.configuration,
             self.order,
-            options.hot_regions,
+            options.hot_regions or default_hot_regions(self.label.region_size),
             -(-self.label.record.data_size // self.label.region_size),
             self.data_path.enter,
             self.data_path.go,

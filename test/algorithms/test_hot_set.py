@@ -1,0 +1,123 @@
+"""
+What a mirror marks together, and for how long it stays hot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import count
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from dst.algorithms.mirror import Mirror, MirrorOptions
+from dst.algorithms.mirror.hot_set import default_hot_regions
+from dst.label.zone import ENTRIES_PER_PAGE, REGION_BYTES_MIN
+from dst.recovery.record_store import NoRecordStore
+from dst.testing import FaultyDevice, SimulatedDisk, SimulatedMedia
+
+
+def _counted() -> Callable[[int], bytes]:
+    """Different bytes each time."""
+    number = count(1)
+    return lambda length: next(number).to_bytes(length, "little")
+
+
+class DefaultTests(SynchronousTestCase):
+    """How much may be hot when nobody has said."""
+
+    def test_by_size(self) -> None:
+        """So many bytes, whatever the size of the regions, within bounds on their number."""
+        self.assertEqual(96 << 10, default_hot_regions(1 << 20))
+        self.assertEqual(96 << 7, default_hot_regions(8 << 20))
+        self.assertEqual(256, default_hot_regions(1 << 30))
+        self.assertEqual(1 << 17, default_hot_regions(REGION_BYTES_MIN))
+
+
+class HotPolicyTests(SynchronousTestCase):
+    """What is marked together, and for how long it stays hot."""
+
+    def serve(self, hot_regions: int = 1024) -> None:
+        """Two members with a table of three pages."""
+        self.clock = Clock()
+        media = [SimulatedMedia(3 * ENTRIES_PER_PAGE * REGION_BYTES_MIN) for _ in range(2)]
+        self.nodes = [
+            FaultyDevice(self.clock, SimulatedDisk(self.clock, f"m{n}", each)) for n, each in enumerate(media)
+        ]
+        options = MirrorOptions(region_size=REGION_BYTES_MIN, hot_regions=hot_regions)
+        self.mirror = Mirror(
+            self.clock, "vol", self.nodes, options, NoRecordStore(), entropy=_counted(), owner_name="o"
+        )
+        self.mirror.open()
+        for _ in range(100):
+            self.clock.advance(0.1)
+        assert self.mirror.serving is not None
+        self.hot = self.mirror.serving.hot
+        self.marks = 0
+
+    def tearDown(self) -> None:
+        """Nothing is left."""
+        self.mirror.close()
+        self.clock.pump([1.0] * 30)
+        self.assertEqual([], self.clock.getDelayedCalls())
+
+    def write(self, region: int) -> None:
+        """One block of a region; the durable writes that the second member needed for it are counted."""
+        self.nodes[1].history.clear()
+        done = self.mirror.write(region * REGION_BYTES_MIN, b"x" * 4096)
+        self.clock.advance(0)
+        self.successResultOf(done)
+        self.marks += sum(o.fua for o in self.nodes[1].history if o.kind == "write")
+
+    def test_a_page_together(self) -> None:
+        """Where many regions of one page of the table are hot, the next mark is for all of them."""
+        self.serve()
+        for n in range(9):
+            self.write(2 * n)
+        self.assertEqual(9, self.marks)
+        self.assertEqual(set(range(ENTRIES_PER_PAGE)), set(self.hot.regions))
+        for region in range(ENTRIES_PER_PAGE):
+            self.write(region)
+        self.assertEqual(9, self.marks)
+
+    def test_never_more_than_the_set_takes(self) -> None:
+        """What is marked together does not push out what is used, and fills the set no further than its last part."""
+        self.serve(512)
+        for region in range(0, 3 * ENTRIES_PER_PAGE - 20, 2):
+            self.write(region)
+            self.assertLessEqual(len(self.hot.regions), 512)
+        self.assertIn(3 * ENTRIES_PER_PAGE - 22, self.hot.regions)
+
+    def test_written_all_over(self) -> None:
+        """What is written all over stays hot for longer, until nothing is written any more."""
+        self.serve()
+        scattered = range(0, 3 * ENTRIES_PER_PAGE - 20, 40)  # too few on each page to be marked with others
+        for _ in range(10):
+            for region in scattered:
+                self.write(region)
+            self.clock.pump([1.0] * 10)
+        self.assertLessEqual(self.marks, 3 * len(scattered))
+        self.clock.pump([1.0] * 30)
+        self.assertEqual({}, dict(self.hot.regions))
+
+    def test_written_in_one_place(self) -> None:
+        """What is not written to any more is cleared soon while something else is written to."""
+        self.serve()
+        self.write(0)
+        for _ in range(12):
+            self.write(300)
+            self.clock.advance(1)
+        self.assertEqual([300], list(self.hot.regions))
+
+    def test_room_before_it_is_needed(self) -> None:
+        """A set that is nearly full is emptied a little: a write to a cold region does not wait for a flush."""
+        self.serve(512)
+        for region in range(0, 2 * ENTRIES_PER_PAGE, 1):
+            self.write(region)
+        for node in self.nodes:
+            node.hold("flush")
+        self.write(2 * ENTRIES_PER_PAGE + 100)
+        for node in self.nodes:
+            node.release()
+        self.clock.pump([0.1] * 10)
+        self.assertLess(len(self.hot.regions), 480)
