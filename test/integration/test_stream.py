@@ -150,6 +150,20 @@ class StreamTests(TestCase):
             self.assertGreater(near.stream.progress, 0)
             self.assertTrue(b"".join(far.received).endswith(b"\0behind"))
 
+    async def test_little_at_a_time(self) -> None:
+        """Over plain connections no more is moved in a turn than was said, and everything arrives."""
+        for kind in ("tcp", "unix"):
+            near, far = await self.pair(kind, hole_bytes=50_000)
+            near.stream.move_bytes_max = far.stream.move_bytes_max = 1000
+            data = random.Random(3).randbytes(50_000)
+            near.stream.send([data[:20_000], data[20_000:], b"behind"])
+            self.assertTrue(near.stream.congested)
+            await self.until(lambda far=far: far.received_bytes >= 50_006)
+            self.assertTrue(data == bytes(far.place), kind)
+            self.assertEqual(b"behind", b"".join(far.received))
+            self.assertGreaterEqual(near.stream.progress, 50)
+            self.assertFalse(near.stream.congested)
+
     async def test_hole(self) -> None:
         """What belongs somewhere goes straight there, and what is behind it does not."""
         for kind in KINDS:

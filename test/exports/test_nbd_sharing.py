@@ -1,0 +1,149 @@
+"""What NBD clients of one server get beside others that want more than there is."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer_only
+
+from dst.exports.nbd_limits import Budget, NBDLimits
+from dst.exports.turns import SHARED, SHARED_S, Turn, Turns
+from dst.interfaces import Buffer, INode
+from dst.nbd.constants import CMD_READ
+from dst.nodes.memory import MemoryDevice
+from test.exports.test_nbd_server import ServerTestCase, SlowDevice, request
+
+BLOCK = 512
+
+
+@implementer_only(INode)
+class NotingDevice(MemoryDevice):
+    """Notes in C{begun} what is read, in order, and answers at once."""
+
+    def read(self, offset: int, length: int) -> Deferred[Buffer]:
+        self.__dict__.setdefault("begun", []).append(offset)
+        return super().read(offset, length)
+
+
+def reads(count: int, offset: int, length: int = BLOCK) -> bytes:
+    """So many reads of the same place."""
+    return b"".join(request(CMD_READ, cookie, offset, length) for cookie in range(count))
+
+
+class FloodTests(ServerTestCase):
+    """One client asks for much more than the other."""
+
+    device_class = NotingDevice
+
+    def test_turns(self) -> None:
+        """A client with a few requests waits for a turn of one that floods, and not for all that it asks for."""
+        greedy, modest = self.agree(), self.agree()
+        self.send(greedy, reads(1, 0))
+        self.send(modest, reads(1, BLOCK))
+        self.device.begun.clear()
+        greedy.transport.write(reads(200, 0))
+        modest.transport.write(reads(4, BLOCK))
+        self.settle(100)
+        begun = self.device.begun
+        self.assertEqual((200, 4), (begun.count(0), begun.count(BLOCK)))
+        last = max(index for index, offset in enumerate(begun) if offset == BLOCK)
+        self.assertLess(last, 2 * SHARED.requests + 4)
+
+    def test_large(self) -> None:
+        """Large requests count for as many as they take time: one of 64 KiB is a turn."""
+        greedy, modest = self.agree(), self.agree()
+        self.send(greedy, reads(1, 0))
+        self.send(modest, reads(1, BLOCK))
+        self.device.begun.clear()
+        greedy.transport.write(reads(20, 0, 64 * 1024))
+        modest.transport.write(reads(4, BLOCK))
+        self.settle(200)
+        begun = self.device.begun
+        self.assertEqual((20, 4), (begun.count(0), begun.count(BLOCK)))
+        self.assertLess(max(index for index, offset in enumerate(begun) if offset == BLOCK), 2 + 4)
+
+    def test_alone(self) -> None:
+        """When the other one is quiet everything is begun in one turn again."""
+        greedy, modest = self.agree(), self.agree()
+        self.send(modest, reads(1, BLOCK))
+        self.send(greedy, reads(1, 0))
+        self.clock.advance(2 * SHARED_S)
+        self.device.begun.clear()
+        greedy.transport.write(reads(200, 0))
+        while not self.device.begun:
+            self.clock.advance(0)
+        self.assertEqual(200, len(self.device.begun))
+
+
+class GuaranteeTests(ServerTestCase):
+    """Others hold all the memory."""
+
+    device_class = SlowDevice
+    limits = NBDLimits(session_bytes_max=64 * 1024, bytes_max=128 * 1024, guaranteed_bytes=16 * 1024)
+
+    def test_guarantee(self) -> None:
+        """A client has its small requests in flight, side by side, whatever others hold for as long as they like."""
+        for _ in range(2):
+            self.send(self.agree(), reads(64, 0, 1024))
+        self.assertEqual(128 * 1024, self.server.budget.used_bytes)
+        modest = self.agree()
+        held = len(self.device.held)
+        self.send(modest, reads(20, 0, 1024))
+        self.assertEqual(held + 16, len(self.device.held))
+        others, self.device.held[:] = self.device.held[:held], self.device.held[held:]
+        for _ in range(2):
+            self.device.release()
+            self.settle()
+        self.assertEqual(20 * (1024 + 16), len(modest.received))
+        self.device.held[:] = others
+        self.device.release()
+        self.settle()
+        self.assertEqual(0, self.server.budget.used_bytes)
+
+
+class BudgetTests(SynchronousTestCase):
+    """Who waits for memory."""
+
+    def setUp(self) -> None:
+        alone = Turn(512, 1 << 20)
+        self.budget = Budget(1000, Turns(Clock(), alone))
+        self.woken: list[str] = []
+
+    def waits(self, name: str, count: int) -> None:
+        """Somebody waits."""
+        self.budget.wait(lambda: self.woken.append(name), count)
+
+    def test_room(self) -> None:
+        """Who waits is woken when there is room for what it wants, not whenever anything is given back."""
+        self.budget.used_bytes = 1000
+        self.waits("a", 500)
+        self.waits("b", 100)
+        for _ in range(4):
+            self.budget.give_back(100)
+        self.assertEqual([], self.woken)
+        self.budget.give_back(100)
+        self.assertEqual(["a"], self.woken)
+        self.budget.give_back(100)
+        self.assertEqual(["a", "b"], self.woken)
+
+    def test_more_than_there_is(self) -> None:
+        """Who wants more than there can be is woken when nobody else has anything."""
+        self.budget.used_bytes = 1000
+        self.waits("a", 5000)
+        self.budget.give_back(999)
+        self.assertEqual([], self.woken)
+        self.budget.give_back(1)
+        self.assertEqual(["a"], self.woken)
+
+    def test_gone(self) -> None:
+        """Who is gone holds nobody up who waited behind it."""
+        self.budget.used_bytes = 800
+
+        def large() -> None:
+            self.woken.append("large")
+
+        self.budget.wait(large, 500)
+        self.waits("small", 100)
+        self.budget.forget(large)
+        self.assertEqual(["small"], self.woken)
