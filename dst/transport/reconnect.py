@@ -22,6 +22,10 @@ Two things that are easily got wrong:
     back to the first one only after a connection was up for C{settled_s}.
   - Nothing bounds an attempt from outside (a connection may be accepted and the
     handshake never answered), so it is cancelled after C{attempt_s_max}.
+
+When a switch fails, a daemon loses a thousand nodes in one moment.  Jitter in proportion to the delay does not help
+there: the first delays are short, so all would try again within some hundredths of a second.  So those of one process
+that look for a connection form a crowd, and the larger it is the further apart they try.
 """
 
 from __future__ import annotations
@@ -29,7 +33,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import Enum
 from random import Random
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from weakref import WeakKeyDictionary
 
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
 from twisted.logger import Logger
@@ -45,6 +50,26 @@ __all__ = ["Reconnector"]
 T = TypeVar("T")
 
 _log = Logger()
+
+ATTEMPTS_PER_S: Final = 1000
+"""
+Of one process: each costs both sides about a millisecond.  A thousand nodes that are lost together are tried within a
+second, which leaves most of the time in which what was asked of them is kept.
+"""
+
+
+class _Crowd:
+    """
+    The reconnectors of one process that have no connection.
+
+    @ivar count: how many they are.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+
+
+_crowds: WeakKeyDictionary[IReactorTime, _Crowd] = WeakKeyDictionary()
 
 
 class _State(Enum):
@@ -86,7 +111,8 @@ class Reconnector(Generic[T]):
         @param random: spreads the attempts of many clients that lost the same server at the same time.
         @param delay_s_first: before the first repetition.
         @param delay_s_max: the delay grows by C{factor} up to this.
-        @param jitter: every delay is changed by up to this share of it, either way.
+        @param jitter: every delay is changed by up to this share of it, either way, and not above C{delay_s_max};
+            then the crowd's share is added.
         @param attempt_s_max: an attempt that takes longer has failed.
         @param settled_s: a connection that lived as long as this was a good one: the delay is the first again.
         """
@@ -107,6 +133,8 @@ class Reconnector(Generic[T]):
         self._attempting: Deferred[T] | None = None
         self._stops: list[Deferred[None]] = []
         self._timer: IDelayedCall | None = None
+        self._crowd = _crowds.setdefault(clock, _Crowd())
+        self._in_crowd = False
 
     def start(self) -> None:
         """Begin with an attempt now.  Without effect if it was started before."""
@@ -135,6 +163,7 @@ class Reconnector(Generic[T]):
         """
         self._state = _State.STOPPED
         self._cancel_timer()
+        self._belong(False)
         if self._attempting is None:
             return succeed(None)
         stopped: Deferred[None] = Deferred()
@@ -142,8 +171,14 @@ class Reconnector(Generic[T]):
         self._attempting.cancel()
         return stopped
 
+    def _belong(self, seeking: bool) -> None:
+        """It has no connection and wants one, or not."""
+        self._crowd.count += seeking - self._in_crowd
+        self._in_crowd = seeking
+
     def _begin(self) -> None:
         self._state = _State.ATTEMPTING
+        self._belong(True)
         timed_out = False
 
         def expire() -> None:
@@ -155,6 +190,7 @@ class Reconnector(Generic[T]):
             self._attempt_ended()
             if self._state is _State.ATTEMPTING:
                 self._state = _State.CONNECTED
+                self._belong(False)
                 self._connected_at = self._clock.seconds()
                 self._connected(value)
 
@@ -180,7 +216,11 @@ class Reconnector(Generic[T]):
 
     def _wait(self) -> float:
         self._state = _State.WAITING
-        delay_s = min(self._delay_s_max, self._delay_s * (1 + self._jitter * (2 * self._random.random() - 1)))
+        self._belong(True)
+        least_s = self._delay_s * (1 - self._jitter)
+        most_s = min(self._delay_s_max, self._delay_s * (1 + self._jitter))
+        delay_s = least_s + self._random.random() * (most_s - least_s)
+        delay_s += self._random.random() * (self._crowd.count - 1) / ATTEMPTS_PER_S
         self._delay_s = min(self._delay_s_max, self._delay_s * self._factor)
         self._timer = self._clock.callLater(delay_s, self._due)
         return delay_s

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
 from random import Random
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -10,7 +12,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from dst.errors import DeadlinePassed, Unavailable
-from dst.transport.reconnect import Reconnector
+from dst.transport.reconnect import ATTEMPTS_PER_S, Reconnector
 
 
 class Owner:
@@ -45,6 +47,76 @@ class Owner:
         return self.failures[-1][1]
 
 
+class CrowdTests(SynchronousTestCase):
+    """Many nodes of one daemon are lost in one moment."""
+
+    def connected(self, count: int) -> None:
+        """So many connections."""
+        self.clock = Clock()
+        self.attempts: list[float] = []
+        self.answer: Callable[[], Deferred[None]] = lambda: succeed(None)
+        self.reconnectors = [
+            Reconnector(self.clock, self.attempt, lambda _: None, lambda *_: None, random=Random(seed))
+            for seed in range(count)
+        ]
+        for each in self.reconnectors:
+            each.start()
+
+    def attempt(self) -> Deferred[None]:
+        """Tell when it was."""
+        self.attempts.append(self.clock.seconds())
+        return self.answer()
+
+    def all_lost(self) -> list[float]:
+        """The delays that are announced."""
+        self.clock.advance(10)
+        self.attempts.clear()
+        self.lost_at = self.clock.seconds()
+        return [each.lost() for each in self.reconnectors]
+
+    def most_in(self, window_s: float) -> int:
+        """Attempts in one window of that length."""
+        return max(Counter(int((at - self.lost_at) / window_s) for at in self.attempts).values())
+
+    def test_few(self) -> None:
+        """A few try again as soon as one alone."""
+        self.connected(5)
+        self.assertLess(max(self.all_lost()), 0.14)
+
+    def test_a_thousand(self) -> None:
+        """A thousand do not try in the same tenth of a second, but all within the second and a half."""
+        self.connected(1000)
+        self.assertLess(max(self.all_lost()), 1.5)
+        self.clock.pump([0.01] * 150)
+        self.assertEqual(1000, len(self.attempts))
+        self.assertLess(self.most_in(0.1), 400)
+
+    def test_as_long_as_it_lasts(self) -> None:
+        """Failing attempts stay spread: never more in a second than so many, about."""
+        self.connected(1000)
+        self.answer = lambda: fail(Unavailable("refused"))
+        self.all_lost()
+        self.clock.pump([0.01] * 1000)
+        self.assertLess(self.most_in(1.0), 1.7 * ATTEMPTS_PER_S)
+        self.assertGreater(len(self.attempts), 3000)
+
+    def test_a_crowd_dissolves(self) -> None:
+        """Who is connected again, or stopped, does not slow the others down."""
+        self.connected(1000)
+        self.all_lost()
+        self.clock.advance(2)
+        self.assertLess(self.reconnectors[0].lost(), 0.3)
+        for each in self.reconnectors:
+            each.lost()
+        for each in self.reconnectors[1:]:
+            each.stop()
+        self.answer = lambda: fail(Unavailable("refused"))
+        self.attempts.clear()
+        self.clock.pump([0.01] * 250)
+        self.assertGreater(len(self.attempts), 1)
+        self.assertEqual([], [call for call in self.clock.getDelayedCalls() if call.getTime() > 100])
+
+
 class ReconnectorTests(SynchronousTestCase):
     def test_nothing_before_start(self) -> None:
         """Making one touches nothing; starting it begins an attempt at once, and starting it twice only one."""
@@ -77,6 +149,16 @@ class ReconnectorTests(SynchronousTestCase):
             owner.clock.advance(2.0)
         self.assertTrue(all(0.7 <= delay <= 1.0 for delay in delays), delays)
         self.assertGreater(len(delays), 10)
+
+    def test_no_two_tries_of_many_at_the_longest_delay(self) -> None:
+        """At the maximum, too, delays are spread, and not half of them the same."""
+        owner = Owner(delay_s_first=1.0, delay_s_max=1.0, jitter=0.3)
+        owner.reconnector.start()
+        delays = []
+        for _ in range(50):
+            delays.append(owner.refuse())
+            owner.clock.advance(delays[-1])
+        self.assertEqual(50, len(set(delays)))
 
     def test_delay_is_reset_by_a_connection_that_lasted(self) -> None:
         """After a connection that lived for the settling time the first delay is used again."""
