@@ -121,3 +121,15 @@ class HotPolicyTests(SynchronousTestCase):
             node.release()
         self.clock.pump([0.1] * 10)
         self.assertLess(len(self.hot.regions), 480)
+
+    def test_cleared_by_page(self) -> None:
+        """What was written all over and is idle is cleared with one flush, and one write of each page of the table."""
+        self.serve()
+        for region in range(0, 3 * ENTRIES_PER_PAGE - 20, 5):
+            self.write(region)
+        for node in self.nodes:
+            node.history.clear()
+        self.clock.pump([1.0] * 15)
+        self.assertEqual({}, dict(self.hot.regions))
+        for node in self.nodes:
+            self.assertEqual(["flush", "write", "write", "write"], sorted(o.kind for o in node.history))

@@ -58,6 +58,9 @@ _MANY_ON_PAGE = 8
 _CLEARED_MAX = 1024
 """Regions cleared with one flush: enough for the flush not to matter, few enough for one turn."""
 
+_PAGES_CLEARED_MAX = 16
+"""Pages of the table written for them, on each member."""
+
 _LOOKED_AT_MAX = 4096
 """Regions looked at, at once, for some that can be cleared."""
 
@@ -382,7 +385,8 @@ class HotSet:
         try:
             while not self._stopped and (self._queue or len(self.regions) > self._evicted_at):
                 if not self._queue:
-                    regions = self._oldest_clearable(self._cleared_at_once)
+                    oldest = next(iter(self.regions.values())).tick
+                    regions = self._old_by_page((oldest + self._tick) // 2 + 1)
                     if not regions or not await self._clear_untouched(regions):
                         return  # tried again with the next one that becomes hot
                 elif not self._has_room(self._queue[0]):
@@ -422,6 +426,21 @@ class HotSet:
             self._not_soon(region)
         return regions
 
+    def _old_by_page(self, before: int) -> list[int]:
+        """
+        Those that can be cleared and were last used before that tick: of a few pages of the table, or a clear of
+        what was written all over would write all of it.
+        """
+        oldest = self._oldest_clearable(_PAGES_CLEARED_MAX, before)
+        pages = dict.fromkeys(region // ENTRIES_PER_PAGE for region in oldest)
+        regions = dict.fromkeys(oldest)
+        for page in pages:
+            for region in range(page * ENTRIES_PER_PAGE, (page + 1) * ENTRIES_PER_PAGE):
+                hot = self.regions.get(region)
+                if hot is not None and hot.tick < before and self._clearable(region, hot):
+                    regions[region] = None
+        return list(regions)
+
     def _not_soon(self, region: int) -> None:
         """As if it was used just now."""
         self.regions[region].tick = self._tick
@@ -437,8 +456,7 @@ class HotSet:
             patient = self._idle_ticks > _IDLE_TICKS
             if patient and self._tick % _PATIENT_TICKS:
                 return
-            most = _LOOKED_AT_MAX if patient else _CLEARED_MAX
-            idle = self._oldest_clearable(most, self._tick - self._idle_ticks)
+            idle = self._old_by_page(self._tick - self._idle_ticks)
             if idle:
                 Deferred.fromCoroutine(self._clear_untouched(idle)).addErrback(
                     lambda failure: _log.failure("clearing regions failed", failure)
@@ -461,7 +479,7 @@ class HotSet:
         return Deferred.fromCoroutine(self._clear_all())
 
     async def _clear_all(self) -> bool:
-        regions = [region for region, hot in self.regions.items() if self._clearable(region, hot)]
+        regions = sorted(region for region, hot in self.regions.items() if self._clearable(region, hot))
         for first in range(0, max(1, len(regions)), _CLEARED_MAX):
             some = regions[first : first + _CLEARED_MAX]
             if not await self.clear([region for region in some if region in self.regions]):
