@@ -324,7 +324,7 @@ class Transmission(Answers):
             count = reached - at
             if not count:
                 return 0
-            if timed:
+            if timed and timed_among(counters.reads, count):
                 counters.time_reads(self._clock.seconds() - began, count)
             counters.reads += count
             counters.read_bytes += length
@@ -335,6 +335,8 @@ class Transmission(Answers):
             count = reached - at
         else:
             return 0
+        if self._ended:
+            return 1  # the device had the client cut off: everything was given back, and nothing is waiting
         self._next = reached
         self._requests += count
         self._charged_bytes += length

@@ -277,3 +277,33 @@ class TogetherTests(ServerTestCase):
         traffic: Traffic = self.server.traffic()["vol"]
         self.assertEqual((150, 150, 150 * 512), (traffic.reads, traffic.writes, traffic.read_bytes))
         self.assertEqual((3, 3), (traffic.reads_timed, traffic.writes_timed))
+
+    def test_timed_one_by_one(self) -> None:
+        """No more than that, either, where only now and then something is at hand, so that runs are short."""
+        read_now, asked = self.device.read_now, []
+
+        def now_and_then(offset: int, length: int) -> Buffer | None:
+            asked.append(offset)
+            return None if len(asked) % 3 == 0 else read_now(offset, length)
+
+        self.device.read_now = now_and_then
+        client = self.agree()
+        self.send(client, b"".join(request(nbd.CMD_READ, cookie, 0, 512) for cookie in range(200)))
+        self.assertEqual(200 * 528, len(client.received))
+        traffic = self.server.traffic()["vol"]
+        self.assertEqual((200, 4), (traffic.reads, traffic.reads_timed))
+
+    def test_cut_off_in_the_middle(self) -> None:
+        """A client that is cut off while the device is asked has given everything back."""
+        client = self.agree()
+        (session,) = self.server._sessions
+        read_now = self.device.read_now
+
+        def cut(offset: int, length: int) -> Buffer | None:
+            session.cut("just now")
+            return read_now(offset, length)
+
+        session._transmission._read_now = cut  # type: ignore[union-attr]
+        self.send(client, request(nbd.CMD_READ, 1, 0, 512) + request(nbd.CMD_READ, 2, 0, 512))
+        self.assert_dropped(client, "cut")
+        self.assertEqual(0, self.server.budget.used_bytes)
