@@ -180,7 +180,7 @@ def _measured(options: argparse.Namespace, size: int) -> None:
             print(f"\n{FLAT}\n{flat_table(flat)}", flush=True)
         elif name == ISOLATION:
             situations = chosen_situations(options.row)
-            isolated = measure_isolation(situations, size, options.rounds, options.seconds, record)
+            isolated = measure_isolation(situations, options.rounds, options.seconds, record)
             print(f"\n{ISOLATION}: one slow thing beside it\n{isolation_table(isolated)}", flush=True)
         elif rows := chosen(GROUPS[name], options.row):
             found.append(run_group(GROUPS[name], rows, options.rounds, options.seconds, size, record))

@@ -43,7 +43,8 @@ GOAL = 0.9
 MODEST = Row(False, 4096, 4, mixed=True)
 """The client that is measured: what it gets tells how long it waits, and it asks for no more than it needs."""
 
-OTHER_BYTES = 64 << 20
+EXPORT_BYTES = 64 << 20
+"""Of each export: all of it is in the page cache, and soon filled."""
 
 SETTLE_S = 0.5
 """From the disturbance until it is measured: what was on its way has come to where it hangs."""
@@ -66,7 +67,6 @@ class Stage:
 
     processes: Processes
     directory: Path
-    size: int
     port: int
     servers: list[str] = field(factory=list)
     hanging: list[str] = field(factory=list)
@@ -99,7 +99,7 @@ class Stage:
     def twin(self) -> AbstractContextManager[None]:
         """A client like the one that is measured, on the other export."""
         options = row_options(MODEST, 600)
-        return self.beside(*command_of(self.client("other"), OTHER_BYTES, *options))
+        return self.beside(*command_of(self.client("other"), EXPORT_BYTES, *options))
 
     @contextmanager
     def hung(self, how: str, export: str, *options: str) -> Iterator[None]:
@@ -158,14 +158,14 @@ def _owner(stage: Stage, topology: str) -> Stage:
     stage.servers.append("daemon")
     for export in ("vol", "other"):
         wait_for_export(stage.processes, stage.servers, stage.port, export)
-        fill(stage.directory, stage.client(export), stage.size if export == "vol" else OTHER_BYTES)
+        fill(stage.directory, stage.client(export), EXPORT_BYTES)
     return stage
 
 
-def _files(processes: Processes, directory: Path, size: int) -> Stage:
+def _files(processes: Processes, directory: Path) -> Stage:
     """Two files."""
-    stage = Stage(processes, directory, size, free_port())
-    return _owner(stage, _exports(f'"file:vol.img?size={size}"', f'"file:other.img?size={OTHER_BYTES}"'))
+    stage = Stage(processes, directory, free_port())
+    return _owner(stage, _exports(f'"file:vol.img?size={EXPORT_BYTES}"', f'"file:other.img?size={EXPORT_BYTES}"'))
 
 
 def _exports(vol: str, other: str) -> str:
@@ -181,12 +181,12 @@ def _exports(vol: str, other: str) -> str:
     """
 
 
-def _file_that_hangs(processes: Processes, directory: Path, size: int) -> Stage:
+def _file_that_hangs(processes: Processes, directory: Path) -> Stage:
     """Two files, one of them on a file system whose server can be stopped: then system calls hang in the kernel."""
-    stage = Stage(processes, directory, size, free_port())
+    stage = Stage(processes, directory, free_port())
     mounted = directory / "mounted"
     mounted.mkdir()
-    served = ["[", "nbdkit", "--exit-with-parent", "memory", f"{OTHER_BYTES}", "]"]
+    served = ["[", "nbdkit", "--exit-with-parent", "memory", f"{EXPORT_BYTES}", "]"]
     processes.start("fuse", "nbdfuse", mounted / "disk", *served)
     processes.unmount_in_the_end(mounted)
     end = time.monotonic() + START_S_MAX
@@ -196,16 +196,16 @@ def _file_that_hangs(processes: Processes, directory: Path, size: int) -> Stage:
             raise Failed(f"nbdfuse has mounted nothing; see {processes.log_of('fuse')}")
         time.sleep(0.02)
     stage.hanging.append("fuse")
-    return _owner(stage, _exports(f'"file:vol.img?size={size}"', f'"file:{mounted / "disk"}"'))
+    return _owner(stage, _exports(f'"file:vol.img?size={EXPORT_BYTES}"', f'"file:{mounted / "disk"}"'))
 
 
-def _nodes_that_hang(processes: Processes, directory: Path, size: int) -> Stage:
+def _nodes_that_hang(processes: Processes, directory: Path) -> Stage:
     """Two mirrors of two remote nodes each; the daemons of those of one can be stopped."""
-    stage = Stage(processes, directory, size, free_port())
+    stage = Stage(processes, directory, free_port())
     text = []
-    for storage, letters, bytes_ in (("vol", "ab", size), ("other", "xy", OTHER_BYTES)):
+    for storage, letters in (("vol", "ab"), ("other", "xy")):
         for letter in letters:
-            uri = dst_member(processes, directory, bytes_, "node", letter)
+            uri = dst_member(processes, directory, EXPORT_BYTES, "node", letter)
             stage.servers.append(f"node-{letter}")
             text.append(f'[nodes.{letter}]\nuri = "{uri}"')
         listed = ", ".join(f'"{letter}"' for letter in letters)
@@ -229,7 +229,7 @@ class Situation:
     """
 
     name: str
-    stage: Callable[[Processes, Path, int], Stage]
+    stage: Callable[[Processes, Path], Stage]
     disturbed: Callable[[Stage], AbstractContextManager[None]]
     calm: Callable[[Stage], AbstractContextManager[None]]
     programs: tuple[str, ...] = ()
@@ -311,9 +311,7 @@ def chosen_situations(words: Sequence[str] | None) -> list[Situation]:
     ]
 
 
-def measure_isolation(
-    situations: Sequence[Situation], size: int, rounds: int, seconds: float, record: Record
-) -> list[Found]:
+def measure_isolation(situations: Sequence[Situation], rounds: int, seconds: float, record: Record) -> list[Found]:
     """Measure what the record does not have."""
     found = []
     for situation in situations:
@@ -322,7 +320,7 @@ def measure_isolation(
             continue
         numbers = [number for number in range(rounds) if _kept(record, situation, number) is None]
         if numbers:
-            _measure_missing(situation, numbers, size, seconds, record)
+            _measure_missing(situation, numbers, seconds, record)
             print(f"{NAME}: {situation.name}: done", file=sys.stderr, flush=True)
         cells = [_kept(record, situation, number) for number in range(rounds)]
         found.append(Found(situation))
@@ -339,9 +337,9 @@ def _kept(record: Record, situation: Situation, number: int) -> tuple[Cell, Cell
     return None if disturbed is None or calm is None else (disturbed, calm)
 
 
-def _measure_missing(situation: Situation, numbers: list[int], size: int, seconds: float, record: Record) -> None:
+def _measure_missing(situation: Situation, numbers: list[int], seconds: float, record: Record) -> None:
     with tempfile.TemporaryDirectory(prefix="dst-benchmark-") as name, Processes(Path(name)) as processes:
-        stage = situation.stage(processes, Path(name), size)
+        stage = situation.stage(processes, Path(name))
         for number in numbers:
             turns = [(DISTURBED, situation.disturbed), (CALM, situation.calm)]
             if number % 2:
@@ -349,7 +347,7 @@ def _measure_missing(situation: Situation, numbers: list[int], size: int, second
             for what, circumstances in turns:
                 with circumstances(stage):
                     pids = [processes.pid_of(server) for server in stage.servers]
-                    cell = measure(Path(name), stage.client("vol"), size, MODEST, seconds, pids)
+                    cell = measure(Path(name), stage.client("vol"), EXPORT_BYTES, MODEST, seconds, pids)
                 record.put(NAME, situation.name, what, number, cell)
             record.save()
 
