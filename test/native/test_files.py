@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dst.native import files
+from dst.native import files, load
+
+compiled = load("_files")
 
 
 class NewBufferTests(SynchronousTestCase):
@@ -25,3 +27,12 @@ class NewBufferTests(SynchronousTestCase):
         """A length that cannot be is refused."""
         self.assertRaises(ValueError, self.new_buffer, -1)
         self.assertRaises(MemoryError, self.new_buffer, 1 << 62)
+        self.assertRaises(OverflowError, self.new_buffer, 1 << 70)
+
+
+class CompiledNewBufferTests(NewBufferTests):
+    """The same, compiled."""
+
+    skip = None if compiled else "dst.native._files was not built here, or Python was asked for"
+    if compiled:
+        new_buffer = staticmethod(compiled.new_buffer)
