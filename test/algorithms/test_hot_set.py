@@ -112,8 +112,9 @@ class HotPolicyTests(SynchronousTestCase):
     def test_room_before_it_is_needed(self) -> None:
         """A set that is nearly full is emptied a little: a write to a cold region does not wait for a flush."""
         self.serve(512)
-        for region in range(0, 2 * ENTRIES_PER_PAGE, 1):
+        for region in range(2 * ENTRIES_PER_PAGE - 4):
             self.write(region)
+        self.clock.pump([1.0] * 3)
         for node in self.nodes:
             node.hold("flush")
         self.write(2 * ENTRIES_PER_PAGE + 100)
@@ -123,7 +124,7 @@ class HotPolicyTests(SynchronousTestCase):
         self.assertLess(len(self.hot.regions), 480)
 
     def test_cleared_by_page(self) -> None:
-        """What was written all over and is idle is cleared with one flush, and one write of each page of the table."""
+        """What was written all over and is idle is cleared with one flush and one write of each page of the table."""
         self.serve()
         for region in range(0, 3 * ENTRIES_PER_PAGE - 20, 5):
             self.write(region)

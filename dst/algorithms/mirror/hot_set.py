@@ -386,7 +386,8 @@ class HotSet:
             while not self._stopped and (self._queue or len(self.regions) > self._evicted_at):
                 if not self._queue:
                     oldest = next(iter(self.regions.values())).tick
-                    regions = self._old_by_page((oldest + self._tick) // 2 + 1)
+                    # Not what was used in this tick: the operation that is being let in may hold nothing yet.
+                    regions = self._old_by_page((oldest + self._tick + 1) // 2)
                     if not regions or not await self._clear_untouched(regions):
                         return  # tried again with the next one that becomes hot
                 elif not self._has_room(self._queue[0]):
@@ -431,15 +432,15 @@ class HotSet:
         Those that can be cleared and were last used before that tick: of a few pages of the table, or a clear of
         what was written all over would write all of it.
         """
-        oldest = self._oldest_clearable(_PAGES_CLEARED_MAX, before)
+        oldest = self._oldest_clearable(_LOOKED_AT_MAX, before)
         pages = dict.fromkeys(region // ENTRIES_PER_PAGE for region in oldest)
-        regions = dict.fromkeys(oldest)
-        for page in pages:
+        regions = []
+        for page in islice(pages, _PAGES_CLEARED_MAX):
             for region in range(page * ENTRIES_PER_PAGE, (page + 1) * ENTRIES_PER_PAGE):
                 hot = self.regions.get(region)
                 if hot is not None and hot.tick < before and self._clearable(region, hot):
-                    regions[region] = None
-        return list(regions)
+                    regions.append(region)
+        return regions
 
     def _not_soon(self, region: int) -> None:
         """As if it was used just now."""
