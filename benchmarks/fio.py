@@ -15,7 +15,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from benchmarks.processes import Failed
 from benchmarks.rows import Row
@@ -30,7 +30,7 @@ WRITE_WARM_UP_S = 2.0
 Load before what is counted.  For writes so long that a mirror of ours has marked the regions that it
 writes to: it unmarks them while the other servers have their turn, and marks each again before the first write to it.
 """
-SETTLING_TIMES = 10.0
+SETTLING_TIMES = 4.0
 """Where a load is to be settled, the warm-up is so many times as long as what is counted."""
 
 
@@ -172,6 +172,8 @@ def measure(
     @param servers: their process ids.
     @param syncs: how often they have told a disk to keep what it has, so far.
     """
+    if row.places:
+        row = evolve(row, align_bytes=max(row.block_bytes, size // row.places))
     warm_up_s = min(seconds, WRITE_WARM_UP_S if row.write else READ_WARM_UP_S)
     if row.settled:
         warm_up_s = seconds * SETTLING_TIMES

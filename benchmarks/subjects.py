@@ -196,12 +196,20 @@ def dst_member(
 
 
 def dst_mirror(
-    processes: Processes, place: Path, size: int, name: str, *, checksums: bool = True, admin: str = ""
+    processes: Processes,
+    place: Path,
+    size: int,
+    name: str,
+    *,
+    checksums: bool = True,
+    admin: str = "",
+    options: str = "",
 ) -> Served:
     """
     Three daemons with a file each, and one with the mirror.
 
     @param admin: where the latter answers an operator.
+    @param options: more of what the topology says of the mirror.
     """
     uris = {letter: dst_member(processes, place, size, name, letter, checksums=checksums) for letter in "abc"}
     port = free_port()
@@ -216,6 +224,7 @@ def dst_mirror(
         [storages.vol]
         algorithm = "mirror"
         nodes = ["a", "b", "c"]
+        {options}
         [exports.vol]
         device = "vol"
     """
@@ -320,13 +329,20 @@ MIRROR_KINDS = (
 
 _FAR = 256
 
+
+def _one_mark(processes: Processes, place: Path, size: int, name: str) -> Served:
+    return dst_mirror(processes, place, size, name, options='region_size = "1G"')
+
+
 FAR_KINDS = (
     Kind("DST far", True, (), dst_mirror, times_as_large=_FAR, counting=True),
     Kind("DST near", False, (), dst_mirror, counting=True),
-    Kind("quorum far", False, MIRROR_KINDS[1].programs, _quorum, reference=True, times_as_large=_FAR, counting=True),
-    Kind("quorum near", False, MIRROR_KINDS[1].programs, _quorum, reference=True, counting=True),
+    Kind("far, few marks", False, (), _one_mark, reference=True, times_as_large=_FAR, counting=True),
 )
-"""Three copies of a large sparse device, and of a small one."""
+"""
+Three copies of a large sparse device, and of a small one; and what the large one can do if hardly anything is marked,
+because its regions are as large as they can be: the rest is the file system's.
+"""
 
 WITHOUT_CHECKSUMS = Kind("without checksums", False, (), _without_checksums)
 
