@@ -111,7 +111,7 @@ def row_options(row: Row, seconds: float) -> list[str]:
         "--randrepeat=0",
         "--norandommap",
         *([f"--blockalign={row.align_bytes}"] if row.align_bytes else []),
-        f"--runtime={seconds:g}",
+        f"--runtime={round(seconds * 1000)}ms",  # fio takes "0.7" for no time, and goes on until all was read once
     ]
 
 

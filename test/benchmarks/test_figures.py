@@ -61,6 +61,11 @@ class FioTests(SynchronousTestCase):
         self.assertIn("--blockalign=65536", row_options(Row(True, 4096, 32, align_bytes=65536), 1.0))
         self.assertFalse([word for word in row_options(Row(True, 4096, 32), 1.0) if "align" in word])
 
+    def test_runtime(self) -> None:
+        """fio is told in milliseconds how long: of seconds it takes whole ones only."""
+        told = [row_options(ROW, seconds)[-1] for seconds in (0.3, 0.7, 1.6, 5)]
+        self.assertEqual([f"--runtime={ms}ms" for ms in (300, 700, 1600, 5000)], told)
+
     def test_error(self) -> None:
         """An error of the job ends the benchmark, with the server's address."""
         error = self.assertRaises(Failed, parse_job, json.dumps({"jobs": [{"error": 5}]}), "nbd://x")
