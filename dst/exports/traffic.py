@@ -3,7 +3,8 @@ What passes between clients and devices, counted.
 
 The data path adds to plain integers of the session, nothing else; they are added up when somebody asks.  One request
 in L{TIMED_EVERY} of each kind is timed, from when it is begun until the device has answered: that is the latency of
-the storage, without the network and without the client's own queue.
+the storage, without the network and without the client's own queue.  Of reads that are answered in one call each took
+the mean; writes that went to the device together have ended together.
 """
 
 from __future__ import annotations
