@@ -120,7 +120,7 @@ class OrdinaryRecords:
         except SSL.WantReadError:
             pass
         except SSL.Error as error:
-            self.end = error
+            self.end = error.with_traceback(None)  # which would keep this in a circle
         return filled
 
     def decrypted(self) -> bytes:
@@ -132,7 +132,7 @@ class OrdinaryRecords:
         except SSL.WantReadError:
             pass
         except SSL.Error as error:
-            self.end = error
+            self.end = error.with_traceback(None)  # which would keep this in a circle
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def encrypt(self, data: Buffer) -> int:
@@ -231,7 +231,7 @@ class DirectRecords:
         try:
             self._raise(self._ssl, count)
         except SSL.Error as error:
-            self.end = error
+            self.end = error.with_traceback(None)  # which would keep this in a circle
 
 
 def _has_direct() -> bool:

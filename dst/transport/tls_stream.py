@@ -70,6 +70,7 @@ class GatheringTLS(TLSMemoryBIOProtocol):
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
         self._below.close()
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
+        self._records = None  # as Twisted does with the connection: else each would keep the other
 
     def abortConnection(self) -> None:
         """Unlike Twisted's it may come when the connection is lost already."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import random
+import weakref
 from typing import Any, ClassVar
 
 from hypothesis import given, settings
@@ -205,6 +207,17 @@ class GatheringSuite:
         self.client.stream.send([b"to nobody"])
         self.near.abortConnection()
         self.assertFalse(self.client.stream.congested)
+
+    def test_given_up(self) -> None:
+        """Nothing of OpenSSL is kept for a connection that was lost, and what is sent to it goes nowhere."""
+        self.connect()
+        self.move()
+        kept = weakref.ref(self.near.getHandle())
+        gc.disable()
+        self.addCleanup(gc.enable)
+        self.near.connectionLost(Failure(ConnectionDone()))
+        self.client.stream.send([b"to nobody"])
+        self.assertEqual((None, b""), (kept(), self.far_wire.take()))
 
     def test_cut(self) -> None:
         """A connection that is cut in the middle of a record hands on what was whole, and nothing else."""
