@@ -29,6 +29,7 @@ from dst.cluster.providers import Providers
 from dst.cluster.topology import Topology
 from dst.errors import ConfigurationError, DSTError
 from dst.logfile import observer_of
+from dst.native import PARTS, compiled
 from dst.notify import Supervisor, spoken_status, supervisor_of
 from dst.security.certificates import addresses_of
 from dst.transport.stream import keep_freed_memory
@@ -149,6 +150,17 @@ def json_log() -> ILogObserver:
     return jsonFileLogObserver(sys.stdout, recordSeparator="")
 
 
+def _say_what_is_compiled() -> None:
+    """One line, as it says what a block costs."""
+    parts = compiled()
+    missing = [part for part in PARTS if part not in parts]
+    _log.info(
+        "compiled: {parts}; in Python: {missing}",
+        parts=", ".join(parts) or "nothing",
+        missing=", ".join(missing) or "nothing",
+    )
+
+
 def makeService(options: Options) -> OrderedService:
     """
     The daemon as a service; Twisted calls this.
@@ -159,6 +171,7 @@ def makeService(options: Options) -> OrderedService:
 
     reactor = cast(Any, global_reactor)
     keep_freed_memory()
+    _say_what_is_compiled()
 
     def failed(failure: Failure) -> None:
         if isinstance(failure.value, DSTError):

@@ -21,9 +21,12 @@ import argparse
 import compileall
 import configparser
 import gzip
+import os
+import shlex
 import shutil
 import stat
 import subprocess
+import sys
 from pathlib import Path
 
 from man_pages import write_all
@@ -95,9 +98,41 @@ class Installation:
             shutil.rmtree(library / "bin", ignore_errors=True)  # programs of others, with the wrong interpreter
         shutil.rmtree(library / "dst", ignore_errors=True)
         for package in ("dst", "twisted/plugins"):
-            unwanted = shutil.ignore_patterns("__pycache__", "dropin.cache")
+            unwanted = shutil.ignore_patterns("__pycache__", "dropin.cache", "*.so", "*.c", "*.h")
             shutil.copytree(ROOT / package, library / package, ignore=unwanted, dirs_exist_ok=True)
+        self.compiled_parts(library / "dst" / "native")
         compileall.compile_dir(library, quiet=2, stripdir=str(self.destdir))
+
+    def compiled_parts(self, target: Path) -> None:
+        """
+        What need not be compiled, but is faster so; for C{python}, which is not the one of the checkout.
+
+        What cannot be is said, and is done in Python.
+        """
+        names = ("INCLUDEPY", "EXT_SUFFIX", "CC")
+        ask = f"import sysconfig; print(*map(sysconfig.get_config_var, {names!r}), sep='\\n')"
+        said = subprocess.run([self.python, "-I", "-c", ask], capture_output=True, text=True, check=True).stdout
+        include, suffix, usual = said.splitlines()
+        compiler = os.environ.get("CC") or usual
+        for source in sorted((ROOT / "dst" / "native").glob("*.c")):
+            made = target / f"{source.stem}{suffix}"
+            options = ["-O2", "-std=c11", "-fPIC", "-shared", f"-I{include}", "-o", str(made), str(source)]
+            refusal = "" if (Path(include) / "Python.h").exists() else f"{include} has no Python.h (python3-dev)"
+            if not refusal:
+                try:
+                    done = subprocess.run(
+                        [*shlex.split(compiler), *options], capture_output=True, text=True, check=False
+                    )
+                    refusal = "" if done.returncode == 0 else done.stderr.strip() or f"{compiler} failed"
+                except OSError as error:
+                    refusal = str(error)
+            if refusal:
+                made.unlink(missing_ok=True)
+                print(
+                    f"dst.native.{source.stem} is not compiled, and its work done in Python, "
+                    f"which takes more processor time: {refusal}",
+                    file=sys.stderr,
+                )
 
     def programs(self) -> None:
         """What people and supervisors call."""

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import sys
+import sysconfig
 import tempfile
 from pathlib import Path
 from typing import ClassVar
@@ -21,7 +22,7 @@ from dst.cluster.config import load
 from dst.cluster.listening import as_listeners
 from test.integration.cluster import Program, soon
 from test.integration.daemon_process import ROOT, DaemonProcess
-from test.integration.debian_tools import needs, run
+from test.integration.debian_tools import ENVIRONMENT, needs, run
 
 SYSTEMD = ROOT / "packaging" / "systemd"
 
@@ -78,11 +79,36 @@ class InstallTests(TestCase):
         """The page, plugins and every module are there; nothing of anybody's machine is."""
         library = self.root / "usr/lib/dst"
         for path in (ROOT / "dst").rglob("*"):
-            if path.is_file() and "__pycache__" not in path.parts and path.name != "dropin.cache":
+            made_here = "__pycache__" in path.parts or path.name == "dropin.cache"
+            if path.is_file() and not made_here and path.suffix not in (".c", ".h", ".so"):
                 self.assertTrue((library / path.relative_to(ROOT)).is_file(), path)
         self.assertTrue((library / "twisted/plugins/dst_plugin.py").is_file())
         for name in ("bin/dst", "sbin/dstd"):
             self.assertNotIn(str(self.root), (self.root / "usr" / name).read_text())
+
+    async def test_compiled(self) -> None:
+        """What need not be compiled is, for the Python that it is installed for; or it is said aloud what is not."""
+        library = str(self.root / "usr/lib/dst")
+        ask = f"import sys; sys.path.insert(0, {library!r}); import dst.native as n; print(n.__file__, *n.compiled())"
+        environment = {**ENVIRONMENT, "DST_PURE": ""}
+        place, *made = (
+            await Program(self, sys.executable, "-I", "-c", ask, environment=environment).success()
+        ).split()
+        self.assertTrue(place.startswith(library), place)
+        sources = sorted(path.stem for path in (ROOT / "dst" / "native").glob("*.c"))
+        if shutil.which("cc") and (Path(sysconfig.get_path("include")) / "Python.h").exists():
+            self.assertEqual(sources, sorted(made))
+
+    async def test_no_compiler(self) -> None:
+        """Without a compiler it is installed all the same, and works."""
+        root = Path(tempfile.mkdtemp(prefix="dst-plain-"))
+        self.addCleanup(shutil.rmtree, root)
+        command = [sys.executable, "packaging/install.py", "--destdir", str(root), "--python", sys.executable]
+        options = ["--no-dependencies", "--scratch", str(root / "scratch")]
+        said = await Program(self, *command, *options, environment={**ENVIRONMENT, "CC": "false"}).success()
+        self.assertIn("dst.native._files is not compiled, and its work done in Python", said)
+        self.assertEqual([], list((root / "usr/lib/dst/dst/native").glob("*.so")))
+        self.assertIn("version", await run(str(root / "usr/bin/dst"), "--version"))
 
     async def test_configuration_is_kept(self) -> None:
         """A second installation leaves the topology of a person alone."""
