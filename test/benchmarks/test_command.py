@@ -8,7 +8,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from benchmarks.__main__ import FLAT, arguments, chosen, run_group
+from benchmarks.__main__ import FLAT, ISOLATION, arguments, chosen, run_group
 from benchmarks.fio import Cell
 from benchmarks.groups import GROUPS, Group
 from benchmarks.processes import Processes
@@ -28,8 +28,8 @@ class CommandTests(SynchronousTestCase):
         return complaint.getvalue()
 
     def test_everything(self) -> None:
-        """Without options every group is measured, and the memory."""
-        self.assertEqual([*GROUPS, FLAT], arguments([]).only)
+        """Without options every group is measured, what one slow thing does, and the memory."""
+        self.assertEqual([*GROUPS, ISOLATION, FLAT], arguments([]).only)
 
     def test_rows(self) -> None:
         """A row is a number, or a part of its name in any case."""
@@ -40,6 +40,7 @@ class CommandTests(SynchronousTestCase):
         )
         self.assertEqual(list(single.rows), chosen(single, None))
         self.assertNotIn(FLAT, arguments(["--row", "4 KiB"]).only)
+        self.assertEqual([ISOLATION], arguments(["--only", ISOLATION, "--row", "a disk hangs"]).only)
 
     def test_nonsense(self) -> None:
         """What cannot be done is refused with the reason."""
@@ -48,6 +49,7 @@ class CommandTests(SynchronousTestCase):
         self.assertIn("--seconds", self.refused("--seconds", "0"))
         self.assertIn("--rounds", self.refused("--rounds", "0"))
         self.assertIn("no rows", self.refused("--only", FLAT, "--profile", "1"))
+        self.assertIn("no rows", self.refused("--only", ISOLATION, "--profile", "1"))
 
     def test_profile(self) -> None:
         """A profile is of one group: the first."""
