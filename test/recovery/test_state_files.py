@@ -14,8 +14,15 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from dst.errors import BadMedia, ConfigurationError, MediaError, NoSpace
-from dst.recovery.state_files import FILE_BYTES_MAX, DirectoryFiles, IStateFiles, MemoryFiles, state_files
+from dst.errors import BadMedia, ConfigurationError, DSTError, MediaError, NoSpace
+from dst.recovery.state_files import (
+    CHANGES_AT_ONCE_MAX,
+    FILE_BYTES_MAX,
+    DirectoryFiles,
+    IStateFiles,
+    MemoryFiles,
+    state_files,
+)
 from dst.surroundings import ISurroundings
 
 
@@ -172,23 +179,60 @@ class StateFilesTests(SynchronousTestCase):
 
 
 class OrderTests(SynchronousTestCase):
-    """Several replacements of one file that nobody waits for."""
+    """Several replacements that nobody waits for."""
+
+    def setUp(self) -> None:
+        self.waiting: list[tuple[Deferred[Any], Callable[[], Any]]] = []
+        self.files = DirectoryFiles(self.mktemp(), self.thread)
+
+    def thread(self, work: Callable[[], Any]) -> Deferred[Any]:
+        """It takes its time."""
+        done: Deferred[Any] = Deferred()
+        self.waiting.append((done, work))
+        return done
+
+    def work_on(self, which: int) -> None:
+        """One of the threads does what it has to."""
+        done, work = self.waiting.pop(which)
+        try:
+            done.callback(work())
+        except DSTError as error:
+            done.errback(error)
 
     def test_one_after_the_other(self) -> None:
         """What was stored last is there in the end, whatever order the threads would have kept."""
-        waiting: list[tuple[Deferred[Any], Callable[[], Any]]] = []
-
-        def thread(work: Callable[[], Any]) -> Deferred[Any]:
-            done: Deferred[Any] = Deferred()
-            waiting.append((done, work))
-            return done
-
-        files = DirectoryFiles(self.mktemp(), thread)
-        stored = [files.store("record", bytes([n])) for n in range(3)]
-        while waiting:
-            self.assertEqual(1, len(waiting))
-            done, work = waiting.pop()
-            done.callback(work())
+        stored = [self.files.store("record", bytes([n])) for n in range(3)]
+        while self.waiting:
+            self.assertEqual(1, len(self.waiting))
+            self.work_on(0)
         self.assertEqual([None] * 3, [self.successResultOf(each) for each in stored])
-        with open(files.path("record"), "rb") as file:
+        with open(self.files.path("record"), "rb") as file:
             self.assertEqual(b"\x02", file.read())
+
+    def test_files_side_by_side(self) -> None:
+        """Several files are changed at once, a bounded number, and each of them in the order that was asked for."""
+        names = [f"promise-{n}" for n in range(2 * CHANGES_AT_ONCE_MAX)]
+        stored = [self.files.store(name, bytes([turn])) for turn in range(2) for name in names]
+        self.assertEqual(CHANGES_AT_ONCE_MAX, len(self.waiting))
+        while self.waiting:
+            self.assertLessEqual(len(self.waiting), CHANGES_AT_ONCE_MAX)
+            self.work_on(-1)
+        self.assertEqual([None] * len(stored), [self.successResultOf(each) for each in stored])
+        for name in names:
+            with open(self.files.path(name), "rb") as file:
+                self.assertEqual(b"\x01", file.read())
+
+    def test_a_failure_holds_nobody_up(self) -> None:
+        """Who could not be stored is told, and what was asked for later is done."""
+        os.makedirs(self.files.path("record"))  # a directory cannot be replaced
+        first, second = self.files.store("record", b"x"), self.files.store("other", b"y")
+        third = self.files.store("record", b"z")
+        while self.waiting:
+            self.work_on(0)
+        self.failureResultOf(first, DSTError)
+        self.successResultOf(second)
+        self.failureResultOf(third, DSTError)
+        os.rmdir(self.files.path("record"))
+        last = self.files.store("record", b"w")
+        self.work_on(0)
+        self.successResultOf(last)
