@@ -2,8 +2,8 @@
 Memory has to be flat in the size of the device and in the length of the run.
 
 The same servers of ours, in the same way, but for one thing: a device 64 times as large (sparse; the load goes to
-places all over it, far more than can be hot at once), and a run five times as long.  What is compared is the most
-memory that all processes of a server had.
+places all over it), and a run five times as long.  What is compared is the most memory that all processes of a server
+had.
 """
 
 from __future__ import annotations
