@@ -341,9 +341,8 @@ class DistrustTests(ReviewCase):
         world.nodes[1].pull()
         world.advance(0.1)
         world.media[1] = world.nodes[1].inner.media = SimulatedMedia(MEDIA_BYTES, seed=77)  # type: ignore[attr-defined]
-        with_one = copying.BATCH_REGIONS
-        self.patch(copying, "BATCH_REGIONS", 1)
-        self.assertGreater(with_one, 1)
+        self.assertGreater(copying.BATCH_BYTES, REGION_BYTES)
+        self.patch(copying, "BATCH_BYTES", REGION_BYTES)
         world.nodes[1].history.clear()
         world.nodes[1].fail_next("write", MediaError("bad"), extent=(4 * REGION_BYTES, 4096))
         world.nodes[1].plug_in()

@@ -91,6 +91,8 @@ class ChunkQueue:
                 if batch.error is None:
                     await self._copy(first, until)
                     batch.left_bytes -= until - first
+            except GeneratorExit:  # it is being thrown away, with whoever waits
+                raise
             except BaseException as error:  # whoever waits for the batch is told
                 batch.error = batch.error or error
                 self._extents = deque(each for each in self._extents if each[2] is not batch)
