@@ -107,6 +107,6 @@ class CrowdTests(TestCase):
         self.assertGreaterEqual(self.server.connections, 4)  # those that only wait are still there
         self.assertLess(self.server.budget.used_bytes, self.server.limits.bytes_max)
         grown_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-        # The device itself is 64 MiB, the clients' copies another 64. As clients take turns all are read back at the same
-        # time: 64 are being sent, and 64 received; the rest is what the allocator makes of that.
+        # The device itself is 64 MiB, the clients' copies another 64. As clients take turns all are read back at the
+        # same time: 64 are being sent, and 64 received; the rest is what the allocator makes of that.
         self.assertLess(grown_kib, 340 * 1024)
