@@ -169,7 +169,6 @@ class Copier:
             Worth(1.0 if expect_equal else 0.0),
             Rate(clock),
             clock.seconds(),
-            self._hot.untouched(),
         )
         self._runs[member.index] = run
         self.pacer.enter(self.redundancy)
@@ -390,10 +389,8 @@ class Copier:
                 run.copied_bytes += len(data)
 
         parts = [(first, end)]
-        shift = self._data_path.shift
-        untouched = not run.untouched.isdisjoint(range(first >> shift, (end - 1 >> shift) + 1))
-        if run.comparable and (untouched or run.worth.pays()):
-            parts = await self._differing(run, first, end, typical=not untouched)
+        if run.comparable and run.worth.pays():
+            parts = await self._differing(run, first, end)
         began, copied_before = clock.seconds(), run.copied_bytes
         for part_first, part_end in parts:
             if not self._is_target(member):
@@ -404,12 +401,8 @@ class Copier:
         if len(parts) == 1:
             run.worth.copied((run.copied_bytes - copied_before) / (end - first), clock.seconds() - began)
 
-    async def _differing(self, run: ResyncRun, first: int, end: int, *, typical: bool) -> list[tuple[int, int]]:
-        """
-        Which parts of an extent are not the same on both sides; all of it where that cannot be known.
-
-        @param typical: what is found says something of the other extents.
-        """
+    async def _differing(self, run: ResyncRun, first: int, end: int) -> list[tuple[int, int]]:
+        """Which parts of an extent are not the same on both sides; all of it where that cannot be known."""
         member, began = run.member, self._clock.seconds()
         length = end - first
 
@@ -438,8 +431,7 @@ class Copier:
                 else:
                     parts.append((at, until))
         differing = sum(until - at for at, until in parts)
-        if typical:
-            run.worth.compared(1.0 - differing / length, self._clock.seconds() - began)
+        run.worth.compared(1.0 - differing / length, self._clock.seconds() - began)
         return parts if 2 * differing <= length else [(first, end)]
 
     # -- what need not be copied

@@ -231,10 +231,6 @@ class HotSet:
                 self._evict()
         return True
 
-    def untouched(self) -> frozenset[int]:
-        """Regions that were marked ahead of a write that has not come: whoever missed the mark has missed no data."""
-        return frozenset(region for region, hot in self.regions.items() if not hot.written)
-
     def _fits(self, extent: Extent) -> bool:
         """An operation over more regions than the whole set has room for goes alone, or it would never go."""
         return self._is_wide(extent) and not self._order.by_region

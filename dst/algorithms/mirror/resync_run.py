@@ -98,7 +98,6 @@ class ResyncRun:
     @ivar under_way: regions whose batch has begun, and not ended.
     @ivar waits_for: one sentence while it cannot go on.
     @ivar comparable: both sides can tell checksums, as far as is known.
-    @ivar untouched: regions that were hot when it began, and not written to: they are the same in all likelihood.
     """
 
     clock: IReactorTime
@@ -111,7 +110,6 @@ class ResyncRun:
     worth: Worth
     rate: Rate
     began_at: float
-    untouched: frozenset[int]
     seen_bytes: int = 0
     copied_bytes: int = 0
     comparable: bool = True
