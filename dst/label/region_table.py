@@ -108,10 +108,12 @@ class RegionTable:
         """
         Both are cold with equal ages that are not I{none}: equal, stable content (rule R5, turned round).
         """
+        return not self._hot[region] and not other._hot[region] and self.same_age(region, other)
+
+    def same_age(self, region: int, other: RegionTable) -> bool:
+        """Both were cold last with equal ages that are not I{none}, whether or not they are cold now."""
         return (
-            not self._hot[region]
-            and not other._hot[region]
-            and self._tags[region] == other._tags[region]
+            self._tags[region] == other._tags[region]
             and self._numbers[region] == other._numbers[region]
             and (self._tags[region] != 0 or self._numbers[region] != 0)
         )

@@ -57,11 +57,12 @@ TICKS_PER_DEADLINE = 8
 
 LINGER_S = 0.0003
 LINGER_S_PER_WRITE = 0.00002
+LINGER_S_PER_BYTE = 1e-9
 LINGER_S_MAX = 0.002
 """How long the reactor lingers: several times what the page cache takes, and less than anybody notices."""
 
-LINGER_BYTES_MAX = 32 * 1024
-"""A larger write takes its time, and the reactor has better to do meanwhile."""
+LINGER_BYTES_MAX = 2 << 20
+"""A larger batch takes its time, and the reactor has better to do meanwhile."""
 
 HURRIED_BATCHES = 8
 """After having lingered in vain, so many batches pass before it is tried again."""
@@ -237,12 +238,12 @@ class Crew:
 
     def _linger_s(self, count: int, weight_bytes: int) -> float:
         """How long to wait for a batch."""
-        if self._writing or weight_bytes > LINGER_BYTES_MAX * count:
+        if self._writing or weight_bytes > LINGER_BYTES_MAX:
             return 0.0
         if self._hurried_batches:
             self._hurried_batches -= 1
             return 0.0
-        return min(LINGER_S_MAX, LINGER_S + count * LINGER_S_PER_WRITE)
+        return min(LINGER_S_MAX, LINGER_S + count * LINGER_S_PER_WRITE + weight_bytes * LINGER_S_PER_BYTE)
 
     def _hand_over(self, fd: int, writes: Sequence[tuple[int, Buffer]], ticket: list[Job], linger_s: float) -> bool:
         """Give a batch to the writer; whether it was done at once."""

@@ -80,6 +80,38 @@ class HotPolicyTests(SynchronousTestCase):
             self.write(region)
         self.assertEqual(9, self.marks)
 
+    def copied_after(self, *missed: int) -> set[int]:
+        """The regions copied to the second member, which was away while C{missed} were written to and cleared."""
+        self.serve()
+        self.settle()
+        self.nodes[1].pull()
+        self.settle()
+        for region in missed:
+            self.successResultOf(self.mirror.write(region * REGION_BYTES_MIN, b"m" * 4096))
+            self.settle()
+        self.assertEqual(0, len(self.hot.regions))
+        for region in range(0, 18, 2):
+            self.successResultOf(self.mirror.write(region * REGION_BYTES_MIN, b"n" * 4096))
+        self.assertEqual(set(range(ENTRIES_PER_PAGE)), set(self.hot.regions))
+        self.nodes[1].history.clear()
+        self.nodes[1].plug_in()
+        self.settle()
+        self.assertEqual("healthy", self.mirror.status().health.value)
+        regions = {o.offset // REGION_BYTES_MIN for o in self.nodes[1].history if o.kind == "write"}
+        return {region for region in regions if region < ENTRIES_PER_PAGE}
+
+    def settle(self) -> None:
+        """Everything that takes time has happened."""
+        self.clock.pump([0.1] * 300)
+
+    def test_only_marked(self) -> None:
+        """A member that comes back is not given what was only marked, ahead of writes that have not come."""
+        self.assertEqual(set(range(0, 18, 2)), self.copied_after())
+
+    def test_marked_again(self) -> None:
+        """What was written and cleared while it was away it has missed, though by then it is only marked."""
+        self.assertEqual({*range(0, 18, 2), 100}, self.copied_after(100))
+
     def test_never_more_than_the_set_takes(self) -> None:
         """What is marked together does not push out what is used, and fills the set no further than its last part."""
         self.serve(512)

@@ -13,11 +13,12 @@ import signal
 import socket
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ProcessDone
+from twisted.internet.error import ProcessDone, ProcessExitedAlready
 from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
@@ -152,5 +153,6 @@ class Server:
             os.unlink(self._pid_file)
             os.kill(pid, signal.SIGTERM)
         if not self._output.ended.called:
-            self._process.signalProcess("KILL")
+            with suppress(ProcessExitedAlready):  # it has, and we are about to hear of it
+                self._process.signalProcess("KILL")
             await self._output.ended

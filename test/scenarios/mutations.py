@@ -408,17 +408,18 @@ RULES: dict[str, Rule] = {
         "a region is dirty if the ages differ",
         _edit(
             _Table,
-            "same",
+            "same_age",
             (
-                "            and self._tags[region] == other._tags[region]\n"
-                "            and self._numbers[region] == other._numbers[region]\n",
+                "self._tags[region] == other._tags[region]\n"
+                "            and self._numbers[region] == other._numbers[region]\n"
+                "            and ",
                 "",
             ),
         ),
     ),
     "age_tags": Rule(
         "ages are compared as a whole, not their numbers only",
-        _edit(_Table, "same", ("            and self._tags[region] == other._tags[region]\n", "")),
+        _edit(_Table, "same_age", ("self._tags[region] == other._tags[region]\n            and ", "")),
         _edit(
             _Table,
             "differences",
@@ -427,15 +428,15 @@ RULES: dict[str, Rule] = {
     ),
     "hot_target": Rule(
         "a region is dirty if it is hot on the member that returns",
-        _edit(_Table, "same", ("not self._hot[region]\n            and ", "")),
+        _edit(_Table, "same", ("not self._hot[region] and ", "")),
     ),
     "hot_source": Rule(
         "a region is dirty if it is hot at the source",
-        _edit(_Table, "same", ("            and not other._hot[region]\n", "")),
+        _edit(_Table, "same", (" and not other._hot[region]", "")),
         _edit(
             returning.Returning,
             "_register",
-            ("        for region in self._hot.regions:\n            dirty[region] = 1\n", ""),
+            ("dirty[region] = hot.written or not ", "dirty[region] = dirty[region] and not "),
         ),
     ),
     "drained": Rule(

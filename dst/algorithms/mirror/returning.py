@@ -350,8 +350,9 @@ class Returning:
         configuration = self._configuration
         source = next(members_in(self._members, configuration.in_sync & ~configuration.leaving))
         dirty = member.table.differences(source.table)  # of new media all: its ages equal nothing
-        for region in self._hot.regions:
-            dirty[region] = 1
+        for region, hot in self._hot.regions.items():
+            # What was only marked, ahead of a write that has not come, has been the same since it was cold.
+            dirty[region] = hot.written or not member.table.same_age(region, source.table)
         member.dirty = dirty
         member.dirty_count = dirty.count(1)
         member.copying = set()
