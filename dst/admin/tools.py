@@ -11,6 +11,7 @@ manual show.
 from __future__ import annotations
 
 import json
+import select
 import signal
 import sys
 import threading
@@ -208,13 +209,44 @@ def sure(tools: Tools, yes: bool, consequence: str) -> None:
     if tools.can_ask():
         try:
             with _interruptible():
-                agreed = click.confirm(f"{consequence}  Go on?".strip(), err=True)
+                agreed = _confirmed(f"{consequence}  Go on?".strip())
         except click.Abort:
             click.echo(err=True)
     elif consequence:
         click.echo(consequence, err=True)
     if not agreed:
         fail("nothing was done", "answer y, or say --yes where nobody can be asked", code="not-confirmed")
+
+
+_LOOK_S = 0.2
+"""How long a Ctrl-C may go unnoticed that came in the moment before a key was waited for."""
+
+_ANSWERS = {"y": True, "yes": True, "n": False, "no": False, "": False}
+
+
+def _confirmed(question: str) -> bool:
+    """
+    As C{click.confirm}, which would wait on if Ctrl-C came just before it began to: then the signal is noted, and
+    interrupts nothing.
+
+    @raise click.Abort: by Ctrl-C or the end of the input.
+    """
+    if sys.stdin is None or not sys.stdin.isatty():
+        return click.confirm(question, err=True)
+    try:
+        while True:
+            click.echo(f"{question} [y/N]: ", nl=False, err=True)
+            while not select.select([sys.stdin], [], [], _LOOK_S)[0]:
+                pass
+            line = sys.stdin.readline()
+            answer = _ANSWERS.get(line.strip().lower())
+            if not line:
+                raise click.Abort
+            if answer is not None:
+                return answer
+            click.echo("Please answer y or n.", err=True)
+    except KeyboardInterrupt:
+        raise click.Abort from None
 
 
 @contextmanager
