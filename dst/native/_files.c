@@ -246,13 +246,17 @@ static int start_thread(Writer *self) {
     return 0;
 }
 
+/* A write from which on it is dearer to move its data to another processor's cache than to share a processor. */
+#define BESIDE_BYTES_MIN (128 * 1024)
+
 /*
  * While a submit waits for the thread the processor it runs on has nothing else to do, and has the data in its cache:
- * the thread is faster there than on one that has to be woken. A thread that is not waited for runs where there is room.
- * What does not work here costs time and nothing else, so nobody hears of it.
+ * large writes are faster there. For small ones another processor is as good, and finding one is the kernel's business,
+ * as for a thread that is not waited for. What does not work here costs time and nothing else, so nobody hears of it.
  */
-static void keep_beside(Writer *self, bool waits) {
-    int beside = waits ? sched_getcpu() : -1;
+static void keep_beside(Writer *self, const Batch *batch, bool waits) {
+    bool large = batch->count > 0 && batch->writes[0].buffer.len >= BESIDE_BYTES_MIN;
+    int beside = waits && large ? sched_getcpu() : -1;
     if (beside == self->beside || beside >= CPU_SETSIZE)
         return;
     cpu_set_t processors;
@@ -382,7 +386,7 @@ static PyObject *Writer_submit(Writer *self, PyObject *const *args, Py_ssize_t c
 
     Shared *shared = self->shared;
     bool finished = false, untold = false;
-    keep_beside(self, wait_s > 0);
+    keep_beside(self, batch, wait_s > 0);
     pthread_mutex_lock(&shared->mutex);
     bool idle = shared->in_flight == 0;
     put(&shared->waiting, batch);
