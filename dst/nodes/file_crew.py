@@ -65,8 +65,8 @@ LINGER_WRITE_BYTES_MAX = 32 * 1024
 LINGER_LARGE_BYTES = range(128 * 1024, (2 << 20) + 1)
 """
 What is lingered for: batches of writes of the one size or the other, on the average.  To be woken for what is small
-costs more than to wait.  What is large is copied faster beside the reactor than on another processor, whose cache does
-not have it, but the larger it is the longer everybody else waits.  Between the two there is nothing to win.
+costs more than to wait.  What is large is copied faster beside the reactor than on another processor, whose cache
+does not have it, but the larger it is the longer everybody else waits.  Between the two there is nothing to win.
 """
 
 HURRIED_BATCHES = 8
