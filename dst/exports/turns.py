@@ -45,8 +45,8 @@ class Turn:
 
 SHARED: Final = Turn(8, 64 * 1024)
 """
-Some 50 us: a modest client, of four requests at a time, has nearly half of what there is beside one that floods.  Two
-busy clients cost the server as much for each block with turns of 4, 8 and 512 requests, and of 64 KiB and 256 KiB.
+Some 50 us, which is what a modest client waits for one that floods.  Two busy clients cost the server as much for
+each block with turns of 4, 8 and 512 requests, and of 64 KiB and 256 KiB.
 """
 
 

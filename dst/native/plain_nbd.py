@@ -15,9 +15,21 @@ from struct import Struct
 from typing import Final, TypeAlias
 
 __all__ = [
+    "CMD_READ",
+    "CMD_WRITE",
     "COPIED_BYTES_MAX",
+    "DATA_CHUNK",
     "HOLE_BYTES_MAX",
     "HOLE_BYTES_MIN",
+    "HOLE_CHUNK",
+    "REPLY_FLAG_DONE",
+    "REPLY_TYPE_OFFSET_DATA",
+    "REPLY_TYPE_OFFSET_HOLE",
+    "REQUEST",
+    "REQUEST_MAGIC",
+    "SIMPLE_REPLY",
+    "SIMPLE_REPLY_MAGIC",
+    "STRUCTURED_REPLY_MAGIC",
     "Request",
     "answer_reads",
     "cut",
@@ -43,20 +55,24 @@ HOLE_BYTES_MIN: Final = 32 * 1024
 HOLE_BYTES_MAX: Final = 1024 * 1024
 """Nor are larger ones: whoever asks for so much at once wants to have it."""
 
-_READ: Final = 0
-_WRITE: Final = 1
+CMD_READ: Final = 0
+CMD_WRITE: Final = 1
 
-_REQUEST: Final = Struct(">IHHQQI")
-_REQUEST_MAGIC: Final = 0x25609513
-_HEADER_BYTES: Final = _REQUEST.size
-_SIMPLE_REPLY: Final = Struct(">IIQ")
-_SIMPLE_REPLY_MAGIC: Final = 0x67446698
-_STRUCTURED_REPLY_MAGIC: Final = 0x668E33EF
-_DONE: Final = 1
-_OFFSET_DATA: Final = 1
-_OFFSET_HOLE: Final = 2
-_DATA_CHUNK: Final = Struct(">IHHQIQ")
-_HOLE_CHUNK: Final = Struct(">IHHQIQI")
+REQUEST: Final = Struct(">IHHQQI")
+"""Magic, flags, type, cookie, offset, length; a write's data follows."""
+REQUEST_MAGIC: Final = 0x25609513
+_HEADER_BYTES: Final = REQUEST.size
+SIMPLE_REPLY: Final = Struct(">IIQ")
+"""Magic, error, cookie; the data of a read that succeeded follows."""
+SIMPLE_REPLY_MAGIC: Final = 0x67446698
+STRUCTURED_REPLY_MAGIC: Final = 0x668E33EF
+REPLY_FLAG_DONE: Final = 1
+REPLY_TYPE_OFFSET_DATA: Final = 1
+REPLY_TYPE_OFFSET_HOLE: Final = 2
+DATA_CHUNK: Final = Struct(">IHHQIQ")
+"""A chunk header and the offset that the payload of a data chunk begins with."""
+HOLE_CHUNK: Final = Struct(">IHHQIQI")
+"""A whole chunk that says: this many bytes from this offset are zero."""
 
 _ZEROES: Final = bytes(HOLE_BYTES_MAX)
 
@@ -68,16 +84,16 @@ def cut(data: bytes, at: int, data_bytes_max: int, requests: list[Request]) -> i
     @return: where it ends or something else begins: the rest of a header, a header with the wrong magic, or a write
         whose data is not complete, or longer than C{data_bytes_max}.
     """
-    unpack = _REQUEST.unpack_from
+    unpack = REQUEST.unpack_from
     end = len(data)
     if not 0 <= at <= end:
         raise ValueError(f"there is no byte {at} among {end}")
     view: memoryview | None = None
     while end - at >= _HEADER_BYTES:
         magic, flags, command, cookie, offset, length = unpack(data, at)
-        if magic != _REQUEST_MAGIC:
+        if magic != REQUEST_MAGIC:
             break
-        if command != _WRITE:
+        if command != CMD_WRITE:
             at += _HEADER_BYTES
             requests.append((command, flags, cookie, offset, length, None))
             continue
@@ -94,6 +110,19 @@ def cut(data: bytes, at: int, data_bytes_max: int, requests: list[Request]) -> i
         requests.append((command, flags, cookie, offset, length, payload))
         at = after
     return at
+
+
+def _is_plain(request: Request, wanted: int, rules: tuple[int, int, int], room_bytes: int) -> bool:
+    """Whether it is this command without flags, on a good extent for which there is room; rules as below."""
+    command, flags, _, offset, length, _ = request
+    size, mask, length_max = rules
+    return (
+        command == wanted
+        and not flags
+        and 0 < length <= min(length_max, room_bytes)
+        and offset + length <= size
+        and not (offset | length) & mask
+    )
 
 
 def answer_reads(
@@ -116,29 +145,30 @@ def answer_reads(
     @param out: the answers are appended.
     @return: where it stopped, and the bytes that were read.
     """
-    size, mask, length_max = rules
     read_bytes = 0
     while at < min(end, len(requests)):
-        command, flags, cookie, offset, length, _ = requests[at]
-        if (
-            command != _READ
-            or flags
-            or not 0 < length <= length_max
-            or offset + length > size
-            or (offset | length) & mask
-            or read_bytes + length > room_bytes
-        ):
+        request = requests[at]
+        if not _is_plain(request, CMD_READ, rules, room_bytes - read_bytes):
             break
+        _, _, cookie, offset, length, _ = request
         data = read_now(offset, length)
         if data is None or len(data) != length:
             break
         if not structured:
-            out.append(_SIMPLE_REPLY.pack(_SIMPLE_REPLY_MAGIC, 0, cookie))
+            out.append(SIMPLE_REPLY.pack(SIMPLE_REPLY_MAGIC, 0, cookie))
             out.append(data)
         elif length >= HOLE_BYTES_MIN and is_zero(data):
-            out.append(_HOLE_CHUNK.pack(_STRUCTURED_REPLY_MAGIC, _DONE, _OFFSET_HOLE, cookie, 12, offset, length))
+            out.append(
+                HOLE_CHUNK.pack(
+                    STRUCTURED_REPLY_MAGIC, REPLY_FLAG_DONE, REPLY_TYPE_OFFSET_HOLE, cookie, 12, offset, length
+                )
+            )
         else:
-            out.append(_DATA_CHUNK.pack(_STRUCTURED_REPLY_MAGIC, _DONE, _OFFSET_DATA, cookie, length + 8, offset))
+            out.append(
+                DATA_CHUNK.pack(
+                    STRUCTURED_REPLY_MAGIC, REPLY_FLAG_DONE, REPLY_TYPE_OFFSET_DATA, cookie, length + 8, offset
+                )
+            )
             out.append(data)
         read_bytes += length
         at += 1
@@ -162,19 +192,11 @@ def gather_writes(
     @param cookies: so is its cookie.
     @return: where it stopped, and the bytes of their data.
     """
-    size, mask, length_max = rules
     written_bytes = 0
     while at < min(end, len(requests)):
-        command, flags, cookie, offset, length, data = requests[at]
-        if (
-            command != _WRITE
-            or flags
-            or data is None
-            or not 0 < length <= length_max
-            or offset + length > size
-            or (offset | length) & mask
-            or written_bytes + length > room_bytes
-        ):
+        request = requests[at]
+        _, _, cookie, offset, length, data = request
+        if data is None or not _is_plain(request, CMD_WRITE, rules, room_bytes - written_bytes):
             break
         writes.append((offset, data))
         cookies.append(cookie)
@@ -185,8 +207,8 @@ def gather_writes(
 
 def simple_replies(cookies: list[int]) -> bytes:
     """That all of these were done."""
-    pack = _SIMPLE_REPLY.pack
-    return b"".join([pack(_SIMPLE_REPLY_MAGIC, 0, cookie) for cookie in cookies])
+    pack = SIMPLE_REPLY.pack
+    return b"".join([pack(SIMPLE_REPLY_MAGIC, 0, cookie) for cookie in cookies])
 
 
 def is_zero(data: _Buffer) -> bool:

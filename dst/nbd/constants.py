@@ -10,6 +10,20 @@ from __future__ import annotations
 from struct import Struct
 from typing import Final
 
+# What compiled code has to be told, too, is written down once, beside it.
+from dst.native.plain_nbd import CMD_READ as CMD_READ
+from dst.native.plain_nbd import CMD_WRITE as CMD_WRITE
+from dst.native.plain_nbd import DATA_CHUNK as DATA_CHUNK
+from dst.native.plain_nbd import HOLE_CHUNK as HOLE_CHUNK
+from dst.native.plain_nbd import REPLY_FLAG_DONE as REPLY_FLAG_DONE
+from dst.native.plain_nbd import REPLY_TYPE_OFFSET_DATA as REPLY_TYPE_OFFSET_DATA
+from dst.native.plain_nbd import REPLY_TYPE_OFFSET_HOLE as REPLY_TYPE_OFFSET_HOLE
+from dst.native.plain_nbd import REQUEST as REQUEST
+from dst.native.plain_nbd import REQUEST_MAGIC as REQUEST_MAGIC
+from dst.native.plain_nbd import SIMPLE_REPLY as SIMPLE_REPLY
+from dst.native.plain_nbd import SIMPLE_REPLY_MAGIC as SIMPLE_REPLY_MAGIC
+from dst.native.plain_nbd import STRUCTURED_REPLY_MAGIC as STRUCTURED_REPLY_MAGIC
+
 # The greeting.
 INIT_MAGIC: Final = 0x4E42444D41474943  # "NBDMAGIC"
 OPTION_MAGIC: Final = 0x49484156454F5054  # "IHAVEOPT"
@@ -80,8 +94,6 @@ FLAG_SEND_CACHE: Final = 1 << 10
 FLAG_SEND_FAST_ZERO: Final = 1 << 11
 
 # Requests.
-CMD_READ: Final = 0
-CMD_WRITE: Final = 1
 CMD_DISC: Final = 2
 CMD_FLUSH: Final = 3
 CMD_TRIM: Final = 4
@@ -106,29 +118,15 @@ CMD_FLAG_DF: Final = 1 << 2
 CMD_FLAG_REQ_ONE: Final = 1 << 3
 CMD_FLAG_FAST_ZERO: Final = 1 << 4
 
-REQUEST_MAGIC: Final = 0x25609513
-REQUEST: Final = Struct(">IHHQQI")
-"""Magic, flags, type, cookie, offset, length; a write's data follows."""
 
 # Replies.
-SIMPLE_REPLY_MAGIC: Final = 0x67446698
-SIMPLE_REPLY: Final = Struct(">IIQ")
-"""Magic, error, cookie; the data of a read that succeeded follows."""
-STRUCTURED_REPLY_MAGIC: Final = 0x668E33EF
 CHUNK: Final = Struct(">IHHQI")
 """Magic, flags, type, cookie, length of the payload that follows."""
-DATA_CHUNK: Final = Struct(">IHHQIQ")
-"""A chunk header and the offset that the payload of a data chunk begins with."""
-HOLE_CHUNK: Final = Struct(">IHHQIQI")
-"""A whole chunk that says: this many bytes from this offset are zero."""
 ERROR_CHUNK: Final = Struct(">IHHQIIH")
 """A chunk header, the error, and the length of the sentence that follows."""
 MAGIC: Final = Struct(">I")
 
-REPLY_FLAG_DONE: Final = 1 << 0
 REPLY_TYPE_NONE: Final = 0
-REPLY_TYPE_OFFSET_DATA: Final = 1
-REPLY_TYPE_OFFSET_HOLE: Final = 2
 REPLY_TYPE_BLOCK_STATUS: Final = 5
 REPLY_TYPE_FLAG_ERROR: Final = 1 << 15
 REPLY_TYPE_ERROR: Final = REPLY_TYPE_FLAG_ERROR + 1
