@@ -21,9 +21,12 @@ from typing import Any
 from twisted.trial.reporter import TreeReporter
 from twisted.trial.runner import TestLoader, TrialRunner
 
-__all__ = ["CLOSING_LINE", "closing_line", "main", "sum_of_closing_lines"]
+__all__ = ["CLOSING_LINE", "closing_line", "main", "named_failures", "sum_of_closing_lines"]
 
 PARTS = ("--integration", "--others")
+
+FAILED = "failed: "
+MESSAGE_LINES_MAX = 20
 
 CLOSING_LINE = re.compile(r"^(\d+) passed, (\d+) failed, (\d+) skipped$", re.MULTILINE)
 
@@ -37,6 +40,20 @@ def closing_line(result: Any) -> str:
     passed = result.successes + len(result.expectedFailures)
     failed = len(result.failures) + len(result.errors) + len(result.unexpectedSuccesses)
     return f"{passed} passed, {failed} failed, {len(result.skips)} skipped"
+
+
+def named_failures(result: Any) -> list[str]:
+    """
+    A line for each test that failed and, indented, what it said: repeated at the end, where one looks first and
+    where a log that was cut is still there.
+    """
+    lines = []
+    for test, failure in [*result.failures, *result.errors]:
+        message = failure.getBriefTraceback().rstrip().splitlines()
+        lines.append(f"{FAILED}{test.id()}")
+        lines += [f"{FAILED}    {line}" for line in message[-MESSAGE_LINES_MAX:]]
+    lines += [f"{FAILED}{test.id()}, which was expected to fail" for test, _ in result.unexpectedSuccesses]
+    return lines
 
 
 def sum_of_closing_lines(outputs: list[str]) -> str:
@@ -64,7 +81,7 @@ def main(arguments: list[str]) -> int:
         runner = TrialRunner(TreeReporter)
     result = runner.run(suite)
     sys.stderr.flush()
-    print(closing_line(result), flush=True)
+    print(*named_failures(result), closing_line(result), sep="\n", flush=True)
     return 0 if result.wasSuccessful() and result.testsRun else 1
 
 
@@ -96,6 +113,8 @@ def _run_side_by_side() -> int:
         kept.seek(0)
         rest = kept.read()
     print(rest, end="", flush=True)
+    # Those of the part that was shown last stand there already.
+    print("".join(line for line in shown if line.startswith(FAILED)), end="", flush=True)
     print(sum_of_closing_lines(["".join(shown), rest]), flush=True)
     return 1 if first.returncode or other.returncode else 0
 
