@@ -31,7 +31,9 @@ class Limits:
     @ivar bytes_max: of one connection's requests: reads being answered and writes being done.  One
         request alone is always let in.
     @ivar memory_bytes_max: the same for all connections together, and what is on its way from or to them.  With
-        one transfer above it, and 256 KiB of every connection that are not counted, less than 192 MiB.
+        one transfer above it, and what was received at once from every connection and is not counted, less than
+        224 MiB.
+    @ivar much_connections: so many connections may receive 1 MiB at once, all others 256 KiB.
     @ivar transfer_bytes_max: the most data of one request.
     @ivar hello_s_max: a connection that has not said hello by then is nobody's.
     @ivar idle_s: a client pings at least three times in this time.
@@ -47,6 +49,7 @@ class Limits:
     requests_max: int = 256
     bytes_max: int = 32 * 1024 * 1024
     memory_bytes_max: int = 96 * 1024 * 1024
+    much_connections: int = 32
     transfer_bytes_max: int = TRANSFER_BYTES_MAX
     hello_s_max: float = 5.0
     idle_s: int = 60

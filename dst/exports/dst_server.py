@@ -92,6 +92,7 @@ class DSTServerFactory(ServerFactory):
         session = DSTServerSession(self._clock, self, addr, f"dst-{self._count}")
         if len(self._sessions) < self.limits.connections_max:
             self._admitted.add(session)
+        session.receives_much = len(self._sessions) < self.limits.much_connections
         self._sessions[session] = None
         return session
 

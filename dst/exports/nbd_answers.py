@@ -211,7 +211,7 @@ class Answers:
         self._ended = True
         self._out.clear()
         self._budget.forget(self._schedule)
-        self._budget.turns.leave(self)
+        self._budget.turns.leave(self, self._stream)
         if self._turn is not None:
             self._turn.cancel()
             self._turn = None

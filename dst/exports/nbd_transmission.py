@@ -53,7 +53,6 @@ if TYPE_CHECKING:
     from dst.exports.nbd_limits import Budget, NBDLimits
     from dst.exports.nbd_writes import SharedWrites
     from dst.transport.stream import Stream
-
 __all__ = ["ITransmissionOwner", "Transmission"]
 
 CACHE_READ_BYTES: Final = 1024 * 1024
@@ -149,10 +148,12 @@ class Transmission(Answers):
             return
         self._received += 1
         try:
-            self._waiting += self._parser.feed(data)
+            requests = self._parser.feed(data)
         except PeerError as error:
             self._owner.end(error.message)
             return
+        self._budget.turns.received(self._stream, len(data), len(requests))
+        self._waiting += requests
         self._run()
 
     def filled(self, count: int) -> None:

@@ -15,8 +15,12 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
 
+from dst.transport.stream import RECEIVE_BYTES, receive_bytes_after
+
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
+
+    from dst.transport.stream import Stream
 
 __all__ = ["REQUEST_SHIFT", "SHARED", "SHARED_S", "Turn", "Turns"]
 
@@ -63,6 +67,7 @@ class Turns:
         self._shared = shared if shared.requests < alone.requests else alone
         self._last: object = None
         self._shared_until = 0.0
+        self._much: Stream | None = None
 
     def take(self, client: object) -> Turn:
         """The turn that C{client} has now."""
@@ -79,7 +84,21 @@ class Turns:
             return self._alone
         return self._shared
 
-    def leave(self, client: object) -> None:
+    def received(self, stream: Stream, length: int, pieces: int) -> None:
+        """
+        After C{length} bytes, which brought so many requests, say how much a client receives at once: one client at a
+        time, and only while it is alone, as much as L{receive_bytes_after} has it.
+        """
+        wanted = receive_bytes_after(length, pieces) if stream.move_bytes_max > RECEIVE_BYTES else RECEIVE_BYTES
+        if wanted > RECEIVE_BYTES and self._much is not stream:
+            if self._much is not None:
+                self._much.receive_bytes = RECEIVE_BYTES
+            self._much = stream
+        stream.receive_bytes = wanted
+
+    def leave(self, client: object, stream: Stream) -> None:
         """It is gone, and is not kept by this."""
         if client is self._last:
             self._last = None
+        if stream is self._much:
+            self._much = None

@@ -58,6 +58,7 @@ typedef struct Batch {
     PyObject *token;
     int fd;
     bool failed;
+    size_t bytes; /* of all of them; if that is too much to be counted nothing is wrong but this */
     Py_ssize_t count;
     Write writes[];
 } Batch;
@@ -246,17 +247,16 @@ static int start_thread(Writer *self) {
     return 0;
 }
 
-/* A write from which on it is dearer to move its data to another processor's cache than to share a processor. */
-#define BESIDE_BYTES_MIN (128 * 1024)
+/* A batch from which on it is dearer to move its data to another processor's cache than to share a processor. */
+#define BESIDE_BYTES_MIN (64 * 1024)
 
 /*
  * While a submit waits for the thread the processor it runs on has nothing else to do, and has the data in its cache:
- * large writes are faster there. For small ones another processor is as good, and finding one is the kernel's business,
- * as for a thread that is not waited for. What does not work here costs time and nothing else, so nobody hears of it.
+ * large batches are faster there. For small ones another processor is as good, and finding one is the kernel's
+ * business, as for a thread that is not waited for. What does not work here costs time and nothing else, so nobody hears of it.
  */
 static void keep_beside(Writer *self, const Batch *batch, bool waits) {
-    bool large = batch->count > 0 && batch->writes[0].buffer.len >= BESIDE_BYTES_MIN;
-    int beside = waits && large ? sched_getcpu() : -1;
+    int beside = waits && batch->bytes >= BESIDE_BYTES_MIN ? sched_getcpu() : -1;
     if (beside == self->beside || beside >= CPU_SETSIZE)
         return;
     cpu_set_t processors;
@@ -308,6 +308,7 @@ static Batch *new_batch(int fd, PyObject *writes, PyObject *token) {
             break;
         write->offset = offset;
         write->error = 0;
+        batch->bytes += (size_t)write->buffer.len;
         batch->count++;
         if (offset < 0 || offset > INT64_MAX - write->buffer.len) {
             PyErr_Format(PyExc_ValueError, "%zd bytes at %lld are not in any file", write->buffer.len, offset);

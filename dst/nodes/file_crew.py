@@ -61,12 +61,11 @@ LINGER_S_PER_BYTE = 1e-9
 LINGER_S_MAX = 0.002
 """How long the reactor lingers: several times what the page cache takes, and less than anybody notices."""
 
-LINGER_WRITE_BYTES_MAX = 32 * 1024
-LINGER_LARGE_BYTES = range(128 * 1024, (2 << 20) + 1)
+LINGER_BYTES_MAX = 2 << 20
 """
-What is lingered for: batches of writes of the one size or the other, on the average.  To be woken for what is small
-costs more than to wait.  What is large is copied faster beside the reactor than on another processor, whose cache
-does not have it, but the larger it is the longer everybody else waits.  Between the two there is nothing to win.
+What is lingered for.  To be woken for what is small costs more than to wait, and what is large is copied faster beside
+the reactor than on another processor, whose cache does not have it; but the larger it is the longer everybody else
+waits.
 """
 
 HURRIED_BATCHES = 8
@@ -243,9 +242,7 @@ class Crew:
 
     def _linger_s(self, count: int, weight_bytes: int) -> float:
         """How long to wait for a batch."""
-        small = weight_bytes <= LINGER_WRITE_BYTES_MAX * count
-        large = weight_bytes // max(1, count) in LINGER_LARGE_BYTES and weight_bytes < LINGER_LARGE_BYTES.stop
-        if self._writing or not (small or large):
+        if self._writing or weight_bytes > LINGER_BYTES_MAX:
             return 0.0
         if self._hurried_batches:
             self._hurried_batches -= 1

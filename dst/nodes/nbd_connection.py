@@ -23,7 +23,7 @@ from dst.nbd.client_handshake import ClientHandshake, Served
 from dst.nbd.constants import CMD_BLOCK_STATUS, CMD_DISC, CMD_READ
 from dst.nbd.replies import Reply, ReplyParser, encode_request
 from dst.security.reasons import why_lost
-from dst.transport.stream import Stream, stream_over
+from dst.transport.stream import Stream, receive_bytes_after, stream_over
 from dst.transport.tls_stream import GatheringTLS
 
 if TYPE_CHECKING:
@@ -106,6 +106,8 @@ class NBDConnection(Protocol):
         try:
             if self._parser is not None:
                 replies = self._parser.feed(data)
+                assert self._stream is not None
+                self._stream.receive_bytes = receive_bytes_after(len(data), len(replies))
             else:
                 replies = self._negotiate(data)
         except DSTError as error:

@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 from dst.errors import PeerError
 from dst.interfaces import Buffer
 from dst.security.reasons import is_handshaking
-from dst.transport.stream import Stream, stream_over
+from dst.transport.stream import Stream, receive_bytes_after, stream_over
 from dst.wire.messages import HELLO_BYTES_MAX, Frame
 from dst.wire.parser import FrameParser
 
@@ -26,10 +26,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
     from twisted.internet.tcp import Connection
 
-__all__ = ["CLOSE_S_MAX", "RECEIVE_BYTES", "FrameConnection"]
-
-RECEIVE_BYTES = 256 * 1024
-"""The most that is taken from a connection at once: a few large transfers, or thousands of small messages."""
+__all__ = ["CLOSE_S_MAX", "FrameConnection"]
 
 CLOSE_S_MAX = 5.0
 """How long a connection that is being closed may take to send its last words."""
@@ -47,6 +44,7 @@ class FrameConnection(Protocol):
     @ivar unread: the peer does not read what it was sent; what is sent now only waits.
     @ivar gone: the connection ended, or is as good as ended: nothing is sent or taken any more.
     @ivar received_bytes: how much has arrived, ever.
+    @ivar receives_much: it may have a mebibyte in its hands for which nobody was asked, and not only a quarter of it.
     """
 
     def __init__(self, clock: IReactorTime) -> None:
@@ -55,6 +53,7 @@ class FrameConnection(Protocol):
         self.unread = False
         self.gone = False
         self.received_bytes = 0
+        self.receives_much = True
         self._out: list[Buffer] = []
         self._in_turn = False
         self._flushing: IDelayedCall | None = None
@@ -152,12 +151,12 @@ class FrameConnection(Protocol):
 
     def connectionMade(self) -> None:
         assert self.transport is not None
-        self._stream = stream_over(self.transport, self, RECEIVE_BYTES)
+        self._stream = stream_over(self.transport, self)
 
     def dataReceived(self, data: bytes) -> None:
         if not self.gone:
             self.received_bytes += len(data)
-            self._work_on(self.parser.receive, data)
+            self._work_on(self.parser.receive, data, len(data))
 
     @property
     def hole(self) -> memoryview | None:
@@ -167,7 +166,7 @@ class FrameConnection(Protocol):
     def hole_filled(self, count: int) -> None:
         if not self.gone:
             self.received_bytes += count
-            self._work_on(self.parser.hole_filled, count)
+            self._work_on(self.parser.hole_filled, count, count)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._leave()
@@ -189,11 +188,14 @@ class FrameConnection(Protocol):
                 if not self.gone:
                     self.flush()
 
-    def _work_on(self, parse: Callable[[T], list[Frame]], arrived: T) -> None:
-        parser = self.parser
+    def _work_on(self, parse: Callable[[T], list[Frame]], arrived: T, length: int) -> None:
+        parser, stream = self.parser, self._stream
+        assert stream is not None
         self._in_turn = True
         try:
             frames = parse(arrived)
+            if self.receives_much:
+                stream.receive_bytes = receive_bytes_after(length, len(frames))
             if frames:
                 self.frames_received(frames)
             if parser.broken is not None and not self.gone:

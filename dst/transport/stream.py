@@ -34,12 +34,19 @@ from dst.interfaces import Buffer
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["IStreamUser", "Stream", "keep_freed_memory", "stream_over"]
+__all__ = ["RECEIVE_BYTES", "IStreamUser", "Stream", "keep_freed_memory", "receive_bytes_after", "stream_over"]
 
-RECEIVE_BYTES: Final = 256 * 1024
+RECEIVE_BYTES: Final = (256 + 4) * 1024
 """
-Received at once: 32 blocks of 4 KiB, or 4 of 64 KiB.  What is handed out of it keeps
-all of it in memory, so it is not more.
+Received at once: 64 blocks of 4 KiB, or 4 of 64 KiB, with what stands before each of them.  What is handed out of it
+keeps all of it in memory, so it is not more.
+"""
+
+RECEIVE_BYTES_OF_LARGE_PIECES: Final = (1024 + 16) * 1024
+LARGE_PIECE_BYTES: Final = 16 * 1024
+"""
+What is received at once where pieces have that size on the average: one of 16 KiB keeps no more times its own size in
+memory than one of 4 KiB does otherwise.
 """
 
 LARGE_HOLE_BYTES: Final = 128 * 1024
@@ -81,6 +88,18 @@ def keep_freed_memory() -> bool:
     return all([mallopt(parameter, value) == 1 for parameter, value in wanted])  # noqa: C419 - both are asked
 
 
+def receive_bytes_after(length: int, pieces: int) -> int:
+    """
+    How much to receive at once after C{length} bytes that brought so many requests or answers.
+
+    While large ones keep coming faster than they are received, the more of them are dealt with at once the less
+    each costs: of writes of 64 KiB a processor does one half more in sixteens than in fours.
+    """
+    if length >= RECEIVE_BYTES and length >= pieces * LARGE_PIECE_BYTES:
+        return RECEIVE_BYTES_OF_LARGE_PIECES
+    return RECEIVE_BYTES
+
+
 class IStreamUser(Protocol):
     """What the protocol provides."""
 
@@ -105,10 +124,13 @@ class Stream(Protocol):
     @ivar congested: something waits for the peer to read; do not make more of it than you can keep.
     @ivar move_bytes_max: no more than this is received or sent in one turn of the reactor, where the stream can tell;
         to be set at any time.
+    @ivar receive_bytes: so much is received at once where there is no hole and the stream can tell; to be set at any
+        time, see L{receive_bytes_after}.
     """
 
     congested: bool
     move_bytes_max: int
+    receive_bytes: int
 
     @property
     def progress(self) -> int:
@@ -153,7 +175,7 @@ class _SocketStream:
         self._transport = transport
         self._user = user
         self._socket = transport.socket
-        self._receive_bytes = receive_bytes
+        self.receive_bytes = receive_bytes
         self._after_large_hole = False
         self._unsent: deque[memoryview] = deque()
         transport.doRead = self._do_read  # type: ignore[method-assign, assignment]
@@ -202,7 +224,7 @@ class _SocketStream:
                     self._after_large_hole = False
                     data = self._socket.recv(RECEIVE_BYTES_AFTER_LARGE_HOLE)
                 else:
-                    data = self._socket.recv(self._receive_bytes)
+                    data = self._socket.recv(self.receive_bytes)
                 if data:
                     user.dataReceived(data)
                     return None
@@ -268,6 +290,7 @@ class _OrdinaryStream:
         self.congested = False
         self.progress = 0
         self.move_bytes_max = MOVE_BYTES_MAX
+        self.receive_bytes = RECEIVE_BYTES
         self._closed = False
         self._transport = transport
         self._user = user

@@ -223,7 +223,7 @@ class _TLSStream:
 
     def __init__(self, transport: GatheringTLS, user: IStreamUser) -> None:
         self.congested = False
-        self.move_bytes_max = 0  # what TLS makes of it is not counted
+        self.move_bytes_max = self.receive_bytes = 0  # what TLS makes of it is not counted
         self._transport = transport
         self._user = user
 

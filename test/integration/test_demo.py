@@ -51,6 +51,8 @@ class DemoTests(SynchronousTestCase):
             stderr=subprocess.PIPE,
             env=self.environment,
             text=True,
+            # As from a terminal, also where the tests run in the background of a shell, which ignores it for them.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         self.addCleanup(self.bury, demo)
         return demo
