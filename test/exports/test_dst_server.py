@@ -552,7 +552,7 @@ class HostileTests(ServerCase):
 
 
 class LimitTests(ServerCase):
-    limits = Limits(connections_max=3, requests_max=8, bytes_max=1 << 20, unread_s_max=30.0)
+    limits = Limits(connections_max=3, much_connections=2, requests_max=8, bytes_max=1 << 20, unread_s_max=30.0)
 
     def test_requests_in_flight(self) -> None:
         """However many requests a client sends, no more than allowed are with the device, and all are answered."""
@@ -609,6 +609,12 @@ class LimitTests(ServerCase):
             if client.lost is not None:
                 break
         self.assertIsNotNone(client.lost)
+
+    def test_receive_much(self) -> None:
+        """Only so many connections may each have a mebibyte at once that nobody was asked for."""
+        server = self.serving.server
+        sessions = [server.buildProtocol(None) for _ in range(3)]
+        self.assertEqual([True, True, False], [session is not None and session.receives_much for session in sessions])
 
     def test_connections(self) -> None:
         """One connection too many is told so, and many too many are just closed."""

@@ -17,7 +17,7 @@ from twisted.trial.unittest import TestCase
 
 from dst.security.security import Security
 from dst.security.tls import TLSEndpoint, behind_tls
-from dst.transport.stream import GATHERED_BUFFERS_MAX, Stream, keep_freed_memory, stream_over
+from dst.transport.stream import GATHERED_BUFFERS_MAX, RECEIVE_BYTES, Stream, keep_freed_memory, stream_over
 from test.security.machines import Machines
 
 KINDS = ("tcp", "unix", "tls", "tls over unix")
@@ -163,6 +163,22 @@ class StreamTests(TestCase):
             self.assertEqual(b"behind", b"".join(far.received))
             self.assertGreaterEqual(near.stream.progress, 50)
             self.assertFalse(near.stream.congested)
+
+    async def test_received_at_once(self) -> None:
+        """Over plain connections as much is received at once as is wanted; said at any time."""
+        for kind in ("tcp", "unix"):
+            near, far = await self.pair(kind)
+            data = random.Random(4).randbytes(400_000)
+            for receive_bytes in (RECEIVE_BYTES, 5_000):
+                far.stream.receive_bytes = receive_bytes
+                far.received.clear()
+                far.transport.pauseProducing()
+                near.stream.send([data])
+                far.transport.resumeProducing()
+                await self.until(lambda far=far: sum(map(len, far.received)) == 400_000)
+                self.assertTrue(data == b"".join(far.received), kind)
+                self.assertLessEqual(max(map(len, far.received)), receive_bytes)
+                self.assertGreater(max(map(len, far.received)), 4_096)
 
     async def test_hole(self) -> None:
         """What belongs somewhere goes straight there, and what is behind it does not."""
