@@ -63,9 +63,9 @@ LINGER_S_MAX = 0.002
 
 LINGER_BYTES_MAX = 2 << 20
 """
-What is lingered for.  To be woken for what is small costs more than to wait, and what is large is copied faster beside
-the reactor than on another processor, whose cache does not have it; but the larger it is the longer everybody else
-waits.
+What is lingered for.  To be woken for what is small costs more than to wait, and what is large is copied faster
+beside the reactor than on another processor, whose cache does not have it; but the larger it is the longer everybody
+else waits.
 """
 
 HURRIED_BATCHES = 8

@@ -44,9 +44,10 @@ keeps all of it in memory, so it is not more.
 
 RECEIVE_BYTES_OF_LARGE_PIECES: Final = (1024 + 16) * 1024
 LARGE_PIECE_BYTES: Final = 16 * 1024
+_FULL_BYTES: Final = RECEIVE_BYTES * 15 // 16
 """
 What is received at once where pieces have that size on the average: one of 16 KiB keeps no more times its own size in
-memory than one of 4 KiB does otherwise.
+memory than one of 4 KiB does otherwise.  There is more to come where so much was received; TLS takes away a little.
 """
 
 LARGE_HOLE_BYTES: Final = 128 * 1024
@@ -95,7 +96,7 @@ def receive_bytes_after(length: int, pieces: int) -> int:
     While large ones keep coming faster than they are received, the more of them are dealt with at once the less
     each costs: of writes of 64 KiB a processor does one half more in sixteens than in fours.
     """
-    if length >= RECEIVE_BYTES and length >= pieces * LARGE_PIECE_BYTES:
+    if length >= _FULL_BYTES and length >= pieces * LARGE_PIECE_BYTES:
         return RECEIVE_BYTES_OF_LARGE_PIECES
     return RECEIVE_BYTES
 
@@ -148,7 +149,7 @@ class Stream(Protocol):
         """
 
 
-def stream_over(transport: ITransport, user: IStreamUser, receive_bytes: int = RECEIVE_BYTES) -> Stream:
+def stream_over(transport: ITransport, user: IStreamUser) -> Stream:
     """
     The best stream there is for C{transport}; called once, when the connection is made.
 
@@ -161,21 +162,21 @@ def stream_over(transport: ITransport, user: IStreamUser, receive_bytes: int = R
         transport.setTcpNoDelay(True)
     # A subclass that does something else on the way (TLS by startTLS) replaces these methods in its class.
     if isinstance(transport, Connection) and not getattr(transport, "TLS", False):
-        return _SocketStream(transport, user, receive_bytes)
+        return _SocketStream(transport, user)
     return _OrdinaryStream(transport, user)
 
 
 class _SocketStream:
     """A stream that reads and writes the socket by itself."""
 
-    def __init__(self, transport: Connection, user: IStreamUser, receive_bytes: int) -> None:
+    def __init__(self, transport: Connection, user: IStreamUser) -> None:
         self.congested = False
         self.progress = 0
         self.move_bytes_max = MOVE_BYTES_MAX
         self._transport = transport
         self._user = user
         self._socket = transport.socket
-        self.receive_bytes = receive_bytes
+        self.receive_bytes = RECEIVE_BYTES
         self._after_large_hole = False
         self._unsent: deque[memoryview] = deque()
         transport.doRead = self._do_read  # type: ignore[method-assign, assignment]

@@ -11,7 +11,7 @@ The handshake, the end of a connection, certificates and errors are pyOpenSSL's 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from OpenSSL import SSL
 
@@ -25,13 +25,26 @@ if TYPE_CHECKING:
 
     from dst.interfaces import Buffer
 
-__all__ = ["DIRECT", "DirectRecords", "IRecords", "OrdinaryRecords", "outgoing_of", "records_of"]
+__all__ = [
+    "DIRECT",
+    "INCOMING_BYTES_MAX",
+    "DirectRecords",
+    "IRecords",
+    "OrdinaryRecords",
+    "outgoing_of",
+    "records_of",
+]
+
+T = TypeVar("T")
 
 RECORD_BYTES: Final = 16 * 1024
 """The most that one record of TLS carries."""
 
 _OUTGOING_BYTES: Final = 128 * 1024
 """Fetched at once where it is not known how much there is."""
+
+INCOMING_BYTES_MAX: Final = 128 * 1024
+"""Given to OpenSSL at once, which keeps a buffer of that size for the rest of the connection."""
 
 _RECORD_OVERHEAD_BYTES: Final = 512
 """More than OpenSSL keeps of a record that has not arrived completely, beside what it carries."""
@@ -105,35 +118,42 @@ class OrdinaryRecords:
     def __init__(self, connection: SSL.Connection) -> None:
         self.end: SSL.Error | None = None
         self._connection = connection
+        self._incoming = memoryview(b"")
 
     def receive(self, data: Buffer) -> None:
         """See L{IRecords}."""
-        if len(data):
-            self._connection.bio_write(data)
+        self._incoming = memoryview(data)
 
     def fill(self, place: memoryview) -> int:
         """See L{IRecords}."""
         size, filled = len(place), 0
-        try:
-            while filled < size:
-                filled += self._connection.recv_into(place[filled:], RECORD_BYTES)
-        except SSL.WantReadError:
-            pass
-        except SSL.Error as error:
-            self.end = error.with_traceback(None)  # which would keep this in a circle
+        while filled < size:
+            count = self._read(lambda at=filled: self._connection.recv_into(place[at:], RECORD_BYTES))  # type: ignore[misc]
+            if not count:
+                break
+            filled += count
         return filled
 
     def decrypted(self) -> bytes:
         """See L{IRecords}."""
         pieces: list[bytes] = []
-        try:
-            while True:
-                pieces.append(self._connection.recv(RECORD_BYTES))
-        except SSL.WantReadError:
-            pass
-        except SSL.Error as error:
-            self.end = error.with_traceback(None)  # which would keep this in a circle
+        while piece := self._read(lambda: self._connection.recv(RECORD_BYTES)):
+            pieces.append(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _read(self, read: Callable[[], T]) -> T | None:
+        """What C{read} returns, given all that has arrived as far as it needs it; C{None}: nothing more."""
+        while True:
+            try:
+                return read()
+            except SSL.WantReadError:
+                piece, self._incoming = self._incoming[:INCOMING_BYTES_MAX], self._incoming[INCOMING_BYTES_MAX:]
+                if not piece:
+                    return None
+                self._connection.bio_write(piece)
+            except SSL.Error as error:
+                self.end = error.with_traceback(None)  # which would keep this in a circle
+                return None
 
     def encrypt(self, data: Buffer) -> int:
         """See L{IRecords}."""
@@ -166,16 +186,16 @@ class DirectRecords:
         self._from_ssl = of_connection._from_ssl
         self._raise: Callable[[object, int], None] = of_connection._raise_ssl_error
         self._at = _ffi.new("char **")
-        self._arrived_bytes = 0
+        self._incoming: Buffer = b""
+        self._given_bytes = 0  # of that
         # Contexts ask OpenSSL to give up its two buffers after each record, which is good for those who are idle, and
         # is a third of what a small record costs.
         _openssl.SSL_clear_mode(self._ssl, SSL.MODE_RELEASE_BUFFERS)
 
     def receive(self, data: Buffer) -> None:
         """See L{IRecords}."""
-        self._arrived_bytes = size = len(data)
-        if size and _openssl.BIO_write(self._into_ssl, _ffi.from_buffer(data), size) != size:
-            raise MemoryError("there is no memory for what has arrived over TLS")
+        self._incoming, self._given_bytes = data, 0
+        self._give()
 
     def fill(self, place: memoryview) -> int:
         """See L{IRecords}."""
@@ -184,23 +204,23 @@ class DirectRecords:
         size, filled = len(place), 0
         while filled < size:
             count = read(ssl, start + filled, size - filled)
-            if count <= 0:
-                self._stopped(count)
+            if count > 0:
+                filled += count
+            elif self._stopped(count):
                 break
-            filled += count
         return filled
 
     def decrypted(self) -> bytes:
         """See L{IRecords}."""
         ssl, read = self._ssl, _openssl.SSL_read
-        size, filled = self._arrived_bytes + RECORD_BYTES + _RECORD_OVERHEAD_BYTES, 0
+        size, filled = len(self._incoming) + RECORD_BYTES + _RECORD_OVERHEAD_BYTES, 0
         start = _allocate("char[]", size)
         while filled < size:
             count = read(ssl, start + filled, size - filled)
-            if count <= 0:
-                self._stopped(count)
+            if count > 0:
+                filled += count
+            elif self._stopped(count):
                 return _ffi.buffer(start, filled)[:]  # type: ignore[no-any-return]
-            filled += count
         return _ffi.buffer(start, filled)[:] + self.decrypted()  # type: ignore[no-any-return]
 
     def encrypt(self, data: Buffer) -> int:
@@ -225,13 +245,27 @@ class DirectRecords:
             raise MemoryError("there is no memory for what is to be sent over TLS")
         return _ffi.buffer(made, size)  # type: ignore[no-any-return]
 
-    def _stopped(self, count: int) -> None:
+    def _give(self) -> bool:
+        """Give OpenSSL more of what has arrived, if there is more."""
+        data, at = self._incoming, self._given_bytes
+        size = min(len(data) - at, INCOMING_BYTES_MAX)
+        if size <= 0:
+            self._incoming, self._given_bytes = b"", 0
+            return False
+        if _openssl.BIO_write(self._into_ssl, _ffi.from_buffer(data) + at, size) != size:
+            raise MemoryError("there is no memory for what has arrived over TLS")
+        self._given_bytes = at + size
+        return True
+
+    def _stopped(self, count: int) -> bool:
+        """Whether there is nothing more to be had."""
         if _openssl.SSL_get_error(self._ssl, count) == _openssl.SSL_ERROR_WANT_READ:
-            return
+            return not self._give()
         try:
             self._raise(self._ssl, count)
         except SSL.Error as error:
             self.end = error.with_traceback(None)  # which would keep this in a circle
+        return True
 
 
 def _has_direct() -> bool:

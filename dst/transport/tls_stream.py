@@ -34,9 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = ["GatheringTLS"]
 
-RECEIVE_BYTES: Final = 128 * 1024
-"""Received at once.  OpenSSL keeps a buffer of that size for each connection, so it is not more."""
-
 ENCRYPTED_BYTES: Final = 128 * 1024
 """Encrypted before it is handed to the kernel; the same holds for it."""
 
@@ -58,7 +55,7 @@ class GatheringTLS(TLSMemoryBIOProtocol):
     _records: IRecords | None = None
 
     def makeConnection(self, transport: ITransport) -> None:
-        self._below = stream_over(transport, self, RECEIVE_BYTES)
+        self._below = stream_over(transport, self)
         super().makeConnection(transport)  # type: ignore[no-untyped-call]
 
     def stream_for(self, user: IStreamUser) -> Stream:
@@ -162,6 +159,15 @@ class GatheringTLS(TLSMemoryBIOProtocol):
 
     # Receiving
 
+    @property
+    def received_at_once(self) -> int:
+        """So much is, encrypted, where it can be told."""
+        return self._below.receive_bytes
+
+    @received_at_once.setter
+    def received_at_once(self, count: int) -> None:
+        self._below.receive_bytes = count
+
     def hole_filled(self, count: int) -> None:
         """Never called: there is no hole."""
         raise NotImplementedError
@@ -178,14 +184,10 @@ class GatheringTLS(TLSMemoryBIOProtocol):
             return
         if self._lostTLSConnection:
             return
-        if len(data) <= RECEIVE_BYTES:
-            records.receive(data)
-            if self._appSendBuffer:
-                self._unbufferPendingWrites()
-            self._flushReceiveBIO()
-            return
-        for position in range(0, len(data), RECEIVE_BYTES):
-            self.dataReceived(data[position : position + RECEIVE_BYTES])
+        records.receive(data)
+        if self._appSendBuffer:
+            self._unbufferPendingWrites()
+        self._flushReceiveBIO()
 
     def _flushReceiveBIO(self) -> None:
         if self._records is not None:
@@ -223,7 +225,7 @@ class _TLSStream:
 
     def __init__(self, transport: GatheringTLS, user: IStreamUser) -> None:
         self.congested = False
-        self.move_bytes_max = self.receive_bytes = 0  # what TLS makes of it is not counted
+        self.move_bytes_max = 0  # what TLS makes of it is not counted
         self._transport = transport
         self._user = user
 
@@ -231,6 +233,15 @@ class _TLSStream:
     def progress(self) -> int:
         """See L{Stream}."""
         return self._transport.taken
+
+    @property
+    def receive_bytes(self) -> int:
+        """See L{Stream}."""
+        return self._transport.received_at_once
+
+    @receive_bytes.setter
+    def receive_bytes(self, count: int) -> None:
+        self._transport.received_at_once = count
 
     def send(self, buffers: Sequence[Buffer]) -> None:
         """See L{Stream.send}."""

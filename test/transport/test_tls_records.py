@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from hypothesis import given, settings
@@ -14,6 +16,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 from dst.transport import tls_records
 from dst.transport.tls_records import (
     DIRECT,
+    INCOMING_BYTES_MAX,
     RECORD_BYTES,
     DirectRecords,
     IRecords,
@@ -24,6 +27,41 @@ from dst.transport.tls_records import (
 from test.security.machines import Machines, World
 
 NOT_HERE = "this pyOpenSSL, or the binding below it, is made differently, so only the ordinary way is taken"
+
+
+@contextmanager
+def watched_bio_write(records: Any, amounts: list[int]) -> Iterator[None]:
+    """Note how much OpenSSL is given at a time."""
+    if isinstance(records, OrdinaryRecords):
+        own = records._connection
+
+        class Watched:
+            def __getattr__(self, name: str) -> Any:
+                return getattr(own, name)
+
+            def bio_write(self, data: Any) -> int:
+                amounts.append(len(data))
+                return own.bio_write(data)
+
+        records._connection = Watched()  # type: ignore[assignment]
+        yield
+        records._connection = own
+        return
+    library = tls_records._openssl
+
+    class WatchedLibrary:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(library, name)
+
+        def BIO_write(self, bio: Any, data: Any, size: int) -> Any:
+            amounts.append(size)
+            return library.BIO_write(bio, data, size)
+
+    tls_records._openssl = WatchedLibrary()
+    try:
+        yield
+    finally:
+        tls_records._openssl = library
 
 
 class RecordsSuite:
@@ -89,6 +127,19 @@ class RecordsSuite:
         self.assertEqual(b"short", rest[:5])
         self.assertIsNone(self.far.end)
 
+    def test_much(self) -> None:
+        """Much may arrive together; OpenSSL, which keeps its buffer, is never given more than a part of it."""
+        data = random.Random(5).randbytes(5 * INCOMING_BYTES_MAX)
+        amounts: list[int] = []
+        place = bytearray(len(data) // 2)
+        with watched_bio_write(self.far, amounts):
+            self.far.receive(self.sent(data))
+            self.assertEqual(len(place), self.far.fill(memoryview(place)))
+            self.assertTrue(data == bytes(place) + self.far.decrypted())
+        self.assertGreater(sum(amounts), len(data))
+        self.assertEqual(INCOMING_BYTES_MAX, max(amounts))
+        self.assertIsNone(self.far.end)
+
     def test_kept(self) -> None:
         """What is to be sent does not change when more is encrypted."""
         self.near.encrypt(b"first")
@@ -103,7 +154,7 @@ class RecordsSuite:
         """Whatever is cut into whatever pieces, and decrypted into places or not, arrives as it was."""
 
         @settings(max_examples=25, deadline=None)
-        @given(st.lists(st.integers(1, 70_000), min_size=1, max_size=8), st.integers(1, 60_000), st.integers())
+        @given(st.lists(st.integers(1, 150_000), min_size=1, max_size=8), st.integers(1, 700_000), st.integers())
         def check(sizes: list[int], piece: int, seed: int) -> None:
             generator = random.Random(seed)
             data = [generator.randbytes(size) for size in sizes]
