@@ -32,6 +32,7 @@ from dst.logfile import observer_of
 from dst.native import PARTS, compiled
 from dst.notify import Supervisor, spoken_status, supervisor_of
 from dst.security.certificates import addresses_of
+from dst.transport.eager_poll import poll_eagerly
 from dst.transport.stream import keep_freed_memory
 
 if TYPE_CHECKING:
@@ -171,6 +172,7 @@ def makeService(options: Options) -> OrderedService:
 
     reactor = cast(Any, global_reactor)
     keep_freed_memory()
+    poll_eagerly(reactor)
     _say_what_is_compiled()
 
     def failed(failure: Failure) -> None:
