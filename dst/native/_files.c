@@ -45,6 +45,17 @@
 
 #define WAIT_S_MAX 3600.0
 
+/*
+ * To wake a thread takes 20 us and more where its processor sleeps. So each of the two looks for what the other one does
+ * for a moment before it sleeps, and gives way between two looks: while batches follow each other at once, and while a
+ * batch takes no longer than one to the page cache.
+ */
+#define LOOK_NS_THREAD 100000
+#define LOOK_NS_SUBMIT 50000
+#define LOOK_CREDIT_MAX 16
+#define LOOK_CREDIT 8
+#define LOOK_LATE_COST 2
+
 typedef ssize_t (*pwrite_function)(int, const void *, size_t, off_t);
 
 typedef struct {
@@ -78,7 +89,10 @@ typedef struct {
     bool told;             /* the eventfd has been signalled since the last reap */
     bool taken_back;       /* what is left of the batch that was begun is not done */
     bool stopping;
+    bool asleep;           /* the thread waits to be signalled */
     int owners; /* the Writer, and the thread while it runs */
+
+    unsigned given_count; /* changes with what there is to do; looked at without the mutex */
 
     int event_fd; /* these never change */
     pwrite_function write;
@@ -187,8 +201,44 @@ static void do_batch(Shared *shared, Batch *batch) {
     }
 }
 
+static long long now_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000000000LL + now.tv_nsec;
+}
+
+/*
+ * The thread has nothing to do; with the mutex, as pthread_cond_wait. What is given is put under the mutex, and whoever
+ * puts it signals a thread that is asleep; so nothing is missed, whatever is seen here without it.
+ */
+static void wait_for_more(Shared *shared, int *credit) {
+    long long end = now_ns() + LOOK_NS_THREAD;
+    if (*credit >= LOOK_CREDIT) {
+        unsigned before = shared->given_count;
+        bool given = false;
+        pthread_mutex_unlock(&shared->mutex);
+        while (!given && now_ns() < end) {
+            sched_yield();
+            given = __atomic_load_n(&shared->given_count, __ATOMIC_ACQUIRE) != before;
+        }
+        pthread_mutex_lock(&shared->mutex);
+        if (shared->given_count != before) {
+            *credit += *credit < LOOK_CREDIT_MAX;
+            return;
+        }
+    }
+    shared->asleep = true;
+    pthread_cond_wait(&shared->given, &shared->mutex);
+    shared->asleep = false;
+    if (now_ns() < end)
+        *credit += *credit < LOOK_CREDIT_MAX;
+    else
+        *credit = *credit > LOOK_LATE_COST ? *credit - LOOK_LATE_COST : 0;
+}
+
 static void *run(void *argument) {
     Shared *shared = argument;
+    int credit = 0;
     pthread_setname_np(pthread_self(), shared->name);
     pthread_mutex_lock(&shared->mutex);
     for (;;) {
@@ -196,14 +246,14 @@ static void *run(void *argument) {
         if (batch == NULL) {
             if (shared->stopping)
                 break;
-            pthread_cond_wait(&shared->given, &shared->mutex);
+            wait_for_more(shared, &credit);
             continue;
         }
         pthread_mutex_unlock(&shared->mutex);
         do_batch(shared, batch);
         pthread_mutex_lock(&shared->mutex);
         put(&shared->done, batch);
-        shared->in_flight--;
+        __atomic_store_n(&shared->in_flight, shared->in_flight - 1, __ATOMIC_RELEASE);
         __atomic_store_n(&shared->taken_back, false, __ATOMIC_RELEASE);
         bool wake = shared->waited_for && shared->in_flight == 0;
         bool tell = !shared->waited_for && !shared->told;
@@ -389,17 +439,21 @@ static PyObject *Writer_submit(Writer *self, PyObject *const *args, Py_ssize_t c
     bool finished = false, untold = false;
     keep_beside(self, batch, wait_s > 0);
     pthread_mutex_lock(&shared->mutex);
-    bool idle = shared->in_flight == 0;
+    bool asleep = shared->asleep;
     put(&shared->waiting, batch);
     shared->in_flight++;
     if (wait_s > 0)
         shared->waited_for = true;
+    __atomic_store_n(&shared->given_count, shared->given_count + 1, __ATOMIC_RELEASE);
     pthread_mutex_unlock(&shared->mutex);
-    if (idle)
+    if (asleep)
         pthread_cond_signal(&shared->given);
     if (wait_s > 0) {
         struct timespec deadline = deadline_after(wait_s);
         Py_BEGIN_ALLOW_THREADS
+        long long end = now_ns() + LOOK_NS_SUBMIT;
+        while (__atomic_load_n(&shared->in_flight, __ATOMIC_ACQUIRE) > 0 && now_ns() < end)
+            sched_yield();
         pthread_mutex_lock(&shared->mutex);
         while (shared->in_flight > 0 &&
                pthread_cond_timedwait(&shared->ended, &shared->mutex, &deadline) != ETIMEDOUT)
@@ -470,6 +524,7 @@ static void stop(Writer *self) {
     self->stopped = true;
     pthread_mutex_lock(&shared->mutex);
     shared->stopping = true;
+    __atomic_store_n(&shared->given_count, shared->given_count + 1, __ATOMIC_RELEASE);
     bool busy = shared->in_flight > 0;
     pthread_mutex_unlock(&shared->mutex);
     pthread_cond_signal(&shared->given);
