@@ -11,8 +11,8 @@
  *                    |                 |                       ^
  *     thread:        +--> pwrite pwrite pwrite ...  --eventfd--+
  *
- * A submit may wait a little for its batch; then nothing is signalled, and to have a block written costs two changes
- * of threads and no Python at all.
+ * A submit may wait a little for its batch; then nothing is signalled through the eventfd, and to have a block written
+ * costs two changes of threads and no Python at all.
  *
  * Who owns what.  The reactor's side makes a Batch, takes hold of every buffer in it, and lets go of them when the
  * batch has come back; the thread only reads the memory behind them.  So the thread needs no interpreter, and a batch
@@ -46,9 +46,9 @@
 #define WAIT_S_MAX 3600.0
 
 /*
- * To wake a thread takes 20 us and more where its processor sleeps. So each of the two looks for what the other one does
- * for a moment before it sleeps, and gives way between two looks: while batches follow each other at once, and while a
- * batch takes no longer than one to the page cache.
+ * To wake a thread takes 20 us and more where its processor sleeps. So each of the two looks for what the other one
+ * does for a moment before it sleeps, and gives way between two looks: the thread while batches follow each other at
+ * once, a submit for as long as the page cache takes for some hundred blocks.
  */
 #define LOOK_NS_THREAD 100000
 #define LOOK_NS_SUBMIT 50000
@@ -303,7 +303,8 @@ static int start_thread(Writer *self) {
 /*
  * While a submit waits for the thread the processor it runs on has nothing else to do, and has the data in its cache:
  * large batches are faster there. For small ones another processor is as good, and finding one is the kernel's
- * business, as for a thread that is not waited for. What does not work here costs time and nothing else, so nobody hears of it.
+ * business, as for a thread that is not waited for. What does not work here costs time and nothing else, so nobody
+ * hears of it.
  */
 static void keep_beside(Writer *self, const Batch *batch, bool waits) {
     int beside = waits && batch->bytes >= BESIDE_BYTES_MIN ? sched_getcpu() : -1;

@@ -11,6 +11,7 @@ The handshake, the end of a connection, certificates and errors are pyOpenSSL's 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from OpenSSL import SSL
@@ -128,7 +129,7 @@ class OrdinaryRecords:
         """See L{IRecords}."""
         size, filled = len(place), 0
         while filled < size:
-            count = self._read(lambda at=filled: self._connection.recv_into(place[at:], RECORD_BYTES))  # type: ignore[misc]
+            count = self._read(partial(self._connection.recv_into, place[filled:], RECORD_BYTES))
             if not count:
                 break
             filled += count
@@ -137,7 +138,7 @@ class OrdinaryRecords:
     def decrypted(self) -> bytes:
         """See L{IRecords}."""
         pieces: list[bytes] = []
-        while piece := self._read(lambda: self._connection.recv(RECORD_BYTES)):
+        while piece := self._read(partial(self._connection.recv, RECORD_BYTES)):
             pieces.append(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 

@@ -60,7 +60,7 @@ class GatheringTLS(TLSMemoryBIOProtocol):
 
     def stream_for(self, user: IStreamUser) -> Stream:
         """See L{stream_over}."""
-        self.stream = stream = _TLSStream(self, user)
+        self.stream = stream = _TLSStream(self, self._below, user)
         stream.congested = bool(self._appSendBuffer) or self._below.congested
         return stream
 
@@ -75,11 +75,6 @@ class GatheringTLS(TLSMemoryBIOProtocol):
             super().abortConnection()  # type: ignore[no-untyped-call]
 
     # Sending
-
-    @property
-    def taken(self) -> int:
-        """Changes whenever the peer has taken some of what waited."""
-        return self._below.progress
 
     def send_gathered(self, buffers: Sequence[Buffer]) -> None:
         """Encrypt and send."""
@@ -159,15 +154,6 @@ class GatheringTLS(TLSMemoryBIOProtocol):
 
     # Receiving
 
-    @property
-    def received_at_once(self) -> int:
-        """So much is, encrypted, where it can be told."""
-        return self._below.receive_bytes
-
-    @received_at_once.setter
-    def received_at_once(self, count: int) -> None:
-        self._below.receive_bytes = count
-
     def hole_filled(self, count: int) -> None:
         """Never called: there is no hole."""
         raise NotImplementedError
@@ -223,25 +209,26 @@ class GatheringTLS(TLSMemoryBIOProtocol):
 class _TLSStream:
     """The stream of a protocol above TLS."""
 
-    def __init__(self, transport: GatheringTLS, user: IStreamUser) -> None:
+    def __init__(self, transport: GatheringTLS, below: Stream, user: IStreamUser) -> None:
         self.congested = False
         self.move_bytes_max = 0  # what TLS makes of it is not counted
         self._transport = transport
+        self._below = below
         self._user = user
 
     @property
     def progress(self) -> int:
         """See L{Stream}."""
-        return self._transport.taken
+        return self._below.progress
 
     @property
     def receive_bytes(self) -> int:
         """See L{Stream}."""
-        return self._transport.received_at_once
+        return self._below.receive_bytes
 
     @receive_bytes.setter
     def receive_bytes(self, count: int) -> None:
-        self._transport.received_at_once = count
+        self._below.receive_bytes = count
 
     def send(self, buffers: Sequence[Buffer]) -> None:
         """See L{Stream.send}."""
