@@ -162,6 +162,8 @@ class ChangingTests(ChangingCase):
         self.daemon.signal(signal.SIGHUP)
         while "spare" not in [tree.name for tree in await self.admin.status()]:
             await deferLater(reactor, 0.05)
+        for operation in await self.admin.operations():  # the node is there before the change has ended
+            await self.ended(operation)
         self.assertEqual(theirs, self.path.read_text())
         self.assertEqual(self.file, (await self.admin.configuration()).document)
         del (wanted := self.file)["exports"]

@@ -12,10 +12,12 @@ import os
 import random
 import shutil
 import signal
+from functools import partial
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from dst.cluster.assembly import running
@@ -243,9 +245,7 @@ class OwnerTests(TestCase):
             await load.until_acknowledged(3000)
             behind = turn == 3
             if behind:
-                # It gets nothing from now on, and loses what is on its way.
-                cluster.daemons["c"].signal(signal.SIGSTOP)
-                await soon(lambda: self.differ(cluster), cluster.log)
+                await soon(partial(self.left_behind, cluster, load), cluster.log)
             for victim in victims:
                 await cluster.kill(victim)
             await load.ended()
@@ -266,9 +266,24 @@ class OwnerTests(TestCase):
             self.assertEqual(found, await history.check(self, client))
             await client.close()
 
-    async def differ(self, cluster: MirrorOfThree) -> int:
-        """Whether a node is behind."""
-        return differing_bytes(cluster.leg("a"), cluster.leg("c"), cluster.size)
+    async def left_behind(self, cluster: MirrorOfThree, load: Load) -> int:
+        """
+        Stop a node, so that it gets nothing from now on and loses what is on its way.
+
+        @return: how much it lacks once nothing moves any more. When that is nothing (what was in flight it had
+            already, only the others had not) it goes on, to be stopped at another moment.
+        """
+        cluster.daemons["c"].signal(signal.SIGSTOP)
+        acknowledged = -1
+        for _ in range(10):  # later the others go on without it
+            if acknowledged == load.acknowledged:
+                break
+            acknowledged = load.acknowledged
+            await deferLater(reactor, 0.3)
+        lacking = differing_bytes(cluster.leg("a"), cluster.leg("c"), cluster.size)
+        if not lacking:
+            cluster.daemons["c"].signal(signal.SIGCONT)
+        return lacking
 
     async def connected(self, cluster: MirrorOfThree) -> NBDNode:
         """A client, once the storage serves."""
@@ -323,6 +338,7 @@ class Load:
     """
     Writes in flight all the time, at most one to a block, and now and then a flush, until the connection breaks.
 
+    @ivar acknowledged: writes that were answered.
     @ivar in_flight_at_end: writes that were never answered.
     """
 
@@ -333,7 +349,7 @@ class Load:
         self._history = history
         self._random = randomness
         self._busy: set[int] = set()
-        self._acknowledged = 0
+        self.acknowledged = 0
         self._enough: tuple[int, Deferred[None]] = (0, Deferred())
         self.in_flight_at_end = 0
         self._workers = [Deferred.fromCoroutine(self._work()) for _ in range(self.DEPTH)]
@@ -341,7 +357,7 @@ class Load:
     async def until_acknowledged(self, count: int) -> None:
         """Wait for so many writes from now on; an error before that is the test's."""
         waiting: Deferred[None] = Deferred()
-        self._enough = (self._acknowledged + count, waiting)
+        self._enough = (self.acknowledged + count, waiting)
         all_ended = DeferredList(self._workers)
         all_ended.addCallback(lambda _: None if waiting.called else waiting.errback(AssertionError("the load ended")))
         await waiting
@@ -369,9 +385,9 @@ class Load:
                 self.in_flight_at_end += 1
                 return
             self._busy.discard(block)
-            self._acknowledged += 1
+            self.acknowledged += 1
             enough, waiting = self._enough
-            if self._acknowledged == enough:
+            if self.acknowledged == enough:
                 waiting.callback(None)
 
 
