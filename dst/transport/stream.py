@@ -68,8 +68,8 @@ KEPT_BYTES: Final = 64 * 1024 * 1024
 """What the C library may keep of freed memory: the data of a few dozen large requests."""
 
 _M_TRIM_THRESHOLD: Final = -1
-_M_MMAP_THRESHOLD: Final = -3
-_MMAP_THRESHOLD_BYTES: Final = 32 * 1024 * 1024
+_M_MMAP_MAX: Final = -4
+"""How many pieces may be fetched by themselves. By size, the other way, those of 32 MiB cannot be kept."""
 
 
 def keep_freed_memory() -> bool:
@@ -77,7 +77,7 @@ def keep_freed_memory() -> bool:
     Ask the C library not to give memory back to the kernel after every large request.
 
     Else each block of 1 MiB is fetched from the kernel, page by page, zeroed, and given back: reads of this size were
-    half as fast.  It is for a whole process, so only a program does it, when it starts.
+    half as fast, and so were writes of 32 MiB.  It is for a whole process, so only a program does it, when it starts.
 
     @return: whether there was such a thing to ask (glibc has it).
     """
@@ -85,7 +85,7 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
         return False
-    wanted = ((_M_TRIM_THRESHOLD, KEPT_BYTES), (_M_MMAP_THRESHOLD, _MMAP_THRESHOLD_BYTES))
+    wanted = ((_M_TRIM_THRESHOLD, KEPT_BYTES), (_M_MMAP_MAX, 0))
     return all([mallopt(parameter, value) == 1 for parameter, value in wanted])  # noqa: C419 - both are asked
 
 
