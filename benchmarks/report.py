@@ -153,8 +153,8 @@ class Results:
         lines = [["fdatasync of all copies, per block", *(kind.name for kind in self.kinds)]]
         for row in self.rows:
             found = [self.syncs_per_write(row, kind) for kind in self.kinds]
-            lines.append([row.name, *(f"{each:.4f}" if each >= 0 else "?" for each in found)])
-        counted = any(word not in ("", "?") for line in lines[1:] for word in line[1:])
+            lines.append([row.name, *(f"{each:.4f}" if each >= 0 else "" for each in found)])
+        counted = any(word for line in lines[1:] for word in line[1:])
         return f"\n\n{columns(lines)}" if counted else ""
 
     def plain(self) -> dict[str, object]:
