@@ -36,7 +36,7 @@ class LiveTests(BrowserCase):
 
     async def test_node_is_killed_and_returns(self) -> None:
         """The page shows it within two seconds; what is copied when it is back moves a bar; then all is well."""
-        cluster = MirrorOfThree(self, size="192M")
+        cluster = MirrorOfThree(self, size="512M")
         await cluster.start()
         await self.show(cluster.admin_url, wait_for='[data-key="vol/b"]')
         await self.until("return document.querySelector('[data-key=vol]').innerText.includes('healthy')")
@@ -50,7 +50,8 @@ class LiveTests(BrowserCase):
         )
         await self.until("return window.words.absent")
         self.assertIn("1 copy can be lost", await self.text('[data-key="vol"]'))
-        load = ("--rw=write", "--bs=256k", "--iodepth=8", "--size=180M")
+        # So much that copying it takes a while: 180 MiB could be over before the page was told of it.
+        load = ("--rw=write", "--bs=256k", "--iodepth=8", "--size=480M")
         await verified(self, fio(self, cluster.uri, *load))
         await self.until("return document.querySelector('#tiles').innerText.includes('Traffic')")
 
