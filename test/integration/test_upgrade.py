@@ -267,11 +267,13 @@ class UpgradeTests(TestCase):
         await disk.write(MIB, self.content(2))
         await disk.flush()
         await self.pair.until(lambda tree: tree.health.value == "degraded")
+        seen = len(self.pair.daemons["left"].output)
         await self.pair.start("right", previous=old == "right")
         await self.pair.until_whole()
+        self.assertNotIn("full resync", self.pair.daemons["left"].output[seen:])
         copied = [line for line in self.pair.daemons["left"].output.splitlines() if "b: copied" in line][-1]
         self.assertRegex(copied, r"b: copied \d+ bytes, becomes in sync")
-        # Two regions at most; a piece that has to be copied again, which happens on a busy machine, counts again.
+        # The region that was missed and the one that was hot; 64 KiB more were once seen with the previous release.
         self.assertLess(int(copied.split("b: copied ")[1].split()[0]), 3 * MIB, copied)
         self.assertEqual(self.content(1) + self.content(2), bytes(await disk.read(0, 2 * MIB)))
         await disk.write(2 * MIB, self.content(3))
