@@ -174,17 +174,22 @@ def _measured(options: argparse.Namespace, size: int) -> None:
     found: list[Results] = []
     flat: list[Flat] = []
     isolated: list[Found] = []
+    failed: list[str] = []
     for name in options.only:
-        if name == FLAT:
-            flat = measure_flat(size, options.seconds)
-            print(f"\n{FLAT}\n{flat_table(flat)}", flush=True)
-        elif name == ISOLATION:
-            situations = chosen_situations(options.row)
-            isolated = measure_isolation(situations, options.rounds, options.seconds, record)
-            print(f"\n{ISOLATION}: one slow thing beside it\n{isolation_table(isolated)}", flush=True)
-        elif rows := chosen(GROUPS[name], options.row):
-            found.append(run_group(GROUPS[name], rows, options.rounds, options.seconds, size, record))
-            print(f"\n{name}: {found[-1].group.what}\n{found[-1].table()}\n\n{found[-1].costs()}", flush=True)
+        try:
+            if name == FLAT:
+                flat = measure_flat(size, options.seconds)
+                print(f"\n{FLAT}\n{flat_table(flat)}", flush=True)
+            elif name == ISOLATION:
+                situations = chosen_situations(options.row)
+                isolated = measure_isolation(situations, options.rounds, options.seconds, record)
+                print(f"\n{ISOLATION}: one slow thing beside it\n{isolation_table(isolated)}", flush=True)
+            elif rows := chosen(GROUPS[name], options.row):
+                found.append(run_group(GROUPS[name], rows, options.rounds, options.seconds, size, record))
+                print(f"\n{name}: {found[-1].group.what}\n{found[-1].table()}\n\n{found[-1].costs()}", flush=True)
+        except Failed as error:
+            failed.append(name)
+            print(f"\n{name}: not measured: {error}", file=sys.stderr, flush=True)
     figures = [figure for results in found for figure in results.figures()]
     figures += [each.figure() for each in isolated]
     figures += [figure for each in flat for figure in each.figures()]
@@ -195,8 +200,10 @@ def _measured(options: argparse.Namespace, size: int) -> None:
     (options.output / "results.json").write_text(json.dumps(report, indent=1) + "\n")
     for results in found:
         (options.output / f"{results.group.name}.svg").write_text(results.plot())
-    record.remove()
     print(f"written: {options.output / 'results.json'} and a plot of each group beside it")
+    if failed:
+        raise Failed(f"not measured: {', '.join(failed)}; --resume measures what is missing")
+    record.remove()
 
 
 def main() -> int:

@@ -24,6 +24,8 @@ START_S_MAX = 60.0
 
 _SCRIPT = """
 set -e
+# Its own programs in Python find nothing beside them otherwise, and a volume never starts.
+unset PYTHONPATH PYTHONSAFEPATH PYTHONHOME
 trap 'exit 0' TERM INT
 place=$1
 size=$2
@@ -73,7 +75,7 @@ def _gluster(processes: Processes, place: Path, size: int, name: str) -> Served:
     while not socket.exists():
         processes.check(name)
         if time.monotonic() > end:
-            raise Failed(f"{name} does not serve after {START_S_MAX:g} s; see {processes.log_of(name)}")
+            raise Failed(f"{name} does not serve after {START_S_MAX:g} s{processes.last_words(name)}")
         time.sleep(0.1)
     return Served(socket, "vol", [name])
 

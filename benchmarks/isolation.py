@@ -193,7 +193,7 @@ def _file_that_hangs(processes: Processes, directory: Path) -> Stage:
     while not (mounted / "disk").exists():
         processes.check("fuse")
         if time.monotonic() > end:
-            raise Failed(f"nbdfuse has mounted nothing; see {processes.log_of('fuse')}")
+            raise Failed(f"nbdfuse has mounted nothing{processes.last_words('fuse')}")
         time.sleep(0.02)
     stage.hanging.append("fuse")
     return _owner(stage, _exports(f'"file:vol.img?size={EXPORT_BYTES}"', f'"file:{mounted / "disk"}"'))

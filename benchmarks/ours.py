@@ -150,6 +150,6 @@ def daemon_of(
             except Failed:
                 pass
         if time.monotonic() - begun > START_S_MAX:
-            raise Failed(f"{name} does not answer after {START_S_MAX:g} s; see {processes.log_of(name)}")
+            raise Failed(f"{name} does not answer after {START_S_MAX:g} s{processes.last_words(name)}")
         time.sleep(0.02)
     return Daemon(processes, name, pid, socket_path, time.monotonic() - begun)

@@ -125,8 +125,12 @@ class Processes:
         process = self._running.get(name)
         code = None if process is None else process.poll()
         if code is not None:
-            lines = self.log_of(name).read_text(errors="replace").splitlines()[-12:]
-            raise Failed(f"{name} ended with status {code}:\n  " + "\n  ".join(lines))
+            raise Failed(f"{name} ended with status {code}{self.last_words(name)}")
+
+    def last_words(self, name: str) -> str:
+        """The end of a server's log, to stand behind a sentence; the log itself goes with everything else."""
+        lines = self.log_of(name).read_text(errors="replace").splitlines()[-12:]
+        return ":\n  " + "\n  ".join(lines) if lines else ", and has said nothing"
 
     def start_detached(self, name: str, pid_file: Path, *command: str | Path) -> None:
         """Start a server that knows only how to go into the background, and writes its process id."""
@@ -136,8 +140,7 @@ class Processes:
         end = time.monotonic() + START_S_MAX
         while not (pid_file.exists() and pid_file.read_text().strip()):
             if done.returncode != 0 or time.monotonic() > end:
-                lines = self.log_of(name).read_text().splitlines()[-12:]
-                raise Failed(f"{name} did not start, status {done.returncode}:\n  " + "\n  ".join(lines))
+                raise Failed(f"{name} did not start, status {done.returncode}{self.last_words(name)}")
             time.sleep(0.05)
         self._detached[name] = int(pid_file.read_text())
         self._stack.callback(_end_detached, self._detached[name])
