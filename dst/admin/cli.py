@@ -1,8 +1,8 @@
 """
 The C{dst} command.
 
-It asks one daemon through REST.  What it prints for people is drawn in C{dst.admin.display*}; for scripts there are
-C{--json} and the exit codes of L{dst.admin.tools.EXIT_CODES}.
+It asks a daemon through REST, and several for what only looks.  What it prints for people is drawn in
+C{dst.admin.display*}; for scripts there are C{--json} and the exit codes of L{dst.admin.tools.EXIT_CODES}.
 
 The commands are in C{dst.admin.*_commands}; here they are put together and run.
 """
@@ -12,14 +12,15 @@ from __future__ import annotations
 import io
 import os
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, FirstError, gatherResults
 
 from dst import __version__
 from dst.admin.ca_commands import ca
-from dst.admin.completing import completion
+from dst.admin.completing import complete_daemon, completion, places_of
 from dst.admin.configuration_commands import apply, configuration
 from dst.admin.demo.command import demo
 from dst.admin.export_commands import export, listener, session
@@ -27,6 +28,7 @@ from dst.admin.happening_commands import event, health, operation
 from dst.admin.join_commands import join_command
 from dst.admin.member_commands import MEMBER_COMMANDS
 from dst.admin.node_commands import STORAGE_COMMANDS, node
+from dst.admin.places import DEFAULT_URL, SYSTEM_SOCKET, urls_in
 from dst.admin.rehearse import rehearse
 from dst.admin.schema import correction_for
 from dst.admin.seeing_commands import status, watch
@@ -40,30 +42,29 @@ if TYPE_CHECKING:
 
 __all__ = ["cli", "main"]
 
-DEFAULT_URL = "http://127.0.0.1:7480"
 
-SYSTEM_SOCKET = "/run/dst/admin.sock"
-"""Where the daemon of a machine is, as it is installed: its directory belongs to the daemon's user alone."""
-
-
-def default_url(socket: str = SYSTEM_SOCKET) -> str:
-    """Where a daemon is looked for when nobody says where it is."""
-    return f"unix:{socket}" if os.path.exists(socket) else DEFAULT_URL
-
-
-def _run_in_reactor(url: str, work: Work, credentials: Credentials | None = None) -> Any:
+def _run_in_reactor(asked: Sequence[tuple[str, Work]], credentials: Credentials | None = None) -> list[Any]:
     """The one place here with the global reactor: a command is a process."""
     from twisted.internet import reactor
     from twisted.internet.task import react
 
     from dst.admin.client import HTTPAdmin
 
-    outcome: list[Any] = []
+    outcome: list[list[Any]] = []
     errors: list[BaseException] = []
+
+    async def one(url: str, work: Work) -> Any:
+        try:
+            return await work(HTTPAdmin.connect(reactor, url, credentials), reactor)
+        except DSTError as error:
+            return error
 
     async def run() -> None:
         try:
-            outcome.append(await work(HTTPAdmin.connect(reactor, url, credentials), reactor))
+            each = [Deferred.fromCoroutine(one(url, work)) for url, work in asked]
+            outcome.append(await gatherResults(each, consumeErrors=True))
+        except FirstError as first:
+            errors.append(first.subFailure.value or first)
         except (Exception, SystemExit) as error:
             errors.append(error)
 
@@ -135,6 +136,16 @@ def _fail_as_json(cause: str, correction: str, code: str, exit_code: int) -> Non
     sys.exit(exit_code)
 
 
+class _URLType(click.ParamType):  # type: ignore[type-arg]
+    """A URL; white space is between several in the environment, and may be in the path of one."""
+
+    name = "text"
+
+    def split_envvar_value(self, rv: str) -> list[str]:
+        """See C{click.ParamType}."""
+        return urls_in(rv)
+
+
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
@@ -144,11 +155,25 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 )
 @click.option(
     "--url",
+    "urls",
+    type=_URLType(),
     envvar="DST_URL",
-    default=default_url,
-    show_default=f"unix:{SYSTEM_SOCKET} if it is there, else {DEFAULT_URL}",
+    multiple=True,
+    show_default=f"unix:{SYSTEM_SOCKET} and the sockets of dst@NAME, as far as they are there, else {DEFAULT_URL}",
     show_envvar=True,
-    help="Where the daemon's admin interface is: http://, https://, or unix:/path/of/socket.",
+    help="Where the daemon's admin interface is: http://, https://, or unix:/path/of/socket. What only looks may be "
+    "said of several: --url A --url B.",
+)
+@click.option(
+    "-d",
+    "--daemon",
+    "daemons",
+    envvar="DST_DAEMON",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=complete_daemon,
+    show_envvar=True,
+    help="The daemon of dst@NAME.service on this machine, or of dst.service: dst.",
 )
 @click.option(
     "--token-file",
@@ -166,7 +191,8 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 @click.pass_context
 def cli(
     context: click.Context,
-    url: str,
+    urls: tuple[str, ...],
+    daemons: tuple[str, ...],
     token_file: str | None,
     ca_file: str | None,
     cert_file: str | None,
@@ -188,16 +214,17 @@ def cli(
       dst storage take-over vol      own it here, not where it is owned now
       dst check topology.toml        look for mistakes before starting
       dst apply topology.toml        make a running daemon be as the file says
+      dst -d web status              that of dst@web.service, of several here
     """
 
-    def run(url: str, work: Work) -> Any:
+    def run(asked: Sequence[tuple[str, Work]]) -> list[Any]:
         from dst.admin.reaching import Credentials
 
         credentials = Credentials.gathered(os.environ, token_file, ca_file, cert_file, key_file)
-        return _run_in_reactor(url, work, credentials)
+        return _run_in_reactor(asked, credentials)
 
     tools = context.obj or Tools(run)
-    tools.url = url
+    tools.places = places_of(context)
     context.obj = tools
 
 

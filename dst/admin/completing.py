@@ -11,17 +11,22 @@ import http.client
 import json
 import os
 import socket
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
 
 import click
+from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from dst.admin.in_the_clear import goes_in_the_clear
+from dst.admin.places import Place, chosen_places, default_places
+from dst.errors import InvalidRequest
 
 __all__ = [
+    "complete_daemon",
     "complete_device",
     "complete_export",
     "complete_member",
@@ -31,10 +36,14 @@ __all__ = [
     "complete_session",
     "complete_storage",
     "completion",
+    "places_of",
 ]
 
 ANSWER_S_MAX = 0.7
 """After that a person wonders whether the key was pressed."""
+
+ANSWERS_S_MAX = 2.0
+"""Of several daemons; those that would come later are not asked."""
 
 ANSWER_BYTES_MAX = 4 * 1024 * 1024
 """A list of names that is longer is not read to its end by anybody."""
@@ -69,14 +78,43 @@ class _AtSocket(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-def _answer(context: click.Context, path: str) -> dict[str, Any]:
+def places_of(context: click.Context) -> tuple[Place, ...]:
     """
-    What the daemon says; nothing if it does not.
+    The daemons that a command line is about.  What it says goes before what the environment says.
 
-    It is asked with the standard library: this has to be quick, and a reactor takes longer to load than the answer
+    @raise click.UsageError: no daemon can be called so.
+    """
+    root = context.find_root()
+    said: dict[str, list[str]] = {}
+    for key in ("urls", "daemons"):
+        source = root.get_parameter_source(key)
+        said[key] = list(root.params.get(key) or ()) if source is ParameterSource.COMMANDLINE else []
+    if not any(said.values()):
+        said = {key: list(root.params.get(key) or ()) for key in said}
+    try:
+        return chosen_places(said["urls"], said["daemons"])
+    except InvalidRequest as error:
+        raise click.UsageError(error.message, root) from None
+
+
+def _answers(context: click.Context, path: str) -> Iterator[dict[str, Any]]:
+    """
+    What each daemon says; nothing of one that does not.
+
+    They are asked with the standard library: this has to be quick, and a reactor takes longer to load than the answer
     takes to come.
     """
-    url = str(context.find_root().params.get("url") or os.environ.get("DST_URL") or "http://127.0.0.1:7480")
+    try:
+        places = places_of(context)
+    except click.UsageError:
+        return
+    until = time.monotonic() + ANSWERS_S_MAX
+    for place in places:
+        if time.monotonic() < until:
+            yield _answer(context, place.url, path)
+
+
+def _answer(context: click.Context, url: str, path: str) -> dict[str, Any]:
     headers = {"Accept": "application/json"}
     token = _token(context)
     if token and not goes_in_the_clear(url):
@@ -112,11 +150,11 @@ def _token(context: click.Context) -> str:
 
 def _trees(context: click.Context) -> Iterator[tuple[dict[str, Any], bool]]:
     """Every entry of the status at the top, and whether it is a storage."""
-    status = _answer(context, "/v1/status")
-    for kind in ("storages", "nodes"):
-        for entry in status.get(kind, ()):
-            if isinstance(entry, dict):
-                yield entry, kind == "storages"
+    for status in _answers(context, "/v1/status"):
+        for kind in ("storages", "nodes"):
+            for entry in status.get(kind, ()):
+                if isinstance(entry, dict):
+                    yield entry, kind == "storages"
 
 
 def _walk(entry: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -170,11 +208,16 @@ def complete_member(context: click.Context, parameter: click.Parameter, incomple
 
 def _listed(path: str, kind: str, key: str, said: str) -> Completer:
     def complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        entries = _answer(context, path).get(kind, ())
+        entries = (entry for answer in _answers(context, path) for entry in answer.get(kind, ()))
         names = {str(entry[key]): str(entry.get(said, "")) for entry in entries if isinstance(entry, dict)}
         return _items(names, incomplete)
 
     return complete
+
+
+def complete_daemon(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The names of the daemons of this machine."""
+    return _items({place.name: place.url for place in default_places() if place.name != place.url}, incomplete)
 
 
 complete_export = _listed("/v1/exports", "exports", "name", "device")

@@ -48,12 +48,11 @@ def list_exports(tools: Tools, as_json: bool) -> None:
     Example:
       dst export list
     """
-    exports: list[ExportStatus] = tools.ask(lambda admin, clock: _exports(admin))
-    listed(tools, "exports", exports, _export_lines, "nothing is exported; `dst export create NAME` does", as_json)
 
+    async def work(admin: IClusterAdmin, clock: IReactorTime) -> list[ExportStatus]:
+        return await admin.exports()
 
-async def _exports(admin: IClusterAdmin) -> list[ExportStatus]:
-    return await admin.exports()
+    listed(tools, "exports", work, _export_lines, "nothing is exported; `dst export create NAME` does", as_json)
 
 
 def _export_lines(exports: list[ExportStatus], now: float, width: int | None) -> list[Any]:
@@ -239,13 +238,11 @@ def list_sessions(tools: Tools, of: str | None, as_json: bool) -> None:
       dst session list
       dst session list --export vol --json | jq -r '.sessions[].peer'
     """
-    sessions: list[SessionStatus] = tools.ask(lambda admin, clock: _sessions(admin))
-    sessions = [each for each in sessions if of is None or each.export == of]
-    listed(tools, "sessions", sessions, _session_lines, "no client is connected", as_json)
 
+    async def work(admin: IClusterAdmin, clock: IReactorTime) -> list[SessionStatus]:
+        return [each for each in await admin.sessions() if of is None or each.export == of]
 
-async def _sessions(admin: IClusterAdmin) -> list[SessionStatus]:
-    return await admin.sessions()
+    listed(tools, "sessions", work, _session_lines, "no client is connected", as_json)
 
 
 def _session_lines(sessions: list[SessionStatus], now: float, width: int | None) -> list[Any]:
@@ -311,4 +308,4 @@ def list_listeners(tools: Tools, as_json: bool) -> None:
 
         return listener_lines(listeners, width)
 
-    listed(tools, "listeners", tools.ask(work), lines, "nothing is listened at", as_json)
+    listed(tools, "listeners", work, lines, "nothing is listened at", as_json)

@@ -41,6 +41,8 @@ async def follow(
     told: Callable[[list[StatusTree]], None],
     lost: Callable[[DSTError], None],
     tick: Callable[[], None],
+    *,
+    patient: bool = False,
 ) -> None:
     """
     Go on until cancelled, or until there is an error before anything could be told.
@@ -49,8 +51,9 @@ async def follow(
     @param told: called with the trees now, and again whenever they change.
     @param lost: called when they cannot be had at the moment.
     @param tick: called every L{TICK_S}, whatever happens.
+    @param patient: go on after the very first error, too: there are others to be told about.
     """
-    been_there = False
+    been_there = patient
 
     def chosen(trees: list[StatusTree]) -> None:
         nonlocal been_there

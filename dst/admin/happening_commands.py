@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,9 +15,11 @@ from twisted.internet.defer import CancelledError
 
 from dst.admin.changing import followed
 from dst.admin.completing import complete_operation
-from dst.admin.listing import listed
+from dst.admin.listing import listed, show_table
+from dst.admin.looking import look
+from dst.admin.places import Place
 from dst.admin.schema import API_VERSION
-from dst.admin.tools import EXIT_NOT_HEALTHY, Tools, console, fail, fail_with, json_option, show_json, sleep
+from dst.admin.tools import Tools, Work, console, fail, fail_with, json_option, show_json, sleep
 from dst.administration import Event, HealthFinding, OperationState, OperationStatus, Severity
 from dst.errors import DSTError
 from dst.words import printable
@@ -68,12 +72,10 @@ def list_operations(tools: Tools, running: bool, as_json: bool) -> None:
     """
 
     async def work(admin: IClusterAdmin, clock: IReactorTime) -> list[OperationStatus]:
-        return await admin.operations()
+        operations = await admin.operations()
+        return [each for each in operations if not running or each.state is OperationState.RUNNING]
 
-    operations: list[OperationStatus] = tools.ask(work)
-    if running:
-        operations = [each for each in operations if each.state is OperationState.RUNNING]
-    listed(tools, "operations", operations, _operation_lines, "nothing was asked for lately", as_json)
+    listed(tools, "operations", work, _operation_lines, "nothing was asked for lately", as_json)
 
 
 @operation.command(short_help="One operation.")
@@ -101,7 +103,7 @@ def _told(tools: Tools, found: OperationStatus, as_json: bool) -> None:
 
         show_json({"version": API_VERSION, "time": tools.now(), "operation": to_json(found)})
         return
-    listed(tools, "operations", [found], _operation_lines, "", False)
+    show_table(tools, [found], _operation_lines, "")
 
 
 @operation.command(short_help="Wait until it is done.")
@@ -181,15 +183,16 @@ def list_events(tools: Tools, last: int, after: int, about: str | None, severity
       dst event list --about vol
       dst event list --severity warning --json | jq -r '.events[].sentence'
     """
-    events: list[Event] = tools.ask(lambda admin, clock: _all_after(admin, after))
-    events = [each for each in events if _matches(each, about, severity)][-last:]
+
+    async def work(admin: IClusterAdmin, clock: IReactorTime) -> list[Event]:
+        return [each for each in await _all_after(admin, after) if _matches(each, about, severity)][-last:]
 
     def lines(events: list[Event], now: float, width: int | None) -> list[Any]:
         from dst.admin.display_tables import event_lines
 
         return event_lines(events, width)
 
-    listed(tools, "events", events, lines, "nothing has happened that is still known", as_json)
+    listed(tools, "events", work, lines, "nothing has happened that is still known", as_json)
 
 
 async def _all_after(admin: IClusterAdmin, after: int) -> list[Event]:
@@ -222,43 +225,66 @@ def follow_events(tools: Tools, after: int | None, about: str | None, severity: 
     """
     screen = console(sys.stdout)
 
-    def say(events: list[Event]) -> None:
+    several = len(tools.places) > 1
+
+    def say(place: Place, events: list[Event]) -> None:
         events = [each for each in events if _matches(each, about, severity)]
         if as_json:
             from dst.admin.codec import to_json
 
+            named = {"daemon": place.name} if several else {}
             for each in events:
-                click.echo(json.dumps(to_json(each)))
+                click.echo(json.dumps({**named, **to_json(each)}))
         elif events:
             from dst.admin.display_tables import event_lines
 
             width = screen.width if screen.is_terminal else None
-            for line in event_lines(events, width, headings=False, number_cells=6):
-                screen.print(line, soft_wrap=True)
+            name = f"{printable(place.name)}: " if several else ""
+            for line in event_lines(
+                events, None if width is None else width - len(name), headings=False, number_cells=6
+            ):
+                screen.print(name, line, sep="", soft_wrap=True)
         sys.stdout.flush()
 
+    def lost(place: Place, error: DSTError) -> None:
+        name = f"{place.name}: " if several else ""
+        click.echo(f"... {printable(name + error.message)}; it is tried again", err=True)
+
+    def work(place: Place) -> Work:
+        told, gone = partial(say, place), partial(lost, place)
+        return lambda admin, clock: _follow(admin, clock, after, told, gone, patient=several)
+
     try:
-        tools.run(tools.url, lambda admin, clock: _follow(admin, clock, after, say))
+        outcomes = tools.run([(place.url, work(place)) for place in tools.places])
     except CancelledError:
-        pass  # Ctrl-C is how it ends
-    except DSTError as error:
-        fail_with(error)
+        return  # Ctrl-C is how it ends
+    for outcome in outcomes:
+        if isinstance(outcome, DSTError):
+            fail_with(outcome)
 
 
-async def _follow(admin: IClusterAdmin, clock: IReactorTime, after: int | None, say: Any) -> None:
-    if after is None:
-        known = await _all_after(admin, 0)
-        after = known[-1].number if known else 0
-    been_there = False
+async def _follow(
+    admin: IClusterAdmin,
+    clock: IReactorTime,
+    after: int | None,
+    say: Callable[[list[Event]], None],
+    gone: Callable[[DSTError], None],
+    *,
+    patient: bool,
+) -> None:
+    been_there = patient
     lost = False
     while True:
         try:
+            if after is None:
+                known = await _all_after(admin, 0)
+                after = known[-1].number if known else 0
             events = await _all_after(admin, after)
         except DSTError as error:
             if not been_there:
                 raise
             if not lost:
-                click.echo(f"... {printable(error.message)}; it is tried again", err=True)
+                gone(error)
             lost = True
         else:
             been_there, lost = True, False
@@ -289,23 +315,24 @@ def health(tools: Tools, exit_code: bool, as_json: bool) -> None:
     async def work(admin: IClusterAdmin, clock: IReactorTime) -> list[HealthFinding]:
         return await admin.health()
 
-    findings: list[HealthFinding] = tools.ask(work)
-    worst = max((_SEVERITIES.index(each.severity.value) for each in findings), default=None)
-    if as_json:
-        from dst.admin.codec import to_json
+    def worst(findings: list[HealthFinding]) -> int:
+        return max((_SEVERITIES.index(each.severity.value) for each in findings), default=-1)
 
-        word = None if worst is None else _SEVERITIES[worst]
-        found = [to_json(each) for each in findings]
-        show_json({"version": API_VERSION, "time": tools.now(), "worst": word, "findings": found})
-    else:
-
-        def lines(findings: list[HealthFinding], now: float, width: int | None) -> list[Any]:
-            from dst.admin.display_tables import finding_lines
-
-            return finding_lines(findings, now=now, width=width)
-
-        listed(tools, "findings", findings, lines, "everything is as it should be", False)
+    def show(findings: list[HealthFinding]) -> None:
+        show_table(tools, findings, lines, "everything is as it should be")
         if findings:
             click.echo("\n`dst explain` says why, and what you can do")
-    if exit_code and worst:
-        sys.exit(EXIT_NOT_HEALTHY)
+
+    def lines(findings: list[HealthFinding], now: float, width: int | None) -> list[Any]:
+        from dst.admin.display_tables import finding_lines
+
+        return finding_lines(findings, now=now, width=width)
+
+    def told(findings: list[HealthFinding]) -> dict[str, Any]:
+        from dst.admin.codec import to_json
+
+        word = _SEVERITIES[worst(findings)] if findings else None
+        found = [to_json(each) for each in findings]
+        return {"version": API_VERSION, "time": tools.now(), "worst": word, "findings": found}
+
+    look(tools, work, show, told, as_json, unhealthy=lambda findings: exit_code and worst(findings) > 0)

@@ -5,18 +5,20 @@ Lists, and one out of a list: for people a table, for scripts what the REST inte
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from dst.admin.codec import to_json
+from dst.admin.looking import look
 from dst.admin.schema import API_VERSION
-from dst.admin.tools import Tools, show_json, show_lines
+from dst.admin.tools import Tools, Work, show_lines
 from dst.errors import NotFound
 
 if TYPE_CHECKING:
     from rich.text import Text
 
-__all__ = ["listed", "one_of"]
+__all__ = ["listed", "one_of", "show_table"]
 
 T = TypeVar("T")
 
@@ -24,23 +26,32 @@ T = TypeVar("T")
 def listed(
     tools: Tools,
     kind: str,
-    values: list[T],
-    lines: Callable[[list[T], float, int | None], list[Text]],
+    work: Work,
+    lines: Callable[[list[Any], float, int | None], list[Text]],
     nothing: str,
     as_json: bool,
 ) -> None:
     """
-    Show C{values}.
+    Show what C{work} finds.
 
-    @param kind: their word in JSON.
+    @param kind: the word for it in JSON.
     @param lines: makes the table; given the time now and the cells of a line.
-    @param nothing: what is said if there are none.
+    @param nothing: what is said if there is none.
     """
-    if as_json:
-        from dst.admin.codec import to_json
+    look(
+        tools,
+        work,
+        lambda values: show_table(tools, values, lines, nothing),
+        lambda values: {"version": API_VERSION, "time": tools.now(), kind: [to_json(each) for each in values]},
+        as_json,
+    )
 
-        show_json({"version": API_VERSION, "time": tools.now(), kind: [to_json(each) for each in values]})
-    elif values:
+
+def show_table(
+    tools: Tools, values: list[Any], lines: Callable[[list[Any], float, int | None], list[Text]], nothing: str
+) -> None:
+    """C{values} for a person; C{nothing} if there are none."""
+    if values:
         show_lines(lambda width: lines(values, tools.now(), width))
     else:
         click.echo(nothing)

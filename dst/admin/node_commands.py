@@ -11,6 +11,8 @@ import click
 from dst.admin.changing import Document, change, change_options, how_of
 from dst.admin.completing import complete_member, complete_node, complete_storage
 from dst.admin.documents import add_member, add_table, member_words, options_of, remove_member, remove_table
+from dst.admin.listing import show_table
+from dst.admin.looking import look
 from dst.admin.schema import API_VERSION, is_storage, tree_to_json
 from dst.admin.tools import Tools, fail_with, json_option, show_json, show_lines
 from dst.errors import NotFound
@@ -61,14 +63,16 @@ def list_nodes(tools: Tools, as_json: bool) -> None:
     Example:
       dst node list
     """
-    nodes = _nodes(tools.ask(_status))
-    if as_json:
-        trees = [tree_to_json(tree) for tree, _ in nodes]
-        show_json({"version": API_VERSION, "time": tools.now(), "nodes": trees})
-    elif nodes:
-        show_lines(lambda width: _node_lines(nodes, tools.now(), width))
-    else:
-        click.echo("the daemon has no node; `dst node create NAME URI` makes one")
+
+    def show(trees: list[StatusTree]) -> None:
+        nothing = "the daemon has no node; `dst node create NAME URI` makes one"
+        show_table(tools, _nodes(trees), _node_lines, nothing)
+
+    def told(trees: list[StatusTree]) -> dict[str, Any]:
+        nodes = [tree_to_json(tree) for tree, _ in _nodes(trees)]
+        return {"version": API_VERSION, "time": tools.now(), "nodes": nodes}
+
+    look(tools, _status, show, told, as_json)
 
 
 def _nodes(trees: list[StatusTree]) -> list[tuple[StatusTree, list[str]]]:
@@ -203,14 +207,16 @@ def list_storages(tools: Tools, as_json: bool) -> None:
     Example:
       dst storage list
     """
-    trees = [tree for tree in tools.ask(_status) if is_storage(tree)]
-    if as_json:
-        told = [tree_to_json(tree) for tree in trees]
-        show_json({"version": API_VERSION, "time": tools.now(), "storages": told})
-    elif trees:
-        show_lines(lambda width: _storage_lines(trees, tools.now(), width))
-    else:
-        click.echo("the daemon has no storage; `dst storage create` makes one")
+
+    def show(trees: list[StatusTree]) -> None:
+        nothing = "the daemon has no storage; `dst storage create` makes one"
+        show_table(tools, list(filter(is_storage, trees)), _storage_lines, nothing)
+
+    def told(trees: list[StatusTree]) -> dict[str, Any]:
+        storages = [tree_to_json(tree) for tree in trees if is_storage(tree)]
+        return {"version": API_VERSION, "time": tools.now(), "storages": storages}
+
+    look(tools, _status, show, told, as_json)
 
 
 def _storage_lines(trees: list[StatusTree], now: float, width: int | None) -> list[Text]:

@@ -7,16 +7,19 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import click
+from attrs import define
 from twisted.internet.defer import CancelledError
 
 from dst.admin.completing import complete_name
 from dst.admin.following import follow
+from dst.admin.looking import look
+from dst.admin.places import Place
 from dst.admin.schema import envelope
-from dst.admin.tools import EXIT_NOT_HEALTHY, Tools, console, fail, fail_with, json_option, show_json
-from dst.errors import DSTError, Unavailable
+from dst.admin.tools import Tools, Work, console, fail_with, json_option
+from dst.errors import DSTError, NotFound, Unavailable
 from dst.explaining import Explanation
 from dst.status import Health, StatusTree
 from dst.words import printable
@@ -29,6 +32,9 @@ if TYPE_CHECKING:
     from dst.interfaces import IClusterAdmin
 
 __all__ = ["chosen", "status", "watch"]
+
+
+_Answer: TypeAlias = "tuple[list[StatusTree], dict[str, Explanation]]"
 
 
 @click.command(short_help="Everything, as a tree.")
@@ -48,39 +54,43 @@ def status(tools: Tools, storage: str | None, as_json: bool, exit_code: bool) ->
       dst status vol --exit-code > /dev/null || echo "vol is not healthy"
       dst status --json | jq -r '.storages[] | select(.health != "healthy") | .name + ": " + .reason'
     """
-    trees, explained = tools.ask(_trees if as_json else _trees_and_why)
-    trees = chosen(trees, storage)
-    if as_json:
-        show_json(envelope(trees, tools.now()))
-    elif trees:
+
+    async def work(admin: IClusterAdmin, clock: IReactorTime) -> _Answer:
+        trees = chosen(await admin.status(), storage)
+        return trees, {} if as_json else await _why(admin, trees)
+
+    def show(answer: _Answer) -> None:
+        trees, explained = answer
+        if not trees:
+            click.echo("the daemon has no storage and no node")
+            return
         screen = console(sys.stdout)
         for line in _lines(screen, trees, tools.now(), explained):
             screen.print(line, soft_wrap=True)
-    else:
-        click.echo("the daemon has no storage and no node")
-    if exit_code and any(tree.health is not Health.HEALTHY for tree in trees):
-        sys.exit(EXIT_NOT_HEALTHY)
+
+    def unhealthy(answer: _Answer) -> bool:
+        return exit_code and any(tree.health is not Health.HEALTHY for tree in answer[0])
+
+    look(tools, work, show, lambda answer: envelope(answer[0], tools.now()), as_json, unhealthy=unhealthy)
 
 
-async def _trees(admin: IClusterAdmin, clock: IReactorTime) -> tuple[list[StatusTree], dict[str, Explanation]]:
-    return await admin.status(), {}
-
-
-async def _trees_and_why(
-    admin: IClusterAdmin, clock: IReactorTime
-) -> tuple[list[StatusTree], dict[str, Explanation]]:
-    trees = await admin.status()
+async def _why(admin: IClusterAdmin, trees: list[StatusTree]) -> dict[str, Explanation]:
+    """By the names of C{trees}, if there is anything to explain."""
     if all(tree.health is Health.HEALTHY for tree in trees):
-        return trees, {}
+        return {}
     try:
         explained = await admin.explain()
     except DSTError:
-        return trees, {}  # how it is matters more than why
-    return trees, {each.name: each for each in explained}
+        return {}  # how it is matters more than why
+    return {each.name: each for each in explained}
 
 
 def chosen(trees: list[StatusTree], name: str | None) -> list[StatusTree]:
-    """The tree that was named, or all; an unknown name ends the command."""
+    """
+    The tree that was named, or all.
+
+    @raise NotFound: there is none; with what there is.
+    """
     if name is None:
         return trees
     found = [tree for tree in trees if tree.name == name]
@@ -90,16 +100,15 @@ def chosen(trees: list[StatusTree], name: str | None) -> list[StatusTree]:
         names = [tree.name for tree in trees]
         below = [each for tree in trees for child in tree.children for each in child.walk() if each.name == name]
         if below:
-            fail(
-                f"{name!r} is not at the top of this daemon's tree, but a member of something",
-                f"`dst node show {name}`, or `dst status` for everything",
-                code="not-found",
-            )
-        fail(
-            f"there is no storage or node {name!r} at the top of this daemon's tree{did_you_mean(name, names)}",
-            "there is " + (", ".join(sorted(names)) or "none at all"),
-            code="not-found",
-        )
+            sentence = f"{name!r} is not at the top of this daemon's tree, but a member of something"
+            correction = f"`dst node show {name}`, or `dst status` for everything"
+        else:
+            sentence = f"there is no storage or node {name!r} at the top of this daemon's tree"
+            sentence += did_you_mean(name, names)
+            correction = "there is " + (", ".join(sorted(names)) or "none at all")
+        error = NotFound(sentence)
+        error.correction = correction  # type: ignore[attr-defined]
+        raise error
     return found
 
 
@@ -141,53 +150,82 @@ def watch(tools: Tools, storage: str | None) -> None:
         pass  # Ctrl-C is how it ends
 
 
+@define
+class _Shown:
+    """
+    What is on the screen of one daemon.
+
+    @ivar trees: the last that are known; C{None} before there were any.
+    @ivar lost: why they may not be true any more, or C{""}.
+    """
+
+    trees: list[StatusTree] | None = None
+    lost: str = ""
+
+
 def _watch_live(tools: Tools, storage: str | None, screen: Console) -> None:
     from rich.console import Group
     from rich.live import Live
-    from rich.text import Text
 
-    latest: list[StatusTree] = []
-    known = False
+    shown = {place: _Shown() for place in tools.places}
 
     with Live(console=screen, auto_refresh=False, vertical_overflow="crop") as live:
 
-        def draw(trees: list[StatusTree]) -> None:
-            nonlocal known
-            known = True
-            latest[:] = trees
-            live.update(Group(*_lines(screen, trees, tools.now())), refresh=True)
+        def draw() -> None:
+            live.update(Group(*_screen(shown, storage, screen, tools.now())), refresh=True)
 
-        def lost(error: DSTError) -> None:
-            nonlocal known
-            known = False
-            notice = Text(printable(_lost_in_words(error)), "bold red")
-            live.update(
-                Group(notice, Text("the last that is known:"), *_lines(screen, latest, tools.now())), refresh=True
-            )
+        def told(place: Place, trees: list[StatusTree]) -> None:
+            shown[place] = _Shown(trees)
+            draw()
 
-        def tick() -> None:
-            if known:
-                draw(latest)  # for the ages, while nothing else changes
+        def lost(place: Place, error: DSTError) -> None:
+            shown[place].lost = printable(_lost_in_words(error))
+            draw()
 
-        _follow(tools, storage, draw, lost, tick)
+        _follow(tools, storage, told, lost, draw)  # also for the ages, while nothing else changes
+
+
+def _screen(shown: Mapping[Place, _Shown], storage: str | None, screen: Console, now: float) -> list[Text]:
+    from rich.text import Text
+
+    from dst.admin.looking import heading
+
+    lines: list[Text] = []
+    for place, each in shown.items():
+        if len(shown) > 1:
+            if storage is not None and not each.trees and not each.lost:
+                continue  # it has no such storage
+            name, where = heading(place)
+            lines += [*([Text("")] if lines else []), Text.assemble((name, "bold"), where)]
+        if each.lost:
+            lines.append(Text(each.lost, "bold red"))
+            if each.trees is not None:
+                lines.append(Text("the last that is known:"))
+        if each.trees is not None:
+            lines += _lines(screen, each.trees, now)
+    return lines or [Text("" if any(each.trees is None for each in shown.values()) else _nobody_has(storage))]
+
+
+def _nobody_has(storage: str | None) -> str:
+    return printable(f"no daemon here has {storage!r} at the top of its tree")
 
 
 def _watch_lines(tools: Tools, storage: str | None) -> None:
     from dst.admin.display import changes
 
-    seen: list[StatusTree] = []
+    seen: dict[Place, list[StatusTree]] = {place: [] for place in tools.places}
 
-    def say(line: str) -> None:
+    def say(place: Place, line: str) -> None:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(tools.now()))
-        click.echo(f"{stamp} {line}")
+        click.echo(f"{stamp} {f'{printable(place.name)}: ' if len(seen) > 1 else ''}{line}")
         sys.stdout.flush()
 
-    def told(trees: list[StatusTree]) -> None:
-        for line in changes(seen, trees):
-            say(line)
-        seen[:] = trees
+    def told(place: Place, trees: list[StatusTree]) -> None:
+        for line in changes(seen[place], trees):
+            say(place, line)
+        seen[place] = trees
 
-    _follow(tools, storage, told, lambda error: say(printable(_lost_in_words(error))))
+    _follow(tools, storage, told, lambda place, error: say(place, printable(_lost_in_words(error))))
 
 
 def _lost_in_words(error: DSTError) -> str:
@@ -197,12 +235,28 @@ def _lost_in_words(error: DSTError) -> str:
 def _follow(
     tools: Tools,
     storage: str | None,
-    told: Callable[[list[StatusTree]], None],
-    lost: Callable[[DSTError], None],
+    told: Callable[[Place, list[StatusTree]], None],
+    lost: Callable[[Place, DSTError], None],
     tick: Callable[[], None] = lambda: None,
 ) -> None:
-    """Until it is cancelled; then the error is C{CancelledError}, which is how watching ends."""
-    try:
-        tools.run(tools.url, lambda admin, clock: follow(admin, clock, storage, told, lost, tick))
-    except DSTError as error:
-        fail_with(error)
+    """
+    Until it is cancelled; then the error is C{CancelledError}, which is how watching ends.
+
+    @param tick: called once a second.
+    """
+    several = len(tools.places) > 1
+
+    def work(place: Place) -> Work:
+        return lambda admin, clock: follow(
+            admin,
+            clock,
+            storage,
+            lambda trees: told(place, trees),
+            lambda error: lost(place, error),
+            tick if place is tools.places[0] else lambda: None,
+            patient=several,
+        )
+
+    for outcome in tools.run([(place.url, work(place)) for place in tools.places]):
+        if isinstance(outcome, DSTError):
+            fail_with(outcome)

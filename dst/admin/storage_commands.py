@@ -12,6 +12,7 @@ from twisted.internet.defer import CancelledError
 from twisted.python.failure import Failure
 
 from dst.admin.completing import complete_member, complete_name, complete_storage
+from dst.admin.looking import look
 from dst.admin.schema_explained import explanations_to_envelope, resyncs_to_envelope, scrubs_to_envelope
 from dst.admin.tools import (
     EXIT_GOES_ON,
@@ -65,13 +66,13 @@ def explain(tools: Tools, name: str | None, as_json: bool, everything: bool) -> 
     async def work(admin: IClusterAdmin, clock: IReactorTime) -> list[Explanation]:
         return await admin.explain(name)
 
-    explanations: list[Explanation] = tools.ask(work)
-    if as_json:
-        show_json(explanations_to_envelope(explanations, tools.now()))
-    elif explanations:
-        _show(tools, explanations, everything or name is not None and not explanations[0].next_step)
-    else:
-        click.echo("the daemon has no storage and no node")
+    def show(explanations: list[Explanation]) -> None:
+        if explanations:
+            _show(tools, explanations, everything or name is not None and not explanations[0].next_step)
+        else:
+            click.echo("the daemon has no storage and no node")
+
+    look(tools, work, show, lambda found: explanations_to_envelope(found, tools.now()), as_json)
 
 
 def _show(tools: Tools, explanations: list[Explanation], everything: bool, *, err: bool = False) -> None:

@@ -16,7 +16,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar
 
@@ -25,6 +25,7 @@ from attrs import define
 from twisted.internet.defer import CancelledError, Deferred
 
 from dst import __version__
+from dst.admin.places import Place
 from dst.admin.schema import API_VERSION, correction_for, error_row
 from dst.errors import Denied, DSTError, NotFound, Unavailable
 from dst.words import printable
@@ -48,11 +49,14 @@ __all__ = [
     "Tools",
     "Work",
     "console",
+    "error_as_json",
     "fail",
     "fail_with",
+    "in_words",
     "json_option",
     "json_wanted",
     "operate",
+    "show_error",
     "show_json",
     "show_lines",
     "sleep",
@@ -93,29 +97,68 @@ class Tools:
     """
     Tests bring their own.
 
-    @ivar run: run C{work} with the admin at a URL; returns its result or raises its error, C{CancelledError} when
-        the person has interrupted it.  Can be called once in the life of a process.
+    @ivar run: given URLs and what to do with the admin at each, does it, all at once; returns the results in this
+        order, or instead of one the L{DSTError} that it ended with; raises C{CancelledError} when the person has
+        interrupted it.  Can be called once in the life of a process.
     @ivar now: seconds of the epoch.
+    @ivar places: the daemons that are asked.
     @ivar can_ask: whether there is a person who can answer a question.
     """
 
-    run: Callable[[str, Work], Any]
+    run: Callable[[Sequence[tuple[str, Work]]], list[Any]]
     now: Callable[[], float] = time.time
-    url: str = ""
+    places: tuple[Place, ...] = ()
     can_ask: Callable[[], bool] = lambda: sys.stdin is not None and sys.stdin.isatty()
 
     def ask(self, work: Work) -> Any:
-        """The result of C{work}; an error ends the command with its sentence."""
-        try:
-            return self.run(self.url, work)
-        except DSTError as error:
-            fail_with(error)
-        except CancelledError:
+        """
+        The result of C{work} with the one daemon; an error ends the command with its sentence, and so does it that
+        there are several.
+        """
+        with _interruption_told():
+            try:
+                return self.work(work)
+            except DSTError as error:
+                fail_with(error)
+
+    def ask_each(self, work: Work) -> list[tuple[Place, Any]]:
+        """The result of C{work} with each daemon, or the L{DSTError} that it ended with."""
+        with _interruption_told():
+            outcomes = self.run([(place.url, work) for place in self.places])
+        return list(zip(self.places, outcomes, strict=True))
+
+    def work(self, work: Work) -> Any:
+        """
+        The result of C{work} with the one daemon.
+
+        @raise DSTError: what went wrong.
+        @raise CancelledError: the person does not want to wait any more.
+        """
+        if len(self.places) > 1:
+            names = ", ".join(place.name for place in self.places)
             fail(
-                "interrupted: what was asked for may or may not have been done",
-                "look at `dst status`",
-                code="interrupted",
+                f"several daemons could be asked ({names}), and this is for one",
+                f"say which: `dst --daemon {self.places[0].name} ...`, or --url",
+                code="several-daemons",
+                exit_code=EXIT_USAGE,
             )
+        (outcome,) = self.run([(place.url, work) for place in self.places])
+        if isinstance(outcome, DSTError):
+            raise outcome
+        return outcome
+
+
+@contextmanager
+def _interruption_told() -> Iterator[None]:
+    """Who is interrupted while it waits for daemons ends the command with a sentence."""
+    try:
+        yield
+    except CancelledError:
+        fail(
+            "interrupted: what was asked for may or may not have been done",
+            "look at `dst status`",
+            code="interrupted",
+        )
 
 
 # -- how a command ends ----------------------------------------------------------
@@ -128,31 +171,47 @@ def fail(cause: str, correction: str, *, code: str = "failed", exit_code: int = 
     @param code: for scripts, in C{--json}; the codes of the REST interface and some of the command's own.
     """
     if json_wanted():
-        told = {"code": code, "cause": cause, "correction": correction, "exit_code": exit_code}
+        told = error_as_json(cause, correction, code, exit_code)
         click.echo(json.dumps({"version": API_VERSION, "error": told}, indent=2), err=True)
     else:
-        # The sentences may be those of another machine.
-        click.echo("\n".join(map(printable, f"error: {cause}".split("\n"))), err=True)
-        if correction:
-            click.echo(f"  try: {printable(correction)}", err=True)
+        show_error(cause, correction)
     sys.exit(exit_code)
+
+
+def error_as_json(cause: str, correction: str, code: str, exit_code: int) -> dict[str, object]:
+    """What scripts are told of an error."""
+    return {"code": code, "cause": cause, "correction": correction, "exit_code": exit_code}
+
+
+def show_error(cause: str, correction: str) -> None:
+    """On standard error, for people.  The sentences may be those of another machine."""
+    click.echo("\n".join(map(printable, f"error: {cause}".split("\n"))), err=True)
+    if correction:
+        click.echo(f"  try: {printable(correction)}", err=True)
 
 
 def fail_with(error: DSTError) -> NoReturn:
     """End the command with C{error}."""
+    cause, correction, code, exit_code = in_words(error)
+    fail(cause, correction, code=code, exit_code=exit_code)
+
+
+def in_words(error: DSTError) -> tuple[str, str, str, int]:
+    """What L{fail} is given for C{error}: the cause, the correction, the code and the exit code."""
     exit_code = EXIT_ERROR
     code = error_row(error).code
     if isinstance(error, NotFound) and _NO_ADDRESS in error.message:
-        fail(
+        return (
             f"the daemon does not know what was asked for: it is older than this command ({__version__})",
             "upgrade the daemon; `dst status` and what is about members works with any",
-            code="not-supported",
+            "not-supported",
+            exit_code,
         )
     if isinstance(error, Denied):
         exit_code = EXIT_NOT_ALLOWED
     elif isinstance(error, Unavailable) and _nobody_answers(error):
         exit_code, code = EXIT_NO_DAEMON, "no-daemon"
-    fail(error.message, correction_for(error), code=code, exit_code=exit_code)
+    return error.message, correction_for(error), code, exit_code
 
 
 def _nobody_answers(error: Unavailable) -> bool:

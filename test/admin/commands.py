@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from click.testing import CliRunner, Result
@@ -12,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dst.admin.cli import cli
 from dst.admin.tools import Tools
+from dst.errors import DSTError
 from dst.testing.fake_admin import FakeAdmin
 
 __all__ = ["CommandCase"]
@@ -21,6 +23,7 @@ class CommandCase(SynchronousTestCase):
     """
     Commands against a fake cluster; the clock advances until a command ends, or C{patience_s} have passed.
 
+    @ivar fakes: of the daemons at other URLs.
     @ivar script: what happens in which second.
     @ivar can_ask: whether there is a terminal with a person.
     """
@@ -31,25 +34,39 @@ class CommandCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.fake = FakeAdmin()
+        self.fakes: dict[str, FakeAdmin] = {}
         self.urls: list[str] = []
         self.script: dict[int, Any] = {}
 
-    def run_work(self, url: str, work: Any) -> Any:
-        self.urls.append(url)
-        running = Deferred.fromCoroutine(work(self.fake, self.clock))
-        results: list[Any] = []
-        running.addBoth(results.append)
+    def run_work(self, asked: Sequence[tuple[str, Any]]) -> list[Any]:
+        """All at once, as the command does it."""
+        results: list[Any] = [None] * len(asked)
+        running = []
+
+        def note(result: Any, index: int) -> None:
+            left.discard(index)
+            results[index] = result
+
+        left = set(range(len(asked)))
+        for index, (url, work) in enumerate(asked):
+            self.urls.append(url)
+            running.append(Deferred.fromCoroutine(work(self.fakes.get(url, self.fake), self.clock)))
+            running[-1].addBoth(note, index)
         for second in range(self.patience_s):
-            if results:
+            if not left:
                 break
             self.script.get(second, lambda: None)()
             self.clock.advance(1)
         else:
-            running.cancel()
+            for index in tuple(left):
+                running[index].cancel()
         self.assertEqual([], self.clock.getDelayedCalls(), "nothing is left when a command ends")
-        if isinstance(results[0], Failure):
-            raise results[0].value
-        return results[0]
+        for index, result in enumerate(results):
+            if isinstance(result, Failure):
+                if not result.check(DSTError):
+                    raise result.value
+                results[index] = result.value
+        return results
 
     def dst(self, *arguments: str, answer: str = "", env: dict[str, str] | None = None) -> Result:
         tools = Tools(self.run_work, lambda: 1_700_000_000.0, can_ask=lambda: self.can_ask)

@@ -10,10 +10,12 @@ from click.testing import CliRunner, Result
 from twisted.internet.defer import CancelledError
 
 from dst import __version__
-from dst.admin.cli import cli, default_url
+from dst.admin.cli import cli
 from dst.admin.client import DEFAULT_URL, NoDaemon
+from dst.admin.places import Place, chosen_places, default_places, named, urls_in
+from dst.admin.seeing_commands import _screen, _Shown
 from dst.admin.tools import Tools
-from dst.errors import Denied, MediaError, NotFound, Unavailable
+from dst.errors import Denied, InvalidRequest, MediaError, NotFound, Unavailable
 from dst.testing.fake_admin import FakeAdmin
 from test.admin.commands import CommandCase
 
@@ -215,7 +217,7 @@ class OperationTests(CommandCase):
     def test_interrupted_watch(self) -> None:
         """Ctrl-C is how watching ends."""
 
-        def interrupted(url: str, work: Any) -> Any:
+        def interrupted(asked: object) -> list[Any]:
             raise CancelledError
 
         result = CliRunner().invoke(cli, ["watch"], obj=Tools(interrupted))
@@ -284,14 +286,204 @@ class ErrorTests(CommandCase):
 
 
 class WhereTests(CommandCase):
-    """Where a daemon is looked for"""
+    """Where daemons are looked for"""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.directory = Path(self.mktemp())
+
+    def runs(self, name: str = "") -> str:
+        """A daemon of that unit has made its socket; its URL."""
+        socket = self.directory / name / "admin.sock"
+        socket.parent.mkdir(parents=True, exist_ok=True)
+        socket.touch()
+        return f"unix:{socket}"
+
+    def test_nobody(self) -> None:
+        """Where none is installed, a daemon is looked for at the usual port."""
+        self.assertEqual((Place(DEFAULT_URL, DEFAULT_URL),), default_places(str(self.directory)))
+        (self.directory / "not_started").mkdir(parents=True)
+        self.assertEqual((Place(DEFAULT_URL, DEFAULT_URL),), default_places(str(self.directory)))
 
     def test_installed(self) -> None:
-        """The socket of an installed daemon comes first, if there is one."""
-        there = self.mktemp()
-        self.assertEqual(DEFAULT_URL, default_url(there))
-        Path(there).touch()
-        self.assertEqual(f"unix:{there}", default_url(there))
+        """The socket of an installed daemon comes first, if there is one; then those of the others by name."""
+        web, mail = self.runs("web"), self.runs("mail")
+        self.runs("no unit")
+        others = (Place("mail", mail), Place("web", web))
+        self.assertEqual(others, default_places(str(self.directory)))
+        self.assertEqual((Place("dst", self.runs()), *others), default_places(str(self.directory)))
+
+    def test_named(self) -> None:
+        """One is named as its unit is, whether it runs or not; what can be no unit is refused."""
+        self.assertEqual(Place("web", "unix:/run/dst/web/admin.sock"), named("web"))
+        self.assertEqual(Place("dst", "unix:/run/dst/admin.sock"), named("dst"))
+        for name in ("", ".", "..", "a/b", "../x", "a b", "a\n"):
+            self.assertRaises(InvalidRequest, named, name)
+
+    def test_chosen(self) -> None:
+        """What a person says is what is asked, in this order and each once."""
+        chosen = chosen_places(["http://b:1", "unix:/run/dst/web/admin.sock", "http://b:1"], ["web"])
+        self.assertEqual(["web", "http://b:1"], [place.name for place in chosen])
+
+    def test_environment(self) -> None:
+        """White space separates URLs in the environment, unless it belongs to a path."""
+        self.assertEqual([], urls_in("  "))
+        self.assertEqual(["unix:/a b/c.sock", "http://d:1"], urls_in("unix:/a b/c.sock\n http://d:1 "))
+
+    def test_command_line_before_environment(self) -> None:
+        """What the command line says is asked, not what the environment says besides, be it the other option."""
+        self.dst("--daemon", "web", "health", env={"DST_URL": "http://a:1", "DST_DAEMON": "mail"})
+        self.dst("-d", "dst", "health", env={"DST_URL": "http://a:1"})
+        self.dst("health", env={"DST_DAEMON": "mail"})
+        self.assertEqual(
+            [f"unix:/run/dst/{place}admin.sock" for place in ("web/", "", "mail/")],
+            self.urls,
+        )
+
+    def test_bad_name(self) -> None:
+        """A daemon that cannot be called so is a wrong command line."""
+        result = self.dst("--daemon", "../x", "status")
+        self.assertEqual(2, result.exit_code)
+        self.assertIn("'../x' cannot be the name of a daemon", result.stderr)
+
+
+class SeveralTests(CommandCase):
+    """Several daemons at once"""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.fakes = {"http://a:1": FakeAdmin(), "http://b:2": FakeAdmin()}
+        self.other = self.fakes["http://b:2"]
+        self.other.trees = [tree for tree in self.other.trees if tree.name == "spare"]
+
+    def both(self, *arguments: str) -> Result:
+        return self.dst("--url", "http://a:1", "--url", "http://b:2", *arguments)
+
+    def test_status(self) -> None:
+        """Each is shown under its name, as it would be alone."""
+        alone = [self.dst("--url", url, "status").stdout for url in self.fakes]
+        self.assertEqual(f"# http://a:1\n{alone[0]}\n# http://b:2\n{alone[1]}", self.both("status").stdout)
+
+    def test_json(self) -> None:
+        """For scripts each is what it would be alone, with its name and place."""
+        told = json.loads(self.both("status", "--json").stdout)
+        self.assertEqual(["http://a:1", "http://b:2"], [each["daemon"] for each in told["daemons"]])
+        alone = json.loads(self.dst("--url", "http://a:1", "status", "--json").stdout)
+        self.assertEqual({"daemon": "http://a:1", "url": "http://a:1", **alone}, told["daemons"][0])
+
+    def test_every_list(self) -> None:
+        """So is whatever only looks."""
+        for words in (
+            ("health",),
+            ("explain",),
+            ("node", "list"),
+            ("storage", "list"),
+            ("export", "list"),
+            ("session", "list"),
+            ("listener", "list"),
+            ("operation", "list"),
+            ("event", "list"),
+        ):
+            shown = self.both(*words)
+            self.assertEqual((0, ""), (shown.exit_code, shown.stderr), words)
+            self.assertEqual(2, shown.stdout.count("# http://"), words)
+            told = json.loads(self.both(*words, "--json").stdout)
+            self.assertEqual(["http://a:1", "http://b:2"], [each["url"] for each in told["daemons"]], words)
+
+    def test_named(self) -> None:
+        """What only one of them has is shown of that one; what none has is an error."""
+        for words in (("status", "vol"), ("explain", "vol")):
+            shown = self.both(*words)
+            self.assertEqual((0, ""), (shown.exit_code, shown.stderr))
+            self.assertIn("# http://a:1", shown.stdout)
+            self.assertNotIn("# http://b:2", shown.stdout)
+        self.assert_error(self.both("status", "nothing"), "'nothing'")
+        self.assert_error(self.both("explain", "nothing"), "'nothing'")
+
+    def test_one_is_silent(self) -> None:
+        """One that fails hides no other, and decides how the command ends."""
+        self.fakes["http://a:1"].failing = NoDaemon("no daemon answers at http://a:1")
+        shown = self.both("status", "--exit-code")
+        self.assertEqual(5, shown.exit_code)
+        self.assertIn("error: no daemon answers at http://a:1", shown.stderr)
+        self.assertIn("spare", shown.stdout)
+        told = json.loads(self.both("status", "--json").stdout)
+        self.assertEqual("no-daemon", told["daemons"][0]["error"]["code"])
+        self.assertEqual("healthy", told["daemons"][1]["health"])
+
+    def test_exit_code(self) -> None:
+        """It is 3 if anything that is shown is not healthy, in whichever daemon."""
+        self.assertEqual(3, self.both("status", "--exit-code").exit_code)
+        self.fakes["http://a:1"].trees = list(self.other.trees)
+        self.assertEqual(0, self.both("status", "--exit-code").exit_code)
+        self.other.failing = Denied("you may not look")
+        self.assertEqual(4, self.both("status", "--exit-code").exit_code)
+
+    def test_what_is_about_one(self) -> None:
+        """What changes something, or is about a whole daemon, is for one; nothing is done before that is said."""
+        for words in (("suspend", "vol", "b"), ("export", "create", "vol"), ("configuration", "show")):
+            result = self.both(*words)
+            self.assert_error(result, "several daemons could be asked (http://a:1, http://b:2)", 2)
+        self.assertEqual([], self.urls)
+        self.assertEqual([], self.fakes["http://a:1"].calls)
+
+    def test_watch(self) -> None:
+        """Each is followed; one that is silent is tried again, also if it has never answered, and hides no other."""
+
+        def back() -> None:
+            self.fakes["http://a:1"].failing = None
+
+        self.fakes["http://a:1"].failing = NoDaemon("no daemon answers")
+        self.script = {3: back, 6: lambda: self.fakes["http://a:1"].suspend("vol", "b")}
+        result = self.both("watch")
+        self.assertEqual((0, ""), (result.exit_code, result.stderr))
+        lines = [line.split(" ", 1)[1] for line in result.stdout.splitlines()]
+        self.assertEqual(
+            ["http://a:1: connection lost, retrying: no daemon answers", "http://b:2: spare: ready"], lines[:2]
+        )
+        self.assertIn("http://a:1: vol: healthy", lines)
+        self.assertIn("http://a:1: vol/b: in-sync -> suspended: suspended by the operator", lines)
+
+    def test_watch_on_a_screen(self) -> None:
+        """There each stands under its name, with what was known last of one that is lost."""
+        from rich.console import Console
+
+        screen = Console(force_terminal=True, width=100)
+        web = Place("web", "unix:/run/dst/web/admin.sock")
+        shown = {web: _Shown(list(self.other.trees)), Place("http://b:2", "http://b:2"): _Shown()}
+
+        def drawn(storage: str | None = None) -> list[str]:
+            return [line.plain.split("  ")[0] for line in _screen(shown, storage, screen, 1_700_000_000.0)]
+
+        self.assertEqual(["# web", "NAME", "spare", "", "# http://b:2"], drawn())
+        shown[web].lost = "connection lost"
+        self.assertEqual(
+            ["# web", "connection lost", "the last that is known:", "NAME", "spare", "", "# http://b:2"], drawn()
+        )
+        shown[web] = _Shown([])
+        self.assertEqual([""], drawn("vol"))
+        shown[Place("http://b:2", "http://b:2")] = _Shown([])
+        self.assertEqual(["no daemon here has 'vol' at the top of its tree"], drawn("vol"))
+
+    def test_event_follow(self) -> None:
+        """What happens is told with the name of the daemon it happened in."""
+        self.script = {2: lambda: self.other.happen("it was looked at")}
+        (line,) = self.both("event", "follow").stdout.splitlines()
+        self.assertTrue(line.startswith("http://b:2: "), line)
+        self.assertIn("it was looked at", line)
+        (told,) = self.both("event", "follow", "--json").stdout.splitlines()
+        self.assertEqual(("http://b:2", "vol"), (json.loads(told)["daemon"], json.loads(told)["subject"]))
+
+    def test_interrupted(self) -> None:
+        """Ctrl-C ends waiting for them."""
+
+        def interrupted(asked: object) -> list[Any]:
+            raise CancelledError
+
+        urls = ["--url", "http://a:1", "--url", "http://b:2"]
+        result = CliRunner().invoke(cli, [*urls, "health"], obj=Tools(interrupted))
+        self.assertEqual(1, result.exit_code)
+        self.assertIn("interrupted", result.stderr)
 
 
 class HelpTests(CommandCase):

@@ -17,7 +17,8 @@ from typing import ClassVar
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from dst.admin.cli import SYSTEM_SOCKET, cli, default_url
+from dst.admin.cli import cli
+from dst.admin.places import SYSTEM_SOCKET
 from dst.cluster.config import load
 from dst.cluster.listening import as_listeners
 from test.integration.cluster import Program, soon
@@ -221,7 +222,6 @@ class DefaultTests(SynchronousTestCase):
         """No port is open, not even to the users of the machine: there are sockets, of the group or with a gate."""
         topology = load(ROOT / "packaging" / "dst.toml")
         self.assertEqual("unix:/run/dst/admin.sock:mode=666", topology.daemon.admin)
-        self.assertEqual(default_url("/"), "unix:/")
         self.assertIn(SYSTEM_SOCKET, topology.daemon.admin)
         data = [listener.endpoint for several in as_listeners(topology.listeners).values() for listener in several]
         self.assertEqual(["unix:/run/dst/nbd.sock:mode=660"], data)

@@ -72,7 +72,8 @@ def demo(tools: Tools, keep: str | None, fast: bool, seed: int | None, as_json: 
             await Story(admin, clock, tools.now, stage, teller, measures, seed).tell()
 
         with teller:
-            tools.run(stage.admin_url, work)
+            (outcome,) = tools.run([(stage.admin_url, work)])
+        trouble = outcome if isinstance(outcome, DSTError) else None
     except DSTError as error:
         trouble = error
     except CancelledError:
