@@ -27,7 +27,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from dst.checksums import checksums_refusal
-from dst.errors import AlreadyInUse, ConfigurationError, DSTError
+from dst.errors import AlreadyInUse, ConfigurationError, DSTError, IncarnationChanged
 from dst.geometry import Geometry, StatusExtent
 from dst.interfaces import Buffer, IChecksums, IExclusive, INode, INodeProvider, IReadsNow, IWritesTogether
 from dst.nodes.file_calls import FileCalls
@@ -262,11 +262,12 @@ class FileNode(ObservableNode):
             return fail(refusal or self.unavailable())
         if not fua and media.write_now(offset, data):
             return succeed(None)
+        incarnation = media.incarnation
         writing = self._crew.write(media.fd, ((offset, data),), length)
         if writing is None:
-            return self._sync(media) if fua else succeed(None)
+            return self._force(None, media, incarnation) if fua else succeed(None)
         written = writing.addCallback(_raise_error, media, offset, length)
-        return written.addCallback(self._force) if fua else written
+        return written.addCallback(self._force, media, incarnation) if fua else written
 
     def write_together(self, writes: Sequence[tuple[int, Buffer]]) -> Deferred[Sequence[DSTError | None] | None]:
         media = self._media
@@ -288,14 +289,25 @@ class FileNode(ObservableNode):
 
     def _synced(self, _: None) -> None:
         media = self._media
+        self._see_incarnation()  # whoever asked for the flush that failed may have stopped waiting for it
         if media is not None and media.size > self.geometry.size and self.link is LinkState.READY:
             self.changed(geometry=self.geometry.evolve(size=media.size))
 
-    def _force(self, _: None) -> Deferred[None]:
-        """The flush that makes a forced change durable; also if the node is being closed, which waits for it."""
-        media = self._media
-        assert media is not None  # it is kept as long as anything is in flight
-        return self._sync(media)
+    def _force(self, _: None, media: FileMedia, incarnation: bytes) -> Deferred[None]:
+        """
+        The flush that makes a forced change durable; also if the node is being closed, which waits for it.
+
+        @param incarnation: the media's when the change was asked for.
+        """
+        return self._sync(media).addCallback(self._forced, media, incarnation)
+
+    def _forced(self, _: None, media: FileMedia, incarnation: bytes) -> None:
+        """
+        Linux tells one flush that pages could not be written, and the next one that all is well.  So another's
+        flush that failed since the change was asked for may have lost it.
+        """
+        if media.incarnation != incarnation:
+            raise IncarnationChanged(f"another flush of {self.name} failed and may have lost what was being written")
 
     def trim(self, offset: int, length: int) -> Deferred[None]:
         return self.write_zeroes(offset, length)
@@ -307,8 +319,9 @@ class FileNode(ObservableNode):
         refusal = self._refusal(offset, length, change=True)
         if media is None or refusal is not None:
             return fail(refusal or self.unavailable())
+        incarnation = media.incarnation
         zeroing = self._crew.change(media.zero, offset, length, no_hole, fast_only)
-        return zeroing.addCallback(self._force) if fua else zeroing
+        return zeroing.addCallback(self._force, media, incarnation) if fua else zeroing
 
     def block_status(self, offset: int, length: int) -> Deferred[list[StatusExtent]]:
         media = self._media
@@ -322,10 +335,14 @@ class FileNode(ObservableNode):
 
     def _not_synced(self, failure: Failure) -> Failure:
         """Say that something may be lost before anybody hears of the failure."""
+        self._see_incarnation()
+        return failure
+
+    def _see_incarnation(self) -> None:
+        """Have that of the media, which a flush that failed has changed."""
         media = self._media
         if media is not None and media.incarnation != self.incarnation:
             self.changed(incarnation=media.incarnation)
-        return failure
 
 
 def _raise_error(numbers: list[int] | None, media: FileMedia, offset: int, length: int) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import SkipTest, TestCase
 
@@ -22,6 +22,7 @@ from dst.errors import (
     BadMedia,
     ConfigurationError,
     DeadlinePassed,
+    IncarnationChanged,
     InternalError,
     LimitReached,
     MediaError,
@@ -338,6 +339,24 @@ class Injected(FileCalls):
         os.setxattr(fd, name, value)
 
 
+class ToldOnce(Injected):
+    """Where a flush fails as Linux has it: one is told what could not be written, and those after it that all is well."""
+
+    def __init__(self, make_writer: Callable[[str, Write], Writer] = python_writer) -> None:
+        super().__init__(make_writer)
+        self.losing = False
+        self.begun = threading.Event()
+        self.lost = threading.Event()
+
+    def fdatasync(self, fd: int) -> None:
+        if self.losing:
+            self.losing = False
+            self.begun.set()
+            self.lost.wait(60)
+            raise OSError(5, "Input/output error")
+        super().fdatasync(fd)
+
+
 class FaultCase(FileCase):
     """With system calls that can be made to fail or hang, below a writer in Python."""
 
@@ -416,6 +435,38 @@ class ErrorTests(FaultCase):
         calls.errors = {}
         await node.close()
         self.assertEqual(last, (await self.node()).incarnation)
+
+    async def test_forced_while_another_flush_fails(self) -> None:
+        """A forced change is not durable if another's flush fails meanwhile, though its own goes well."""
+        for force in (
+            lambda node: node.write(0, b"x" * 4096, fua=True),
+            lambda node: node.write_zeroes(0, 4096, fua=True),
+        ):
+            calls = ToldOnce(self.make_writer)
+            node = await self.node(calls=calls)
+            calls.losing = True
+            flushing = node.flush()
+            await self.until(calls.begun.is_set)
+            forcing = force(node)
+            calls.lost.set()
+            await self.assert_fails(MediaError, flushing)
+            await self.assert_fails(IncarnationChanged, forcing)
+            await force(node)
+            await node.close()
+
+    async def test_nobody_waits_for_failed_flush(self) -> None:
+        """The incarnation changes also if whoever asked for the flush that fails does not wait for it any more."""
+        calls = ToldOnce(self.make_writer)
+        node = await self.node(calls=calls)
+        before = node.incarnation
+        calls.losing = True
+        flushing = node.flush()
+        await self.until(calls.begun.is_set)
+        flushing.cancel()
+        await self.assert_fails(CancelledError, flushing)
+        calls.lost.set()
+        await node.flush()
+        self.assertNotEqual(before, node.incarnation)
 
     async def test_media_that_does_not_remember(self) -> None:
         """Media that cannot keep its incarnation has another one each time."""
