@@ -145,7 +145,9 @@ class IBlockDevice(Interface):
         """
         Complete when every write, trim and write-zeroes that had completed when this
         was asked for is durable.  A failure means that they may be lost for good;
-        asking again does not bring them back, and the incarnation changes.
+        asking again does not bring them back, and the incarnation changes.  One that was asked for
+        before the caller could know may succeed all the same, for what is there now: so when this
+        completes C{incarnation} is that of now, and has to be compared.
         """
 
     def trim(offset: int, length: int) -> Deferred[None]:

@@ -18,7 +18,7 @@ from twisted.internet.defer import Deferred, DeferredList, fail
 
 from dst.algorithms.joined_explained import explain_joined
 from dst.algorithms.joined_places import JoinedOptions, Piece, Place, PlacedStorage
-from dst.errors import InvalidRequest, NotFound, NotSupported, Unavailable
+from dst.errors import IncarnationChanged, InvalidRequest, NotFound, NotSupported, Unavailable
 from dst.explaining import Explanation, ResyncRecord
 from dst.geometry import StatusExtent, coalesce
 from dst.interfaces import Buffer, INode, MemberOptions
@@ -130,7 +130,16 @@ class JoinedStorage(PlacedStorage):
         """See L{dst.interfaces.IBlockDevice.flush}."""
         if not self.usable:
             return fail(self.unavailable())
-        return _all_of([self._ask(place, lambda node: node.flush()) for place in range(len(self._places))])
+        parts = [self._ask(place, lambda node: node.flush()) for place in range(len(self._places))]
+        return _all_of(parts).addCallback(self._flushed)
+
+    def _flushed(self, _: None) -> None:
+        """
+        A member's flush succeeds also after one that lost something.  Its incarnation says so; that of the storage has
+        still to follow, as what stands on the member is looked at first.
+        """
+        if self._incarnation_of([place.node.incarnation for place in self._places]) != self.incarnation:
+            raise IncarnationChanged(f"a member of {self.name} may have lost what it had not flushed")
 
     def trim(self, offset: int, length: int) -> Deferred[None]:
         """See L{dst.interfaces.IBlockDevice.trim}."""

@@ -441,14 +441,17 @@ class PlacedStorage(ObservableNode):
         if self._freeze is not None:
             self._freeze.cancel()
             self._freeze = None
-        digest = hashlib.blake2b(storage.storage_id, digest_size=16)
-        for place in self._places:
-            digest.update(place.incarnation)
-        self.changed(LinkState.READY, "", geometry=self._geometry(), incarnation=digest.digest())
+        incarnation = self._incarnation_of([place.incarnation for place in self._places])
+        self.changed(LinkState.READY, "", geometry=self._geometry(), incarnation=incarnation)
         for place in self._places:
             parked, place.parked = place.parked, deque()
             for again in parked:
                 again()
+
+    def _incarnation_of(self, incarnations: list[bytes]) -> bytes:
+        """That of the storage when its members have these."""
+        assert self._label is not None
+        return hashlib.blake2b(b"".join([self._label.storage_id, *incarnations]), digest_size=16).digest()
 
     def _freeze_over(self) -> None:
         self._freeze = None

@@ -206,7 +206,17 @@ class SliceNode(ObservableNode):
         return self._count(IChecksums(self.parent).checksums(self.start + offset, length, block_bytes))
 
     def flush(self) -> Deferred[None]:
-        return self._count(self.parent.flush()) if self.usable else fail(self.unavailable())
+        if not self.usable:
+            return fail(self.unavailable())
+        return self._count(self.parent.flush().addBoth(self._flushed))
+
+    def _flushed(self, result: T) -> T:
+        """
+        Be as the parent is now, not when observers have their turn: a flush succeeds also after one that lost
+        something, and whoever asked for it can know that by the incarnation alone.
+        """
+        self._follow(self.parent)
+        return result
 
     def trim(self, offset: int, length: int) -> Deferred[None]:
         refusal = self._refusal(offset, length, change=True)

@@ -13,12 +13,13 @@ from hashlib import blake2b
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SkipTest
 from zope.interface.verify import verifyObject
 
 from dst.errors import DSTError, InvalidRequest, NotSupported, OutOfBounds, ReadOnly
 from dst.geometry import BlockStatus, StatusExtent, align_down
-from dst.interfaces import Buffer, IBlockDevice, IChecksums
+from dst.interfaces import Buffer, IBlockDevice, IChecksums, INode
 from dst.testing.specimen import Maker, SuiteCase, suite_class
 
 __all__ = ["BlockDeviceSuite", "ReadOnlySuite", "block_device_suite"]
@@ -449,6 +450,29 @@ class BlockDeviceSuite(SuiteCase):
         await self.wait(node.flush())
         writing = node.write(0, b"w" * self.block)
         await self.wait_all([node.flush(), writing, node.flush()])
+
+    async def test_failed_flush(self) -> None:
+        """
+        After a flush that failed nobody believes that all is durable: his own fails too, or the incarnation is
+        another one in that very moment.
+        """
+        node = await self.build_open()
+        if self.specimen.fail_flush is None:
+            raise SkipTest("no flush can be made to fail")
+        if INode.providedBy(node):
+            self.addCleanup(node.observe(lambda node: None))
+            for _ in range(3):
+                await self.turn()
+        await self.fill(0, self.block)
+        incarnation = node.incarnation
+        believed: list[bool] = []
+
+        def fired(result: object) -> None:
+            believed.append(not isinstance(result, Failure) and node.incarnation == incarnation)
+
+        self.specimen.fail_flush()
+        await self.wait_all([self.ask(node.flush).addBoth(fired) for _ in range(3)])
+        self.assertEqual([False] * 3, believed)
 
     async def test_survives_restart(self) -> None:
         """What was flushed, or written with C{fua}, is there after a restart, in the same incarnation."""

@@ -4,6 +4,7 @@ Every algorithm is held to L{dst.interfaces.IAlgorithm}, over disks and over sto
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.task import Clock
@@ -12,8 +13,9 @@ from dst.algorithms.joined import JoinedOptions
 from dst.algorithms.linear import Linear
 from dst.algorithms.mirror import Mirror, MirrorOptions
 from dst.algorithms.stripe import Stripe
+from dst.errors import MediaError
 from dst.interfaces import INode
-from dst.testing import Specimen, algorithm_suite
+from dst.testing import FaultyDevice, Specimen, algorithm_suite
 from dst.testing.disk import SimulatedDisk
 from dst.testing.media import SimulatedMedia
 
@@ -27,7 +29,16 @@ def media(count: int, size: int = MEMBER_BYTES) -> list[SimulatedMedia]:
 
 def disks(clock: Clock, platters: list[SimulatedMedia], prefix: str = "d") -> list[INode]:
     """A node on each."""
-    return [SimulatedDisk(clock, f"{prefix}{n}", platter) for n, platter in enumerate(platters)]
+    return [FaultyDevice(clock, SimulatedDisk(clock, f"{prefix}{n}", each)) for n, each in enumerate(platters)]
+
+
+def joined_specimen(clock: Clock, build: Callable[[], Linear | Stripe]) -> Specimen:
+    """A storage without copies, the first member of which can be made to fail a flush."""
+    storage = build()
+    first = storage.nodes[0]
+    assert isinstance(first, FaultyDevice)
+    error = MediaError("worn out")
+    return Specimen(storage, clock=clock, reopen=build, fail_flush=lambda: first.fail_next("flush", error))
 
 
 def make_mirror(case: Any) -> Specimen:
@@ -47,7 +58,7 @@ def make_linear(case: Any) -> Specimen:
     def build() -> Linear:
         return Linear(clock, "vol", disks(clock, platters))
 
-    return Specimen(build(), clock=clock, reopen=build)
+    return joined_specimen(clock, build)
 
 
 def make_stripe(case: Any) -> Specimen:
@@ -57,7 +68,7 @@ def make_stripe(case: Any) -> Specimen:
     def build() -> Stripe:
         return Stripe(clock, "vol", disks(clock, platters), JoinedOptions(unit=4096))
 
-    return Specimen(build(), clock=clock, reopen=build)
+    return joined_specimen(clock, build)
 
 
 def make_tree(case: Any) -> Specimen:

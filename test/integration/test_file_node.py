@@ -46,7 +46,24 @@ SIZE = 40 << 20
 def make(case: TestCase) -> Specimen:
     """A new file, and a second node on it."""
     path = case.mktemp()
-    return Specimen(FileNode(reactor, "f", path, size=SIZE), reopen=lambda: FileNode(reactor, "f", path))
+    calls = FailsAFlush()
+    return Specimen(
+        FileNode(reactor, "f", path, size=SIZE, calls=calls),
+        reopen=lambda: FileNode(reactor, "f", path),
+        fail_flush=lambda: setattr(calls, "failing", True),
+    )
+
+
+class FailsAFlush(FileCalls):
+    """The next one, when it is told to."""
+
+    failing = False
+
+    def fdatasync(self, fd: int) -> None:
+        if self.failing:
+            self.failing = False
+            raise OSError(5, "Input/output error")
+        os.fdatasync(fd)
 
 
 def make_read_only(case: TestCase) -> Specimen:
@@ -340,7 +357,7 @@ class Injected(FileCalls):
 
 
 class ToldOnce(Injected):
-    """Where a flush fails as Linux has it: one is told what could not be written, and those after it that all is well."""
+    """Where flushes fail as Linux has it: one is told of what could not be written, the next ones that all is well."""
 
     def __init__(self, make_writer: Callable[[str, Write], Writer] = python_writer) -> None:
         super().__init__(make_writer)

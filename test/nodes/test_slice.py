@@ -39,7 +39,21 @@ def make_blocks(case: object) -> Specimen:
         disk = SimulatedDisk(clock, "d", media, block_size=4096)
         return SliceNode(clock, "s", FaultyDevice(clock, disk, delay_s=0.03), START, SIZE)
 
-    return Specimen(slice_node(), clock=clock, reopen=slice_node)
+    node = slice_node()
+    return Specimen(node, clock=clock, reopen=slice_node, fail_flush=lambda: fail_flush(node))
+
+
+def make_faulty(case: object) -> Specimen:
+    """The middle of a disk that can fail, at once."""
+    clock = Clock()
+    node = SliceNode(clock, "s", faulty_disk(clock, "d", START + SIZE), START, SIZE)
+    return Specimen(node, clock=clock, fail_flush=lambda: fail_flush(node))
+
+
+def fail_flush(node: SliceNode) -> None:
+    """The disk below fails a flush."""
+    assert isinstance(node.parent, FaultyDevice)
+    node.parent.fail_next("flush", MediaError("worn out"))
 
 
 class SliceNodeTests(node_suite(SliceNode, make, make_read_only=make_read_only)):
@@ -48,6 +62,10 @@ class SliceNodeTests(node_suite(SliceNode, make, make_read_only=make_read_only))
 
 class SliceOfBlocksTests(node_suite(SliceNode, make_blocks)):
     """So does one of a slow disk with blocks."""
+
+
+class SliceOfFaultyDiskTests(node_suite(SliceNode, make_faulty)):
+    """So does one of a disk that can fail."""
 
 
 class SharedParentTests(SynchronousTestCase):

@@ -41,10 +41,12 @@ def make_faulty(case: object) -> Specimen:
     """A faulty device that was told to do nothing wrong."""
     specimen = make_disk(case)
     media = specimen.node.media
+    node = FaultyDevice(specimen.clock, specimen.node)
     return Specimen(
-        FaultyDevice(specimen.clock, specimen.node),
+        node,
         clock=specimen.clock,
         reopen=lambda: FaultyDevice(specimen.clock, SimulatedDisk(specimen.clock, "d", media)),
+        fail_flush=lambda: node.fail_next("flush", MediaError("worn out")),
     )
 
 
