@@ -135,7 +135,7 @@ class JoinedStorage(PlacedStorage):
 
     def _flushed(self, _: None) -> None:
         """
-        A member's flush succeeds also after one that lost something.  Its incarnation says so; that of the storage has
+        A member's flush succeeds also after one that lost something.  Its incarnation says so; the storage's own has
         still to follow, as what stands on the member is looked at first.
         """
         if self._incarnation_of([place.node.incarnation for place in self._places]) != self.incarnation:

@@ -192,6 +192,8 @@ class FileMedia:
     remembers: bool = False
     _writes_now: bool = field(default=True)
     _extent_map: bool = field(default=True)
+    _boot: bytes = field(default=b"")
+    _identity: tuple[int, int] = field(default=(0, 0))
 
     # -- without waiting, in the reactor --
 
@@ -362,18 +364,21 @@ class FileMedia:
 
     def known_incarnation(self) -> bytes:
         """The one that the media remembers, or a new one."""
-        boot = self.calls.boot_id()
+        self._boot = self.calls.boot_id()
+        found = self.calls.fstat(self.fd)
+        self._identity = found.st_dev, found.st_ino
         try:
             kept = self.calls.getxattr(self.fd, INCARNATION_XATTR)
         except OSError:
             kept = b""
-        if len(kept) > 16 and kept[:-16] == boot:
+        if len(kept) > 16 and kept[:-16] == self._boot:
             self.remembers = True
             return self._digest(kept)
-        return self._new_incarnation(boot)
+        return self._new_incarnation()
 
-    def _new_incarnation(self, boot: bytes) -> bytes:
-        kept = boot + os.urandom(16)
+    def _new_incarnation(self) -> bytes:
+        """What it is made of was found at the start: to ask for that now might fail as the flush has."""
+        kept = self._boot + os.urandom(16)
         self.remembers = False
         if not self.read_only:
             try:
@@ -385,8 +390,7 @@ class FileMedia:
 
     def _lost(self) -> None:
         """Something that was acknowledged may be gone."""
-        self.incarnation = self._new_incarnation(self.calls.boot_id())
+        self.incarnation = self._new_incarnation()
 
     def _digest(self, kept: bytes) -> bytes:
-        found = self.calls.fstat(self.fd)
-        return blake2b(b"%s %d %d" % (kept, found.st_dev, found.st_ino), digest_size=16).digest()
+        return blake2b(b"%s %d %d" % (kept, *self._identity), digest_size=16).digest()

@@ -355,9 +355,17 @@ class Injected(FileCalls):
         self._fail("setxattr")
         os.setxattr(fd, name, value)
 
+    def boot_id(self) -> bytes:
+        self._fail("boot_id")
+        return super().boot_id()
+
+    def fstat(self, fd: int) -> os.stat_result:
+        self._fail("fstat")
+        return os.fstat(fd)
+
 
 class ToldOnce(Injected):
-    """Where flushes fail as Linux has it: one is told of what could not be written, the next ones that all is well."""
+    """Flushes fail as Linux has it: one is told of what could not be written, the next ones that all is well."""
 
     def __init__(self, make_writer: Callable[[str, Write], Writer] = python_writer) -> None:
         super().__init__(make_writer)
@@ -483,6 +491,16 @@ class ErrorTests(FaultCase):
         await self.assert_fails(CancelledError, flushing)
         calls.lost.set()
         await node.flush()
+        self.assertNotEqual(before, node.incarnation)
+
+    async def test_failed_flush_when_all_fails(self) -> None:
+        """The same where nothing can be asked any more: no descriptors, a file that is gone."""
+        calls = self.calls()
+        node = await self.node(calls=calls)
+        before = node.incarnation
+        calls.errors = {"fdatasync": 5, "boot_id": 24, "fstat": 116, "setxattr": 5}
+        sentence = await self.assert_fails(MediaError, node.flush())
+        self.assertEqual(f"flushing {self.path} failed: Input/output error", sentence)
         self.assertNotEqual(before, node.incarnation)
 
     async def test_media_that_does_not_remember(self) -> None:
