@@ -322,7 +322,9 @@ class FileMedia:
             if data > at:
                 parts = self._zeroes(at, data)
             else:
-                parts = [StatusExtent(min(end, self.calls.seek(self.fd, at, os.SEEK_HOLE)) - at, BlockStatus.DATA)]
+                hole = min(end, self.calls.seek(self.fd, at, os.SEEK_HOLE))
+                # Where a trim came between the two calls it is a hole by now; to call it data is never wrong.
+                parts = [StatusExtent((hole if hole > at else end) - at, BlockStatus.DATA)]
             found += parts
             at += sum(part.length for part in parts)
         return found

@@ -34,7 +34,7 @@ from dst.interfaces import Buffer
 from dst.native import load
 from dst.native.files import PythonWriter, Writer
 from dst.nodes.file import FileNode
-from dst.nodes.file_calls import FileCalls
+from dst.nodes.file_calls import FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE, FileCalls
 from dst.nodes.file_crew import QUEUED_JOBS_MAX
 from dst.status import LinkState
 from dst.testing import Specimen, node_suite
@@ -302,6 +302,20 @@ class HoleTests(FileCase):
         self.assertEqual(
             [(65536, hole), (65536, BlockStatus.ZERO), (131072, hole)], [(e.length, e.status) for e in extents]
         )
+
+    async def test_trimmed_while_asked(self) -> None:
+        """The answer has a length also where what was data is trimmed while it is looked at."""
+
+        class Trimming(FileCalls):
+            def seek(self, fd: int, offset: int, how: int) -> int:
+                if how == os.SEEK_HOLE:
+                    self.fallocate(fd, FALLOC_PUNCH_HOLE | FALLOC_KEEP_SIZE, 0, 65536)
+                return os.lseek(fd, offset, how)
+
+        node = await self.node(calls=Trimming())
+        await node.write(0, b"x" * 65536)
+        extents = await node.block_status(0, 131072)
+        self.assertEqual([(131072, BlockStatus.DATA)], [(e.length, e.status) for e in extents])
 
 
 class Injected(FileCalls):
