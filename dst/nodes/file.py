@@ -260,7 +260,7 @@ class FileNode(ObservableNode):
         refusal = self._refusal(offset, length, transfer=True, change=True)
         if media is None or refusal is not None:
             return fail(refusal or self.unavailable())
-        if not fua and media.write_now(offset, data):
+        if not fua and self._crew.idle and media.write_now(offset, data):
             return succeed(None)
         incarnation = media.incarnation
         writing = self._crew.write(media.fd, ((offset, data),), length)

@@ -192,6 +192,11 @@ class Crew:
             self._behind.append(job)
         return answer
 
+    @property
+    def idle(self) -> bool:
+        """No change is under way or waits, so that one made by somebody else overtakes none."""
+        return not (self._writing or self._changing or self._behind)
+
     def drain(self) -> Deferred[None]:
         """Fires when nothing is in flight: all has ended, or failed for its deadline."""
         if not self._jobs:

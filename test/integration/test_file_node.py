@@ -639,6 +639,35 @@ class HangTests(FaultCase):
         await gatherResults(changes)
         self.assertEqual(bytes(expected), bytes(await node.read(0, 64 * 512)))
 
+    async def test_nothing_is_overtaken(self) -> None:
+        """A write that need not wait is not done before those of the same place that do, for it has to stay."""
+
+        class Sometimes(Injected):
+            waits = True
+
+            def write(self, fd: int, data: Buffer, offset: int, flags: int = 0) -> int:
+                return super().write(fd, data, offset, flags) if self.waits else os.pwrite(fd, data, offset)
+
+        calls = Sometimes(self.make_writer)
+        node = await self.node(calls=calls)
+        changes = (
+            lambda: node.write(0, b"1" * 512),
+            lambda: node.write_zeroes(0, 512),
+            lambda: node.write_together([(0, b"2" * 512)]),
+        )
+        for change in changes:
+            calls.gate.clear()
+            calls.waits = True
+            first = change()
+            first.addErrback(lambda failure: failure.trap(CancelledError))
+            first.cancel()  # nobody knows whether it was done, until it is written again
+            calls.waits = False
+            second = node.write(0, b"3" * 512)
+            calls.gate.set()
+            await second
+            await node.write_zeroes(4096, 512)  # what comes after all these
+            self.assertEqual(b"3" * 512, bytes(await node.read(0, 512)))
+
     async def test_close_waits(self) -> None:
         """Closing waits for what is in flight, flushes it, and gives every thread and descriptor back."""
         await (await self.node()).close()  # what the reactor opens once is there
