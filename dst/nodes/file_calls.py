@@ -47,6 +47,7 @@ class FileCalls:
     fdatasync = staticmethod(os.fdatasync)
     getxattr = staticmethod(os.getxattr)
     setxattr = staticmethod(os.setxattr)
+    removexattr = staticmethod(os.removexattr)
     seek = staticmethod(os.lseek)
     flock = staticmethod(fcntl.flock)
 

@@ -14,8 +14,10 @@ start of the machine, nor a failed C{fdatasync} (Linux forgets the pages that it
 carries, in the extended attribute C{user.dst.incarnation}, the boot id and a
 random number; the incarnation is a digest of both and of the file's identity.  Another
 boot id there than the machine's, or none, means a new number; a failed
-C{fdatasync} stores a new number at once; if even that fails, the number is kept for this process only.  The
-attribute itself need not be durable: only a crash of the machine can lose it, and that changes the boot id.
+C{fdatasync} stores a new number at once.  If even that fails the old one is taken away.  If that fails too, or the
+file system is mounted again without what it had not written, the old one stands there again: this process
+remembers what should, and takes a new number; a process started since does not know better.  A crash of the machine
+needs no care, it changes the boot id.
 
 Media that carries no such attributes (block devices, some file systems) gets
 a random incarnation each time it is opened: it counts as having lost something then, which costs a partial
@@ -28,6 +30,8 @@ import errno
 import fcntl
 import os
 import stat
+import threading
+from collections import OrderedDict
 from hashlib import blake2b
 
 from attrs import define, field
@@ -63,6 +67,9 @@ READ_NOW_BYTES_MAX = 2 << 20
 More is read in a thread also where it is cached: copying 32 MiB takes 10 ms, in which the reactor would serve nobody
 else, and a thread costs nothing beside that.
 """
+
+REMEMBERED_FILES_MAX = 16 * 1024
+"""Files whose last incarnation this process knows by itself: more than it has open at a time."""
 
 SECTOR_BYTES = 512
 """What block devices want C{fallocate} to be aligned to; the edges are written."""
@@ -171,6 +178,34 @@ def _sync_directory(calls: FileCalls, path: str) -> None:
         calls.fsync(fd)
     finally:
         calls.close(fd)
+
+
+class _ValidIncarnations:
+    """
+    What this process has wanted the latest files to remember, whether they could or not.
+
+    Media that fails may keep what it shall not, or have it again when it is mounted once more.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # every node flushes in a thread of its own
+        self._kept: OrderedDict[tuple[int, int], bytes] = OrderedDict()
+
+    def remember(self, identity: tuple[int, int], kept: bytes) -> None:
+        """From now on that file has nothing else to remember."""
+        with self._lock:
+            self._kept[identity] = kept
+            self._kept.move_to_end(identity)
+            if len(self._kept) > REMEMBERED_FILES_MAX:
+                self._kept.popitem(last=False)
+
+    def is_valid(self, identity: tuple[int, int], kept: bytes) -> bool:
+        """Nothing is known against what the file remembers."""
+        with self._lock:
+            return self._kept.get(identity, kept) == kept
+
+
+_valid = _ValidIncarnations()
 
 
 @define(eq=False)
@@ -373,7 +408,7 @@ class FileMedia:
             kept = self.calls.getxattr(self.fd, INCARNATION_XATTR)
         except OSError:
             kept = b""
-        if len(kept) > 16 and kept[:-16] == self._boot:
+        if len(kept) > 16 and kept[:-16] == self._boot and _valid.is_valid(self._identity, kept):
             self.remembers = True
             return self._digest(kept)
         return self._new_incarnation()
@@ -381,14 +416,21 @@ class FileMedia:
     def _new_incarnation(self) -> bytes:
         """What it is made of was found at the start: to ask for that now might fail as the flush has."""
         kept = self._boot + os.urandom(16)
-        self.remembers = False
-        if not self.read_only:
-            try:
-                self.calls.setxattr(self.fd, INCARNATION_XATTR, kept)
-                self.remembers = True
-            except OSError:
-                pass  # then it is a new one each time
+        self.remembers = not self.read_only and self._keep(kept)
         return self._digest(kept)
+
+    def _keep(self, kept: bytes) -> bool:
+        """Have the media remember it; if that fails, at least no older one."""
+        _valid.remember(self._identity, kept)
+        try:
+            self.calls.setxattr(self.fd, INCARNATION_XATTR, kept)
+        except OSError:
+            try:
+                self.calls.removexattr(self.fd, INCARNATION_XATTR)
+            except OSError:
+                pass
+            return False
+        return True
 
     def _lost(self) -> None:
         """Something that was acknowledged may be gone."""

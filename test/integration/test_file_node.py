@@ -36,6 +36,7 @@ from dst.native.files import PythonWriter, Writer
 from dst.nodes.file import FileNode
 from dst.nodes.file_calls import FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE, FileCalls
 from dst.nodes.file_crew import QUEUED_JOBS_MAX
+from dst.nodes.file_media import INCARNATION_XATTR
 from dst.status import LinkState
 from dst.testing import Specimen, node_suite
 from test.integration.file_faults import NOT_COMPILED, Write, compiled_writer, python_writer
@@ -369,6 +370,10 @@ class Injected(FileCalls):
         self._fail("setxattr")
         os.setxattr(fd, name, value)
 
+    def removexattr(self, fd: int, name: str) -> None:
+        self._fail("removexattr")
+        os.removexattr(fd, name)
+
     def boot_id(self) -> bytes:
         self._fail("boot_id")
         return super().boot_id()
@@ -516,6 +521,33 @@ class ErrorTests(FaultCase):
         sentence = await self.assert_fails(MediaError, node.flush())
         self.assertEqual(f"flushing {self.path} failed: Input/output error", sentence)
         self.assertNotEqual(before, node.incarnation)
+
+    async def test_failed_flush_that_is_not_remembered(self) -> None:
+        """When the media can take no new incarnation after a failed flush it has lost the old one."""
+        calls = self.calls()
+        node = await self.node(calls=calls)
+        calls.errors = {"fdatasync": 5, "setxattr": 28}
+        await self.assert_fails(MediaError, node.flush())
+        calls.errors = {}
+        self.assertNotIn(INCARNATION_XATTR, os.listxattr(self.path))
+
+    async def test_old_incarnation_stays(self) -> None:
+        """When it cannot even lose that, or has it again, this process knows that it means nothing any more."""
+        for errors in ({"setxattr": 30, "removexattr": 30}, {"setxattr": 30}, {}):
+            calls = self.calls()
+            node = await self.node(calls=calls)
+            before = node.incarnation
+            kept = os.getxattr(self.path, INCARNATION_XATTR)
+            calls.errors = {"fdatasync": 5, **errors}
+            await node.close()  # with a flush
+            os.setxattr(self.path, INCARNATION_XATTR, kept)  # as after it was mounted again
+            node = await self.node()
+            after = node.incarnation
+            self.assertNotEqual(before, after)
+            await node.close()
+            node = await self.node()
+            self.assertEqual(after, node.incarnation)
+            await node.close()
 
     async def test_media_that_does_not_remember(self) -> None:
         """Media that cannot keep its incarnation has another one each time."""
