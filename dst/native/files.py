@@ -156,15 +156,22 @@ class PythonWriter:
             raise RuntimeError("this writer was stopped")
         batch = _Batch(fd, _checked(fd, writes), token)
         if self._thread is None:
-            # One that hangs in the kernel must not keep the process from ending.
-            self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-            self._thread.start()
+            self._start_thread()
         with self._mutex:
             self._waiting.append(batch)
             self._in_flight += 1
             self._waited_for = wait_s > 0
         self._calls.put(True)
         return wait_s > 0 and self._wait(batch, monotonic() + min(wait_s, 3600.0))
+
+    def _start_thread(self) -> None:
+        # One that hangs in the kernel must not keep the process from ending.
+        thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            raise OSError(errno.EAGAIN, str(error)) from None  # as the compiled one
+        self._thread = thread
 
     def _wait(self, batch: _Batch, deadline: float) -> bool:
         """For everything to end; whether this batch went well."""

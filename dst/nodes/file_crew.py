@@ -36,6 +36,7 @@ from dst.errors import DeadlinePassed, DSTError, InternalError, LimitReached
 from dst.interfaces import Buffer
 from dst.native.files import Writer
 from dst.nodes.file_lane import Job, Lane
+from dst.nodes.file_media import error_of
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorFDSet, IReactorFromThreads, IReactorTime
@@ -256,15 +257,21 @@ class Crew:
 
     def _hand_over(self, fd: int, writes: Sequence[tuple[int, Buffer]], ticket: list[Job], linger_s: float) -> bool:
         """Give a batch to the writer; whether it was done at once."""
-        writer = self._writer
-        if writer is None:
-            writer = self._writer = self._new_writer()
-            self._bell = _Bell(writer, self._reap_writer)
-            self._reactor.addReader(self._bell)
-        done = writer.submit(fd, writes, ticket, linger_s)
+        try:
+            writer = self._writer or self._start_writer()
+            done = writer.submit(fd, writes, ticket, linger_s)
+        except OSError as error:  # no descriptor, no memory, no thread: not the disk's, and asked for once more later
+            raise error_of(error, "beginning to write to", self._name) from None
         if linger_s and not done:
             self._hurried_batches = HURRIED_BATCHES
         return done
+
+    def _start_writer(self) -> Writer:
+        writer = self._new_writer()
+        bell = _Bell(writer, self._reap_writer)
+        self._reactor.addReader(bell)
+        self._writer, self._bell = writer, bell
+        return writer
 
     def _advance(self) -> None:
         """Begin with what has waited, as far as it may begin now."""

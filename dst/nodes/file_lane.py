@@ -23,6 +23,8 @@ from typing import Any
 from attrs import define
 from twisted.internet.defer import Deferred
 
+from dst.errors import LimitReached
+
 __all__ = ["WAKE_EVERY", "Job", "Lane"]
 
 WAKE_EVERY = 64
@@ -71,8 +73,8 @@ class Lane:
         together: bool = False,
     ) -> None:
         """
-        @param done: told of every job that ended, in the thread.
-        @param wake: called in the thread when it has told all it has, or C{WAKE_EVERY}.
+        @param done: told of every job that ended, in the thread; or, of one that no thread can be had for, at once.
+        @param wake: called after that; in the thread when it has told all it has, or C{WAKE_EVERY}.
         @param threads_max: how many jobs may be done side by side; with one they are done in order.
         @param together: one execution of the first job's work is enough for all that wait with it.
         """
@@ -96,8 +98,20 @@ class Lane:
     def _start_thread(self) -> None:
         # A thread that is stuck in the kernel must not keep the process from ending.
         thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # the system has no room for another one
+            if not self._threads:
+                self._fail(f"{self._name}: no thread can be started ({error}); ask again later")
+            return
         self._threads.append(thread)
-        thread.start()
+
+    def _fail(self, why: str) -> None:
+        """There is nobody who could do what waits."""
+        for job in self._companions():
+            job.error = LimitReached(why)
+            self._done(job)
+        self._wake()
 
     def take_back(self) -> list[Job]:
         """The jobs that no thread has begun; they will not be done."""

@@ -11,7 +11,7 @@ from typing import Any
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from dst.errors import DeadlinePassed
+from dst.errors import DeadlinePassed, LimitReached, MediaError
 from dst.native import load
 from dst.nodes.file_crew import HURRIED_BATCHES, TICKS_PER_DEADLINE, Crew
 from test.integration.file_faults import NOT_COMPILED, compiled_writer, python_writer
@@ -63,6 +63,11 @@ class ThreadedClock(Clock):
     def close(self) -> None:
         """Give its own descriptor back."""
         os.close(self._called)
+
+
+def no_room(thread: threading.Thread) -> None:
+    """What starting a thread does where the system has no room for one."""
+    raise RuntimeError("can't start new thread")
 
 
 class CrewTests(SynchronousTestCase):
@@ -206,6 +211,53 @@ class CrewTests(SynchronousTestCase):
         if again is not None:
             self.until_called(again)
         self.assertEqual([1, 4], self.done)
+
+    def test_no_thread(self) -> None:
+        """Where no thread can be started what needs one fails; when there is room again all is as ever."""
+        full = self.patch(threading.Thread, "start", no_room)
+        answers = [self.crew.do(self.reads, self.work, (1,)), self.crew.change(self.work, 2)]
+        self.until_called(*answers)
+        full.restore()
+        for answer in answers:
+            error = self.failureResultOf(answer, LimitReached).value
+            self.assertIn("no thread can be started (can't start new thread)", str(error))
+        self.gate.set()
+        answers = [self.crew.do(self.reads, self.work, (3,)), self.crew.change(self.work, 4)]
+        self.until_called(*answers)
+        self.assertEqual([3, 4], [self.successResultOf(answer) for answer in answers])
+
+    def test_no_second_thread(self) -> None:
+        """Where only one of several can be started it does what there is."""
+        lane = self.crew.lane("many", threads_max=4)
+        answers = [self.crew.do(lane, self.work, (0,))]
+        self.patch(threading.Thread, "start", no_room)
+        answers += [self.crew.do(lane, self.work, (number,)) for number in range(1, 4)]
+        self.gate.set()
+        self.until_called(*answers)
+        self.assertEqual([0, 1, 2, 3], self.done)
+
+    def test_no_writer(self) -> None:
+        """Where no writer can be had a write fails with an error of ours; the next one tries again."""
+        make_writer, tries = self.make_writer, []
+
+        def refuse(name: str, write: Any) -> Any:
+            tries.append(name)
+            raise OSError(24, "Too many open files")
+
+        self.make_writer = refuse  # type: ignore[method-assign]
+        error = self.failureResultOf(self.ask(1), MediaError).value
+        self.assertEqual("beginning to write to f failed: Too many open files", str(error))
+        change = self.crew.change(self.work, 2)
+        behind = self.ask(3)
+        self.gate.set()
+        self.until_called(change, behind)
+        self.failureResultOf(behind, MediaError)
+        self.assertEqual(2, len(tries))
+        self.make_writer = make_writer  # type: ignore[method-assign]
+        last = self.ask(4)
+        if last is not None:
+            self.until_called(last)
+        self.assertEqual([2, 4], self.done)
 
     def test_stop_while_hanging(self) -> None:
         """A crew that is stopped while it hangs hears of the last thread, and then nothing is left of it."""

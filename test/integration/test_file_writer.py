@@ -215,6 +215,23 @@ class WriterTests(FileCase):
         self.assertTrue(writer.submit(self.fd, [(4, b"c")], 4, PATIENCE_S))
         self.assertEqual(b"a\0\0\0c", self.content(5))
 
+    def test_no_thread(self) -> None:
+        """Where no thread can be started nothing is begun and every buffer is free; the next one tries again."""
+        writer = files.PythonWriter("test", self.write)  # no test can keep the compiled one from having its thread
+        self.addCleanup(writer.stop)
+
+        def start(thread: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        buffer = bytearray(b"x")
+        full = self.patch(threading.Thread, "start", start)
+        error = self.assertRaises(OSError, writer.submit, self.fd, [(0, buffer)], 1, 0.0)
+        full.restore()
+        self.assertEqual(errno.EAGAIN, error.errno)
+        buffer.extend(b"y")
+        writer.submit(self.fd, [(0, buffer)], 2, 0.0)
+        self.assertEqual([(2, None)], self.ended(writer, 1))
+
     def test_buffers_are_released(self) -> None:
         """A buffer is held while it may be read, and not afterwards."""
         writer = self.writer()
