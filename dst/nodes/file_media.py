@@ -35,6 +35,7 @@ from collections import OrderedDict
 from hashlib import blake2b
 
 from attrs import define, field
+from twisted.logger import Logger
 
 from dst.checksums import block_checksums
 from dst.errors import (
@@ -73,6 +74,8 @@ REMEMBERED_FILES_MAX = 16 * 1024
 
 SECTOR_BYTES = 512
 """What block devices want C{fallocate} to be aligned to; the edges are written."""
+
+_log = Logger()
 
 _NO_SUCH_WAY = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENODEV, errno.ENOTTY})
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -392,10 +395,13 @@ class FileMedia:
         return parts
 
     def close(self) -> None:
-        """Give the file and its lock back."""
+        """Give the file and its lock back, which the system does also where it reports an error."""
         fd, self.fd = self.fd, -1
         if fd >= 0:
-            self.calls.close(fd)
+            try:
+                self.calls.close(fd)
+            except OSError as error:
+                _log.error("{path} may have lost data: closing it failed: {why}", path=self.path, why=error)
 
     # -- the incarnation --
 

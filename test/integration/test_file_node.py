@@ -15,6 +15,7 @@ from typing import Any
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.task import deferLater
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SkipTest, TestCase
 
 from dst.errors import (
@@ -370,6 +371,10 @@ class Injected(FileCalls):
         self._fail("setxattr")
         os.setxattr(fd, name, value)
 
+    def close(self, fd: int) -> None:
+        os.close(fd)
+        self._fail("close")
+
     def removexattr(self, fd: int, name: str) -> None:
         self._fail("removexattr")
         os.removexattr(fd, name)
@@ -511,6 +516,19 @@ class ErrorTests(FaultCase):
         calls.lost.set()
         await node.flush()
         self.assertNotEqual(before, node.incarnation)
+
+    async def test_close_that_fails(self) -> None:
+        """An error of the system's C{close} is logged; the node is closed all the same, and can be opened again."""
+        calls = self.calls()
+        node = await self.node(calls=calls)
+        calls.errors = {"close": 5}
+        with capturedLogs() as events:
+            await node.close()
+        told = [formatEvent(event) for event in events]
+        self.assertIn(f"{self.path} may have lost data: closing it failed: [Errno 5] Input/output error", told)
+        calls.errors = {}
+        await node.open()
+        self.assertIs(LinkState.READY, node.link)
 
     async def test_failed_flush_when_all_fails(self) -> None:
         """The same where nothing can be asked any more: no descriptors, a file that is gone."""
