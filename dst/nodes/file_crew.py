@@ -367,12 +367,15 @@ class Crew:
         for job in jobs:
             answer, job.answer = job.answer, None
             assert answer is not None
+            if job not in self._stuck:
+                job.args = ()  # as when it ends; a batch holds its ticket there, which holds the job
             answer.errback(Failure(DeadlinePassed(sentence)))
         self._tell_drained()
         self._look_who_is_back()
 
     def _came_back(self, job: Job) -> None:
         """A job that nobody waited for any more has ended."""
+        job.args = ()
         self._stuck.discard(job)
         self._unclaimed(job.result)
         self._look_who_is_back()

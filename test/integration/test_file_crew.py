@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import select
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -63,6 +65,10 @@ class ThreadedClock(Clock):
     def close(self) -> None:
         """Give its own descriptor back."""
         os.close(self._called)
+
+
+class Noted(bytearray):
+    """A buffer that can be seen to be gone."""
 
 
 def no_room(thread: threading.Thread) -> None:
@@ -194,6 +200,26 @@ class CrewTests(SynchronousTestCase):
         again = [self.crew.change(self.work, 6), self.ask(7)]
         self.until_called(*again)
         self.assertEqual([1, 6, 7], self.done)
+
+    def test_hanging_lets_go(self) -> None:
+        """When a hang is over nothing holds the buffers of what has failed, without a search for cycles."""
+        gc.disable()
+        self.addCleanup(gc.enable)
+        buffers = [Noted(b"x"), Noted(b"x"), Noted(b"x")]
+        held = [weakref.ref(buffer) for buffer in buffers]
+        answers = [self.crew.write(0, [(0, buffers[0])], 1)]
+        self.assertTrue(self.begun.wait(PATIENCE_S))
+        answers += [self.crew.write(0, [(1, buffers[1])], 1), self.crew.change(self.work, 2)]
+        answers += [self.crew.write(0, [(3, buffers[2])], 1)]
+        buffers.clear()
+        for _ in range(TICKS_PER_DEADLINE + 1):
+            self.clock.advance(1.0)
+        for answer in answers:
+            self.failureResultOf(answer, DeadlinePassed)
+        self.assertEqual([True, False, False], [buffer() is not None for buffer in held])
+        self.gate.set()
+        self.clock.run_threads_call()
+        self.assertIsNone(held[0]())
 
     def test_hanging_change(self) -> None:
         """The same when it is not the writer that hangs."""
