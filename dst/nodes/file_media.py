@@ -314,7 +314,10 @@ class FileMedia:
     def _write_zeroes(self, start: int, end: int) -> None:
         zeroes = bytes(min(ZEROES_BYTES, max(0, end - start)))
         while start < end:
-            start += self.calls.write(self.fd, memoryview(zeroes)[: end - start], start)
+            count = self.calls.write(self.fd, memoryview(zeroes)[: end - start], start)
+            if count == 0:
+                raise OSError(errno.EIO, "")  # it would go on for ever
+            start += count
 
     def sync(self) -> None:
         """All that was written is durable; or it may be lost, and the incarnation is another one."""

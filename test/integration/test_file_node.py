@@ -433,6 +433,16 @@ class ErrorTests(FaultCase):
         calls.errors = {}
         await node.write(0, b"fine")
 
+    async def test_zeroes_that_are_not_written(self) -> None:
+        """Where zeroes have to be written and the system writes none of them, that is an error and has an end."""
+
+        class WritesNothing(WithoutNowait):
+            def write(self, fd: int, data: Buffer, offset: int, flags: int = 0) -> int:
+                return 0
+
+        node = await self.node(calls=WritesNothing())
+        await self.assert_fails(MediaError, node.write_zeroes(0, 4096))
+
     async def test_short_writes(self) -> None:
         """A write that the system does in parts is completed."""
         node = await self.node(calls=self.calls())
