@@ -246,10 +246,14 @@ class WriterTests(FileCase):
             buffer.extend(b"y")
         taken = bytearray(b"x")
         self.gate.clear()
+        self.begun.clear()
         writer.submit(self.fd, [(0, b"x")], 1, 0.0)
+        self.assertTrue(self.begun.wait(PATIENCE_S))
         writer.submit(self.fd, [(0, memoryview(taken))], 2, 0.0)
         writer.take_back()
         taken.extend(b"y")
+        self.gate.set()
+        self.ended(writer, 1)  # or it would be written when the file is closed, to another one
 
     def test_bad(self) -> None:
         """What cannot be written is refused before anything is begun, and every buffer is free."""
