@@ -6,6 +6,7 @@ import gc
 import os
 import select
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from dst.errors import DeadlinePassed, LimitReached, MediaError
 from dst.native import load
 from dst.nodes.file_crew import HURRIED_BATCHES, TICKS_PER_DEADLINE, Crew
+from dst.nodes.file_lane import WAKE_EVERY_S
 from test.integration.file_faults import NOT_COMPILED, compiled_writer, python_writer
 
 PATIENCE_S = 60.0
@@ -172,6 +174,15 @@ class CrewTests(SynchronousTestCase):
         blocked.set()
         self.until_called(reading)
         self.assertTrue(self.successResultOf(reading))
+
+    def test_slow_jobs(self) -> None:
+        """What took long is told of when it is done, though the next one waits and takes longer."""
+        first = self.crew.do(self.reads, time.sleep, (2 * WAKE_EVERY_S,))
+        second = self.crew.do(self.reads, self.work, (1,))
+        self.until_called(first)
+        self.assertNoResult(second)
+        self.gate.set()
+        self.until_called(second)
 
     def test_impatience(self) -> None:
         """After it was in vain it is not lingered for some batches: a slow disk costs the reactor little."""
