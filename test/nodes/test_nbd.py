@@ -29,7 +29,7 @@ from dst.nodes.memory import MemoryDevice
 from dst.nodes.nbd import ZERO_BYTES_MAX, NBDNode
 from dst.nodes.nbd_connection import QUEUED_MAX, REQUESTS_MAX
 from dst.status import LinkState
-from dst.testing import Specimen, node_suite
+from dst.testing import Specimen, faulty_disk, node_suite
 from test.exports.offered import Offered
 from test.nbd.pipe import PipeEndpoint
 
@@ -51,8 +51,25 @@ def make_over(**options: Any) -> Any:
     return make
 
 
+def make_over_faulty_disk(case: object) -> Specimen:
+    """A node of a server whose disk can fail a flush."""
+    clock = Clock()
+    disk = faulty_disk(clock, "m", 3 << 20)
+    disk.open()
+    endpoint = PipeEndpoint(clock, NBDServerFactory(clock, Offered(vol=disk)), piece_bytes=50_001)
+
+    def fail_flush() -> None:
+        disk.fail_next("flush", MediaError("worn out"))
+
+    return Specimen(NBDNode(clock, "far", endpoint, "vol"), clock=clock, fail_flush=fail_flush)
+
+
 class NBDNodeTests(node_suite(NBDNode, make_over(), make_read_only=make_over(read_only=True))):
     """An NBD node keeps the promises of a node."""
+
+
+class NBDNodeOfFaultyDiskTests(node_suite(NBDNode, make_over_faulty_disk)):
+    """So does one of a server whose disk can fail."""
 
 
 class NBDNodeOfBlocksTests(node_suite(NBDNode, make_over(block_size=4096))):

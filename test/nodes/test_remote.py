@@ -24,10 +24,11 @@ from dst.exports.dst_server import Limits
 from dst.nodes.memory import MemoryDevice
 from dst.nodes.remote import RemoteNode
 from dst.status import Health, LinkState
+from dst.testing.faulty import faulty_disk
 from dst.testing.node_suite import node_suite
 from dst.testing.specimen import Specimen
 from dst.wire.messages import Feature, Operation
-from test.transport.serving import Serving, frames_in
+from test.transport.serving import Exports, Serving, frames_in
 
 
 def specimen(**options: Any) -> Specimen:
@@ -35,10 +36,30 @@ def specimen(**options: Any) -> Specimen:
     return Specimen(serving.node(), clock=serving.clock, step_s=0.001, reopen=serving.node)
 
 
+def over_faulty_disk(case: object) -> Specimen:
+    """A node of a server whose disk can fail a flush."""
+    serving = Serving()
+    serving.device = disk = faulty_disk(serving.clock, "vol", 4 << 20)
+    disk.open()
+    serving.exports = Exports(disk)
+    serving.server = serving.make_server()
+    return Specimen(
+        serving.node(),
+        clock=serving.clock,
+        step_s=0.001,
+        reopen=serving.node,
+        fail_flush=lambda: disk.fail_next("flush", MediaError("worn out")),
+    )
+
+
 class RemoteNodeSuite(  # type: ignore[misc]
     node_suite(RemoteNode, lambda case: specimen(), make_read_only=lambda case: specimen(read_only=True))
 ):
     """L{RemoteNode} over a DST server keeps every promise of a node."""
+
+
+class RemoteNodeOfFaultyDiskSuite(node_suite(RemoteNode, over_faulty_disk)):  # type: ignore[misc]
+    """So does one of a disk that can fail."""
 
 
 class FragmentedRemoteNodeSuite(  # type: ignore[misc]
