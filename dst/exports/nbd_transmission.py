@@ -13,10 +13,13 @@ is not at hand or is not plain is looked at by itself, and waits if it has to.
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from dst.errors import DSTError, Fenced, InvalidRequest, PeerError, ReadOnly
 from dst.exports.nbd_answers import Answers
@@ -48,7 +51,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from twisted.internet.interfaces import IReactorTime
-    from twisted.python.failure import Failure
 
     from dst.exports.nbd_limits import Budget, NBDLimits
     from dst.exports.nbd_writes import SharedWrites
@@ -56,7 +58,7 @@ if TYPE_CHECKING:
 __all__ = ["ITransmissionOwner", "Transmission"]
 
 CACHE_READ_BYTES: Final = 1024 * 1024
-"""What the cache command reads at a time."""
+"""What the cache command reads at a time, where the client has a large turn."""
 
 _FLAGS_ALLOWED: Final = {
     CMD_READ: CMD_FLAG_FUA | CMD_FLAG_DF,
@@ -138,6 +140,7 @@ class Transmission(Answers):
         self._received = 0
         self._seen: tuple[int, int] = (-1, -1)
         self._seen_at = clock.seconds()
+        self._to_cache: deque[tuple[int, int, int]] = deque()  # cookie, offset and length; the first is being read
         self._stop_observing = opened.node.observe(self._node_changed)
 
     # What arrives
@@ -194,6 +197,7 @@ class Transmission(Answers):
         """The connection is gone: give back everything.  What is still being done is done for nobody."""
         self._stop_observing()
         self._waiting.clear()
+        self._to_cache.clear()
         self._give_back_all()
 
     def stalled_s(self) -> float:
@@ -362,6 +366,8 @@ class Transmission(Answers):
         command, _, _, _, length, data = request
         if data is not None or (command == CMD_READ and length <= self._transfer_bytes_max):
             return length
+        if command == CMD_CACHE:
+            return min(length, CACHE_READ_BYTES)
         return 0
 
     def _execute(self, request: Request) -> None:
@@ -522,7 +528,10 @@ class Transmission(Answers):
             doing = node.flush()
             fua = True
         else:
-            doing = self._cache(offset, length)
+            self._to_cache.append((cookie, offset, length))
+            if len(self._to_cache) == 1:
+                Deferred.fromCoroutine(self._cache())
+            return
         done = self._durable if fua else self._done
         changing = command in _CHANGING
         doing.addCallbacks(
@@ -563,24 +572,35 @@ class Transmission(Answers):
             raise InvalidRequest("block status was not negotiated")
         geometry.check_extent(offset, length)
 
-    def _cache(self, offset: int, length: int) -> Deferred[None]:
-        """Read the extent for nobody, so that what is below has it at hand."""
-        end = offset + length
+    async def _cache(self) -> None:
+        """
+        Read for nobody what is to be cached, so that what is below has it at hand.
 
-        def read_on(_: object, at: int) -> Deferred[None]:
-            if at >= end or self._ended:
-                return succeed(None)
-            step = min(CACHE_READ_BYTES, self._transfer_bytes_max, end - at)
-            reading = cast("Deferred[None]", self._node.read(at, step))
-            if reading.called:
-                # A device that answers at once must not keep the reactor until all is read, nor build a tower of
-                # calls.
-                later: Deferred[None] = Deferred()
-                self._clock.callLater(0, later.callback, None)
-                reading.addCallback(lambda _: later)
-            return reading.addCallback(read_on, at + step)
-
-        return read_on(None, offset)
+        It is only advice, and a few bytes ask for gigabytes: so it is one read of this client at a time, no larger
+        than others would have in their turns, and after each of them comes everybody else.
+        """
+        to_cache = self._to_cache
+        while to_cache:
+            cookie, at, length = to_cache[0]
+            charged = min(length, CACHE_READ_BYTES)
+            end = at + length
+            failure: Failure | None = None
+            while at < end and failure is None and not (self._ended or self._finishing):
+                turn_bytes = max(self._budget.turns.take(self).move_bytes & ~self._mask, self._mask + 1)
+                step = min(turn_bytes, CACHE_READ_BYTES, self._transfer_bytes_max, end - at)
+                try:
+                    await self._node.read(at, step)
+                except Exception:
+                    failure = Failure()
+                at += step
+                await deferLater(self._clock, 0)
+            if self._ended:
+                return
+            to_cache.popleft()
+            if failure is None:
+                self._done(None, cookie, charged)
+            else:
+                self._failed(failure, cookie, charged)
 
     # What happens to the device
 

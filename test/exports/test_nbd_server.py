@@ -142,14 +142,27 @@ def write(cookie: int, offset: int, data: bytes, flags: int = 0) -> bytes:
     return request(nbd.CMD_WRITE, cookie, offset, len(data), flags, data)
 
 
+class TurnClock(Clock):
+    """As a reactor does it: what is to be called soon by what is called now comes in the next turn."""
+
+    def advance(self, amount: float) -> None:
+        self.rightNow += amount
+        for call in [each for each in self.calls if each.getTime() <= self.seconds()]:
+            if call.active():
+                self.calls.remove(call)
+                call.called = 1
+                call.func(*call.args, **call.kw)
+
+
 class ServerTestCase(SynchronousTestCase):
     """A server of the export C{vol}, and clients of it."""
 
+    clock_class: type[Clock] = Clock
     device_class: type[MemoryDevice] = MemoryDevice
     limits = NBDLimits()
 
     def setUp(self) -> None:
-        self.clock = Clock()
+        self.clock = self.clock_class()
         self.device = self.new_device()
         self.offered = Offered(vol=self.device)
         self.server = NBDServerFactory(self.clock, self.offered, limits=self.limits)

@@ -8,11 +8,12 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer_only
 
 from dst.exports.nbd_limits import Budget, NBDLimits
+from dst.exports.nbd_transmission import CACHE_READ_BYTES
 from dst.exports.turns import SHARED, SHARED_S, Turn, Turns
 from dst.interfaces import Buffer, INode
-from dst.nbd.constants import CMD_READ
+from dst.nbd.constants import CMD_CACHE, CMD_DISC, CMD_READ
 from dst.nodes.memory import MemoryDevice
-from test.exports.test_nbd_server import ServerTestCase, SlowDevice, request
+from test.exports.test_nbd_server import FailingDevice, ServerTestCase, SlowDevice, TurnClock, request
 
 BLOCK = 512
 
@@ -100,6 +101,78 @@ class GuaranteeTests(ServerTestCase):
         self.device.release()
         self.settle()
         self.assertEqual(0, self.server.budget.used_bytes)
+
+
+class CacheTests(ServerTestCase):
+    """CACHE asks for gigabytes with 28 bytes, and is only advice."""
+
+    clock_class = TurnClock
+    device_class = SlowDevice
+
+    def caches(self, count: int, length: int) -> bytes:
+        """So many of them."""
+        return b"".join(request(CMD_CACHE, cookie, 0, length) for cookie in range(count))
+
+    def test_one_at_a_time(self) -> None:
+        """However many a client asks for, one small read is in the hands of the device, and all are charged."""
+        client, other = self.agree(), self.agree()
+        size = self.device.geometry.size
+        self.send(client, self.caches(512, size))
+        self.assertEqual(1, len(self.device.held))
+        self.assertEqual(32 * CACHE_READ_BYTES // size * size, self.server.budget.used_bytes)
+        self.device.holding = False
+        self.device.release()
+        read_bytes: list[int] = []
+        read = self.device.read
+        self.device.read = lambda offset, length: (read_bytes.append(length), read(offset, length))[1]
+        self.send(other, request(CMD_READ, 1, 0, BLOCK))
+        self.assertTrue(other.received)
+        before = len(read_bytes)
+        for _ in range(3):
+            self.clock.advance(0)
+        self.assertEqual([SHARED.move_bytes] * 3, read_bytes[before:])
+        self.settle(512 * (size // SHARED.move_bytes) + 100)
+        self.assertEqual(512 * 16, len(client.received))
+        self.assertEqual(0, self.server.budget.used_bytes)
+        self.assertEqual(512 * size + BLOCK, sum(read_bytes) + SHARED.move_bytes)
+
+    def test_gone(self) -> None:
+        """Nothing more is read for a client that is gone."""
+        client = self.agree()
+        self.send(client, self.caches(512, BLOCK))
+        client.near.lose(ConnectionError("vanished"))
+        self.device.holding = False
+        self.device.release()
+        self.device.read = None
+        self.settle(4)
+        self.assertEqual(0, self.server.budget.used_bytes)
+        self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_goodbye(self) -> None:
+        """Nor for one that has said goodbye: it gets its answers at once."""
+        client = self.agree()
+        self.send(client, self.caches(512, BLOCK) + request(CMD_DISC, 0))
+        self.device.holding = False
+        self.device.release()
+        self.settle()
+        self.assertEqual(512 * 16, len(client.received))
+        self.assertIsNotNone(client.lost)
+
+
+class FailingCacheTests(ServerTestCase):
+    """All of them fail."""
+
+    clock_class = TurnClock
+    device_class = FailingDevice
+
+    def test_all_fail(self) -> None:
+        """Each is answered, one in a turn."""
+        client = self.agree()
+        client.transport.write(b"".join(request(CMD_CACHE, cookie, 0, BLOCK) for cookie in range(512)))
+        self.settle(100)
+        self.assertLess(len(client.received), 100 * 16)
+        self.settle(500)
+        self.assertEqual(512 * 16, len(client.received))
 
 
 class BudgetTests(SynchronousTestCase):
