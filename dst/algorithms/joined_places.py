@@ -39,6 +39,9 @@ _log = Logger()
 
 _RETRY_S = 1.0
 
+_ORDER_REGIONS_MAX = 8
+"""Larger changes, which may be trims of gigabytes, are few or slow: they are compared with everything."""
+
 
 @frozen
 class JoinedOptions:
@@ -102,7 +105,7 @@ class PlacedStorage(ObservableNode):
         self._by_node = {id(place.node): place for place in self._places}
         self._label: Label | None = None
         self._sizes: list[int] = []
-        self._order = ExtentOrder()
+        self._order = ExtentOrder(_ORDER_REGIONS_MAX)
         self._stops: list[Callable[[], None]] = []
         self._looking = False
         self._look_again = False

@@ -39,12 +39,20 @@ class Extent:
         self.waiters: list[Extent] | None = None
         self.start: Callable[[], None] = _never
 
-    def hold_up(self, extent: Extent) -> None:
-        """C{extent} waits for this one, too."""
-        if self.waiters is None:
+    def hold_up(self, extent: Extent) -> bool:
+        """
+        C{extent}, which is being entered, waits for this one, too.
+
+        @return: whether that is new; they may overlap in several regions.
+        """
+        waiters = self.waiters
+        if waiters is None:
             self.waiters = [extent]
+        elif waiters[-1] is extent:
+            return False
         else:
-            self.waiters.append(extent)
+            waiters.append(extent)
+        return True
 
 
 Begun = TypeVar("Begun", bound=Extent)
@@ -57,10 +65,19 @@ def _never() -> None:
 class ExtentOrder:
     """
     All extents that are held or waited for, by region.
+
+    @ivar by_region: those that are not wide.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, regions_max: int | None = None) -> None:
+        """
+        @param regions_max: changes of more regions than this are I{wide}, and not kept by region: a few hundred trims
+            of gigabytes would be millions of places, and everything that comes would be compared in each of them.
+            Only for who looks neither at C{by_region} nor at what is L{busy} or begun.
+        """
         self.by_region: dict[int, list[Extent]] = {}
+        self._wide: list[Extent] = []
+        self._span_max = 1 << 64 if regions_max is None else regions_max - 1
         self._free: deque[Extent] = deque()
         self._starting = False
 
@@ -72,20 +89,29 @@ class ExtentOrder:
         """
         by_region = self.by_region
         first = extent.first
-        if first == extent.last and first not in by_region:  # nearly all of them
+        if first == extent.last and first not in by_region and not self._wide:  # nearly all of them
             by_region[first] = [extent]
             return True
+        if self._wide:
+            self._wait_for(self._wide, extent)
+        if extent.last - first > self._span_max:
+            for each in by_region.values():
+                self._wait_for(each, extent)
+            self._wide.append(extent)
+            return extent.blockers == 0
         for region in range(first, extent.last + 1):
             holders = by_region.get(region)
             if holders is None:
                 by_region[region] = [extent]
-                continue
-            for other in holders:
-                if other.offset < extent.end and extent.offset < other.end:
-                    other.hold_up(extent)
-                    extent.blockers += 1
-            holders.append(extent)
+            else:
+                self._wait_for(holders, extent)
+                holders.append(extent)
         return extent.blockers == 0
+
+    def _wait_for(self, holders: list[Extent], extent: Extent) -> None:
+        for other in holders:
+            if other.offset < extent.end and extent.offset < other.end and other.hold_up(extent):
+                extent.blockers += 1
 
     def wait(self, extent: Extent) -> bool:
         """
@@ -93,11 +119,11 @@ class ExtentOrder:
 
         @return: as L{enter}.
         """
+        self._wait_for(self._wide, extent)
         for region in range(extent.first, extent.last + 1):
-            for other in self.by_region.get(region, ()):
-                if other.offset < extent.end and extent.offset < other.end:
-                    other.hold_up(extent)
-                    extent.blockers += 1
+            holders = self.by_region.get(region)
+            if holders is not None:
+                self._wait_for(holders, extent)
         return extent.blockers == 0
 
     def wait_for_begun(self, extent: Extent, kind: type[Begun]) -> list[Begun]:
@@ -111,22 +137,24 @@ class ExtentOrder:
             for other in self.by_region.get(region, ()):
                 if not (other.offset < extent.end and extent.offset < other.end) or other.blockers:
                     continue
-                if isinstance(other, kind):
-                    other.hold_up(extent)
+                if isinstance(other, kind) and other.hold_up(extent):
                     extent.blockers += 1
                     begun.append(other)
         return begun
 
     def leave(self, extent: Extent) -> None:
         """The change is over, whatever came of it."""
-        by_region = self.by_region
-        for region in range(extent.first, extent.last + 1):
-            holders = by_region[region]
-            if len(holders) == 1:
-                assert holders[0] is extent
-                del by_region[region]
-            else:
-                holders.remove(extent)
+        if extent.last - extent.first > self._span_max:
+            self._wide.remove(extent)
+        else:
+            by_region = self.by_region
+            for region in range(extent.first, extent.last + 1):
+                holders = by_region[region]
+                if len(holders) == 1:
+                    assert holders[0] is extent
+                    del by_region[region]
+                else:
+                    holders.remove(extent)
         waiters = extent.waiters
         if waiters is not None:
             extent.waiters = None

@@ -339,6 +339,31 @@ class AwayTests(LinearCase):
         self.assertEqual([], self.clock.getDelayedCalls())
 
 
+class LargeTests(LinearCase):
+    """Changes of nearly everything."""
+
+    def setUp(self) -> None:
+        self.media = [SimulatedMedia(8 << 20, seed=n) for n in range(3)]
+
+    def test_many_trims(self) -> None:
+        """However many large trims wait, they take a place each and not one for every MiB, and a write its turn."""
+        self.made()
+        storage = self.opened()
+        size = storage.geometry.size
+        self.disks[1].pull()
+        self.pass_time(1)
+        changes = [storage.trim(0, size) for _ in range(50)]
+        changes += [storage.write_zeroes(0, size, no_hole=True) for _ in range(50)]
+        changes.append(storage.write(size // 2, b"new"))
+        self.assertEqual(1, sum(len(held) for held in storage._order.by_region.values()))
+        self.disks[1].plug_in()
+        self.pass_time()
+        for change in changes:
+            self.result(change)
+        self.assertEqual(b"\0new\0", self.result(storage.read(size // 2 - 1, 5)))
+        self.assertEqual({}, storage._order.by_region)
+
+
 class LinearProviderTests(SynchronousTestCase):
     """What a topology may say."""
 

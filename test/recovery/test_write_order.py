@@ -162,14 +162,44 @@ class ExtentOrderTests(SynchronousTestCase):
         self.assertEqual(1, len(set(depths)), depths)
         self.assertEqual({}, self.order.by_region)
 
-    @given(steps)
+    def test_once(self) -> None:
+        """What overlaps in many regions waits once for each that came before, not once for each region."""
+        for order in (ExtentOrder(), ExtentOrder(4)):
+            entered = [extent(0, 100 * 16) for _ in range(20)]
+            for each in entered:
+                order.enter(each)
+            read = extent(0, 100 * 16)
+            self.assertFalse(order.wait(read))
+            self.assertEqual([*range(20), 20], [each.blockers for each in [*entered, read]])
+            self.assertEqual([*range(20, 0, -1)], [len(each.waiters or ()) for each in entered])
+
+    def test_wide(self) -> None:
+        """A change of very many regions takes one place, not one in each of them, and has the same order."""
+        self.order = ExtentOrder(4)
+        small, wide = self.named("small", 1 << 20, (1 << 20) + 8), self.named("wide", 0, 1 << 50)
+        for each in (
+            small,
+            wide,
+            later := self.named("later", 1 << 30, (1 << 30) + 8),
+            end := extent(1 << 50, 1 << 51),
+        ):
+            self.order.enter(each)
+        self.assertEqual([0, 1, 1, 0], [each.blockers for each in (small, wide, later, end)])
+        self.assertEqual(2, len(self.order.by_region))
+        self.order.leave(small)
+        self.assertEqual(["wide"], self.log)
+        self.order.leave(wide)
+        self.order.leave(end)
+        self.assertEqual(["wide", "later"], self.log)
+
+    @given(steps, st.sampled_from([None, 1, 2, 3]))
     @settings(deadline=None, max_examples=200)
-    def test_model(self, wanted: list[tuple[str, int, int]]) -> None:
+    def test_model(self, wanted: list[tuple[str, int, int]], regions_max: int | None) -> None:
         """
         Whatever enters and leaves: nobody starts while one that came before and overlaps is not over, everybody
         starts when there is none left, exactly once, and in the end nothing is kept.
         """
-        order, naive = ExtentOrder(), NaiveOrder()
+        order, naive = ExtentOrder(regions_max), NaiveOrder()
         extents: list[Extent] = []
 
         def started(number: int) -> None:
@@ -204,3 +234,4 @@ class ExtentOrderTests(SynchronousTestCase):
             leave(running()[-1])
         self.assertEqual(set(range(len(extents))), naive.started)
         self.assertEqual({}, order.by_region)
+        self.assertTrue(order.enter(extent(0, 1 << 20)))
