@@ -12,7 +12,7 @@ TLS begins in the middle of negotiating, if at all.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from twisted.internet.interfaces import IHandshakeListener, IProtocolFactory, IPushProducer, ITCPTransport
 from twisted.internet.protocol import Protocol, connectionDone
@@ -38,6 +38,12 @@ if TYPE_CHECKING:
     from dst.exports.nbd_server import NBDServerFactory
 
 __all__ = ["NBDSession"]
+
+OPTIONS_PER_TURN: Final = 4
+"""
+Options of one client that are dealt with before everybody else has a turn.  Clients wait for the answer to each;
+strangers send thousands at once, from many connections, and some of them take the longer the more exports there are.
+"""
 
 _log = Logger()
 
@@ -71,6 +77,7 @@ class NBDSession(Protocol):
         self._tls: IOpenSSLServerConnectionCreator | None = None
         self._tls_required = False
         self._timer: IDelayedCall | None = None
+        self._turn: IDelayedCall | None = None  # in which it goes on with options that are here already
         self._reading = True
         self._ended = False
         self.peer = ""
@@ -215,8 +222,11 @@ class NBDSession(Protocol):
     def _negotiate(self) -> None:
         handshake = self._handshake
         assert handshake is not None and self._stream is not None
-        more = True
-        while more and not self._stream.congested:
+        if self._turn is not None:
+            return
+        more, left = True, OPTIONS_PER_TURN
+        while more and left and not self._stream.congested:
+            left -= 1
             try:
                 more = handshake.advance()
             except PeerError as error:
@@ -233,7 +243,13 @@ class NBDSession(Protocol):
         elif handshake.agreement is not None:
             self._agreed(handshake)
         else:
-            self.set_reading(not self._stream.congested)
+            if more and not self._stream.congested:
+                self._turn = self._server.clock.callLater(0, self._take_turn)
+            self.set_reading(self._turn is None and not self._stream.congested)
+
+    def _take_turn(self) -> None:
+        self._turn = None
+        self._negotiate()
 
     def _start_tls(self, handshake: ServerHandshake) -> None:
         """Put TLS between this session and its transport."""
@@ -264,6 +280,7 @@ class NBDSession(Protocol):
     def _agreed(self, handshake: ServerHandshake) -> None:
         assert handshake.agreement is not None and self._opened is not None and self._stream is not None
         self._stop_timer()
+        self.set_reading(True)  # it may have stopped, and the transmission begins with it
         self._handshake = None
         self._transmission = Transmission(
             self._server.clock,
@@ -292,6 +309,10 @@ class NBDSession(Protocol):
         transport.abortConnection()
 
     def _stop_timer(self) -> None:
+        """Nothing more is done by itself."""
+        if self._turn is not None:
+            self._turn.cancel()
+            self._turn = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

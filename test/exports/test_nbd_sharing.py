@@ -8,12 +8,13 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer_only
 
 from dst.exports.nbd_limits import Budget, NBDLimits
+from dst.exports.nbd_session import OPTIONS_PER_TURN
 from dst.exports.nbd_transmission import CACHE_READ_BYTES
 from dst.exports.turns import SHARED, SHARED_S, Turn, Turns
 from dst.interfaces import Buffer, INode
-from dst.nbd.constants import CMD_CACHE, CMD_DISC, CMD_READ
+from dst.nbd.constants import CMD_CACHE, CMD_DISC, CMD_READ, OPT_LIST, OPT_STRUCTURED_REPLY, REP_ACK
 from dst.nodes.memory import MemoryDevice
-from test.exports.test_nbd_server import FailingDevice, ServerTestCase, SlowDevice, TurnClock, request
+from test.exports.test_nbd_server import FailingDevice, ServerTestCase, SlowDevice, TurnClock, go, option, request
 
 BLOCK = 512
 
@@ -75,6 +76,56 @@ class FloodTests(ServerTestCase):
         while not self.device.begun:
             self.clock.advance(0)
         self.assertEqual(200, len(self.device.begun))
+
+
+class NegotiationTests(ServerTestCase):
+    """Strangers send all the options that one handshake may have at once."""
+
+    clock_class = TurnClock
+
+    def test_turns(self) -> None:
+        """Each turn deals with a few of them, and all are answered."""
+        listed: list[int] = []
+        self.offered.list_exports = lambda identity: (listed.append(1), ["vol"])[1]
+        strangers = [self.connect() for _ in range(3)]
+        for stranger in strangers:
+            stranger.transport.write(option(OPT_LIST) * 200)
+        most = 0
+        for _ in range(400):
+            before = len(listed)
+            self.clock.advance(0)
+            most = max(most, len(listed) - before)
+        self.assertEqual(3 * OPTIONS_PER_TURN, most)
+        self.assertEqual(3 * 200, len(listed))
+        for stranger in strangers:
+            self.assertEqual(200, sum(reply == REP_ACK for reply, _ in self.replies(stranger, OPT_LIST)))
+
+    def test_goes_on(self) -> None:
+        """Who sends everything at once is served as everybody else: it is received from again."""
+        client = self.connect()
+        self.send(client, option(OPT_LIST) * OPTIONS_PER_TURN + option(OPT_STRUCTURED_REPLY) + go("vol"))
+        client.received.clear()
+        self.send(client, request(CMD_READ, 1, 0, BLOCK))
+        self.assertTrue(client.received)
+
+    def test_goodbye(self) -> None:
+        """Who is cut off in between has no turn left."""
+        for ends in (lambda client: client.near.lose(ConnectionError("vanished")), lambda _: self.server.drain()):
+            client = self.connect()
+            client.transport.write(option(OPT_LIST) * 200)
+            for _ in range(5):
+                self.clock.advance(0)
+            self.assertIsNotNone(next(iter(self.server._sessions))._turn)
+            ends(client)
+            self.settle()
+            self.assertEqual(0, self.server.connections)
+            self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_rubbish_behind(self) -> None:
+        """What makes no sense ends it, also in a later turn."""
+        client = self.connect()
+        self.send(client, option(OPT_LIST) * 20 + b"x" * 16)
+        self.assert_dropped(client, "no option")
 
 
 class GuaranteeTests(ServerTestCase):
