@@ -359,7 +359,7 @@ class Transmission(Answers):
             if self._writes:
                 self._write()
             self._shared.send()
-        return super()._admit(length)
+        return not self._ended and super()._admit(length)  # the device may have had the client cut off
 
     def _held_bytes(self, request: Request) -> int:
         """The data that a request holds in memory; one that will be refused holds none."""

@@ -195,6 +195,18 @@ class TogetherTests(ServerTestCase):
         self.assert_dropped(client, "moved")
         self.assertEqual(0, self.server.budget.used_bytes)
 
+    def test_moved_while_full(self) -> None:
+        """So does one that is asked for writes that are begun because the next one has no room."""
+        client = self.agree()
+        self.device.holding = True
+        self.send(client, write(99, 0, b"x" * 60_000))
+        self.device.holding = False
+        self.device.errors = [Fenced("it is another daemon's")] * 5
+        self.send(client, b"".join(write(cookie, 0, b"x" * 1000) for cookie in range(20)))
+        self.assert_dropped(client, "moved")
+        self.assertEqual((0, 0), (self.server.budget.used_bytes, self.server.budget.used_requests))
+        self.assertEqual([], self.clock.getDelayedCalls())
+
     def test_broken_promise(self) -> None:
         """When the device fails as a whole every write has an answer, and the log says what happened."""
         writing: Deferred[Any] = Deferred()
