@@ -56,6 +56,7 @@ class Answers:
         self._requests_max = limits.requests_max
         self._session_bytes_max = limits.session_bytes_max
         self._guaranteed_bytes = limits.guaranteed_bytes
+        self._guaranteed_requests = limits.guaranteed_requests
         self._budget = budget
         self._requests = 0  # begun and their answers not sent
         self._charged_bytes = 0
@@ -86,6 +87,8 @@ class Answers:
         if charged and charged + length > self._session_bytes_max:
             return False
         budget = self._budget
+        if budget.used_requests >= budget.requests_max and self._requests >= self._guaranteed_requests:
+            return False  # its own answers let it go on
         used = budget.used_bytes
         if not used or used + length <= budget.bytes_max or charged + length <= self._guaranteed_bytes:
             return True
@@ -95,6 +98,7 @@ class Answers:
     def _charge(self, length: int) -> None:
         self._requests += 1
         self._charged_bytes += length
+        self._budget.used_requests += 1
         self._budget.used_bytes += length
 
     # What is answered
@@ -200,6 +204,7 @@ class Answers:
             self._stream.send(out)
         if self._answered and not self._stream.congested:
             self._requests -= self._answered
+            self._budget.used_requests -= self._answered
             self._answered = 0
             given, self._answered_bytes = self._answered_bytes, 0
             if given:
@@ -215,5 +220,7 @@ class Answers:
         if self._turn is not None:
             self._turn.cancel()
             self._turn = None
+        self._budget.used_requests -= self._requests
+        self._requests = self._answered = 0
         charged, self._charged_bytes = self._charged_bytes, 0
         self._budget.give_back(charged)

@@ -28,6 +28,10 @@ class NBDLimits:
     @ivar session_bytes_max: data of one client's requests in memory, in either direction, until it has read the
         replies.  One request of the largest size is always allowed, so this bounds what is pipelined.
     @ivar bytes_max: the same for all clients together.
+    @ivar requests_of_all_max: of all clients together, as C{requests_max}: half of what a node below takes
+        (L{dst.transport.transactions}), which refuses what is more, and a mirror gives up a member that refuses.
+    @ivar guaranteed_requests: each client may have so many all the same; of all clients that there may be, these are
+        the other half.
     @ivar guaranteed_bytes: each client may have so much all the same: a few whose device hangs, or that do not read,
         cannot slow the others down.  What a usual client has in flight, in small blocks.
     @ivar turn_requests_max: requests of one client that are begun at once when no other client is busy; as many as
@@ -44,6 +48,8 @@ class NBDLimits:
     requests_max: int = 512
     session_bytes_max: int = 32 * _MIB
     bytes_max: int = 256 * _MIB
+    requests_of_all_max: int = 4096
+    guaranteed_requests: int = 4
     guaranteed_bytes: int = _MIB
     turn_requests_max: int = 512
     turn_bytes_max: int = 8 * _MIB
@@ -55,14 +61,18 @@ class NBDLimits:
 @define
 class Budget:
     """
-    Bytes that all clients of a server share, and whose turn it is.
+    Bytes and requests that all clients of a server share, and whose turn it is.
 
     @ivar used_bytes: changed by the sessions themselves, on the data path.
+    @ivar used_requests: likewise.  Nobody waits for these: who has none of its own in flight may always begin some,
+        and whoever has goes on when they are answered.
     """
 
     bytes_max: int
     turns: Turns
+    requests_max: int = 1 << 30
     used_bytes: int = 0
+    used_requests: int = 0
     _waiting: dict[Callable[[], None], int] = field(factory=dict)
 
     def wait(self, resume: Callable[[], None], count: int) -> None:

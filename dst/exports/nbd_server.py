@@ -111,7 +111,7 @@ class NBDServerFactory(ServerFactory):
         self.identify = identify
         self.crowd = Crowd(self.limits.connections_per_address_max)
         alone = Turn(self.limits.turn_requests_max, self.limits.turn_bytes_max)
-        self.budget = Budget(self.limits.bytes_max, Turns(clock, alone))
+        self.budget = Budget(self.limits.bytes_max, Turns(clock, alone), self.limits.requests_of_all_max)
         self._sessions: dict[NBDSession, None] = {}  # in the order in which they came
         self._count = 0  # of sessions, ever
         self._totals = Totals()

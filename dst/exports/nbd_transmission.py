@@ -308,10 +308,14 @@ class Transmission(Answers):
         @return: how many these are, as L{dst.exports.turns} counts.
         """
         waiting, at = self._waiting, self._next
-        end = min(len(waiting), at + requests_max, at + self._requests_max - self._requests)
-        if end == at:
-            return 0
         budget = self._budget
+        requests = self._requests
+        end = min(len(waiting), at + requests_max, at + self._requests_max - requests)
+        room = budget.requests_max - budget.used_requests
+        if end - at > room:
+            end = min(end, at + max(room, self._guaranteed_requests - requests))
+        if end <= at:
+            return 0
         charged = self._charged_bytes
         room_bytes = min(
             self._session_bytes_max - charged,
@@ -345,6 +349,7 @@ class Transmission(Answers):
         self._next = reached
         self._requests += count
         self._charged_bytes += length
+        budget.used_requests += count
         budget.used_bytes += length
         return count + (length >> REQUEST_SHIFT)
 

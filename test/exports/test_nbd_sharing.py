@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -11,10 +13,19 @@ from dst.exports.nbd_limits import Budget, NBDLimits
 from dst.exports.nbd_session import OPTIONS_PER_TURN
 from dst.exports.nbd_transmission import CACHE_READ_BYTES
 from dst.exports.turns import SHARED, SHARED_S, Turn, Turns
-from dst.interfaces import Buffer, INode
+from dst.interfaces import Buffer, INode, IReadsNow, IWritesTogether
 from dst.nbd.constants import CMD_CACHE, CMD_DISC, CMD_READ, OPT_LIST, OPT_STRUCTURED_REPLY, REP_ACK
 from dst.nodes.memory import MemoryDevice
-from test.exports.test_nbd_server import FailingDevice, ServerTestCase, SlowDevice, TurnClock, go, option, request
+from test.exports.test_nbd_server import (
+    FailingDevice,
+    ServerTestCase,
+    SlowDevice,
+    TurnClock,
+    go,
+    option,
+    request,
+    write,
+)
 
 BLOCK = 512
 
@@ -152,6 +163,95 @@ class GuaranteeTests(ServerTestCase):
         self.device.release()
         self.settle()
         self.assertEqual(0, self.server.budget.used_bytes)
+
+
+class RequestTests(ServerTestCase):
+    """Others have begun all the requests that a server may have."""
+
+    device_class = SlowDevice
+    limits = NBDLimits(requests_max=40, requests_of_all_max=100, guaranteed_requests=4)
+
+    def test_guarantee(self) -> None:
+        """All together have so many, and each a few besides, whose answers let it go on with the next."""
+        for _ in range(3):
+            self.send(self.agree(), reads(40, 0))
+        self.assertEqual(100, len(self.device.held))
+        modest = self.agree()
+        self.send(modest, reads(20, 0))
+        self.assertEqual(104, len(self.device.held))
+        others, self.device.held[:] = self.device.held[:100], self.device.held[100:]
+        for _ in range(5):
+            self.device.release()
+            self.settle()
+        self.assertEqual(20 * (BLOCK + 16), len(modest.received))
+        self.device.held[:] = others
+        for _ in range(2):
+            self.device.release()
+            self.settle()
+        self.assertEqual((0, 0), (self.server.budget.used_bytes, self.server.budget.used_requests))
+
+    def test_room(self) -> None:
+        """A client that waited goes on when there is room, and one that is gone or was cut off makes room."""
+        clients = [self.agree() for _ in range(3)]
+        for client in clients:
+            self.send(client, reads(40, 0))
+        clients[0].near.lose(ConnectionError("vanished"))
+        self.server.end_session(self.server.sessions()[-1].id)
+        self.settle()
+        self.assertEqual(40, self.server.budget.used_requests)
+        self.send(self.agree(), reads(40, 0))
+        self.assertEqual(80, self.server.budget.used_requests)
+        for _ in range(4):
+            self.device.release()
+            self.settle()
+        self.assertEqual(0, self.server.budget.used_requests)
+
+    def test_answers_unread(self) -> None:
+        """What was answered and not read counts on."""
+        self.device.holding = False
+        client = self.agree()
+        client.far.stuck = True
+        self.send(client, reads(40, 0, 16 * 1024))
+        self.assertEqual(40, self.server.budget.used_requests)
+        client.near.lose(ConnectionError("vanished"))
+        self.settle()
+        self.assertEqual(0, self.server.budget.used_requests)
+
+
+@implementer_only(INode, IReadsNow, IWritesTogether)
+class QuickDevice(MemoryDevice):
+    """It has everything at hand, and writes when the test says so."""
+
+    def write_together(self, writes: Any) -> Deferred[Any]:
+        held: Deferred[Any] = Deferred()
+        self.__dict__.setdefault("held", []).append((held, len(writes)))
+        return held
+
+
+class PlainRequestTests(ServerTestCase):
+    """The same of those that are begun together."""
+
+    device_class = QuickDevice
+    limits = NBDLimits(requests_of_all_max=100, guaranteed_requests=4)
+
+    def test_guarantee(self) -> None:
+        """No more of one wake-up are begun than there may be, and no fewer than are guaranteed."""
+        client, modest = self.agree(), self.agree()
+        self.send(client, b"".join(write(cookie, 0, b"x") for cookie in range(150)))
+        self.assertEqual(100, self.server.budget.used_requests)
+        self.send(modest, b"".join(write(cookie, 0, b"x") for cookie in range(3)))
+        self.send(modest, b"".join(write(cookie, 0, b"x") for cookie in range(30)))
+        self.assertEqual(104, self.server.budget.used_requests)
+        self.send(self.agree(), reads(2, 0))
+        self.assertEqual(104, self.server.budget.used_requests)
+        while self.device.held:
+            held, self.device.held[:] = self.device.held[:], []
+            self.assertLessEqual(sum(count for _, count in held), 104)
+            for answer, _ in held:
+                answer.callback(None)
+            self.settle()
+        self.assertEqual([150 * 16, 33 * 16], [len(each.received) for each in (client, modest)])
+        self.assertEqual(0, self.server.budget.used_requests)
 
 
 class CacheTests(ServerTestCase):
