@@ -166,6 +166,7 @@ class NBDSession(Protocol):
     def finish(self) -> None:
         """Close the connection when everything was sent."""
         if not self._ended:
+            self.set_reading(True)  # TLS ends when it has heard the client's goodbye
             self._ended = True
             assert self.transport is not None
             self.transport.loseConnection()

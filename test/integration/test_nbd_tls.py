@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import socket
+import ssl
+from struct import pack
 from typing import Any
 
+from attrs import evolve
 from twisted.internet import reactor as global_reactor
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import TestCase
 
@@ -15,12 +22,14 @@ from dst.errors import NotFound
 from dst.exports.nbd_server import NBDServerFactory
 from dst.identity import Access, AccessRule, Identity, access_for
 from dst.interfaces import OpenExport
+from dst.nbd.constants import CMD_DISC, CMD_FLUSH, OPT_EXPORT_NAME, OPT_STARTTLS, SIMPLE_REPLY_MAGIC
 from dst.nodes.memory import MemoryDevice
 from dst.nodes.nbd_provider import NBDSNodeProvider, NBDSUNIXNodeProvider
 from dst.security.certificates import Kind
 from dst.security.security import Security
 from dst.status import LinkState
 from test.exports.offered import Offered
+from test.exports.test_nbd_server import SlowDevice, option, request
 from test.integration.debian_tools import Server, needs, run
 from test.integration.test_nbd_tools import short_socket
 from test.security.machines import Machines
@@ -62,7 +71,8 @@ class TLSTestCase(TestCase):
         for device in self.devices:
             await device.open()
             await device.write(0, device.name.encode() * 4096)
-        self.server = NBDServerFactory(reactor, OnlyAlpha(vol=self.devices[0], mem=self.devices[1]))
+        self.offered = OnlyAlpha(vol=self.devices[0], mem=self.devices[1])
+        self.server = NBDServerFactory(reactor, self.offered)
         self.security = Security(self.machines.path("server"), reactor)
         options = self.security.server_options(allow_tls_1_2=True)
         self.ports = {
@@ -169,6 +179,58 @@ class QEMUTests(TLSTestCase):
         await run("qemu-img", "info", "--object", credentials, "--image-opts", image)
         whole = f"driver=raw,file.driver=file,file.filename={path}"
         await run("qemu-img", "compare", "--object", credentials, "--image-opts", whole, image)
+
+
+class GoodbyeTests(TLSTestCase):
+    """How a connection ends."""
+
+    async def test_in_flight(self) -> None:
+        """It ends when what was begun is answered and both have said goodbye, whoever began with that."""
+        self.server.limits = evolve(self.server.limits, drain_s=1e6)  # which is what it must not take
+        device = SlowDevice(reactor, "vol", SIZE)
+        await device.open()
+        self.offered.devices["vol"] = device
+        for disconnects in (True, False):
+            client = await deferToThread(self.client)
+            client.sendall(request(CMD_FLUSH, 1))
+            while not device.__dict__.get("held"):
+                await deferLater(reactor, 0.01)
+            if disconnects:
+                client.sendall(request(CMD_DISC, 2))
+                while not self.server._sessions or next(iter(self.server._sessions))._reading:
+                    await deferLater(reactor, 0.01)
+            else:
+                drained = self.server.drain()
+            device.release()
+            self.assertEqual(pack(">IIQ", SIMPLE_REPLY_MAGIC, 0, 1), await deferToThread(self.last_words, client))
+            while self.server.connections:
+                await deferLater(reactor, 0.01)
+        await drained
+
+    def client(self) -> ssl.SSLSocket:
+        """One that uses C{vol}; in a thread."""
+        plain = socket.create_connection(("127.0.0.1", self.ports["required"].getHost().port), 60)
+        plain.recv(18, socket.MSG_WAITALL)
+        plain.sendall(pack(">I", 3) + option(OPT_STARTTLS))
+        plain.recv(20, socket.MSG_WAITALL)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        path = self.machines.path("alpha")
+        context.load_verify_locations(os.path.join(path, "ca.crt"))
+        context.load_cert_chain(os.path.join(path, "this.crt"), os.path.join(path, "this.key"))
+        client = context.wrap_socket(plain, server_hostname="localhost")
+        client.sendall(option(OPT_EXPORT_NAME, b"vol"))
+        client.recv(10)
+        return client
+
+    def last_words(self, client: ssl.SSLSocket) -> bytes:
+        """All that comes, and goodbye; in a thread."""
+        said = b""
+        while data := client.recv(1 << 16):
+            said += data
+        with contextlib.suppress(OSError):
+            client.unwrap()
+        client.close()
+        return said
 
 
 class OurClientTests(TLSTestCase):
