@@ -40,6 +40,9 @@ class NBDLimits:
     @ivar negotiation_s: the handshake takes some round trips; a client that takes longer is not serious.
     @ivar stall_s: a client that does not read its replies, or stops in the middle of a request, keeps memory from
         others. It may have been suspended, so it is given time.
+    @ivar bytes_per_s_min: so does one that takes longer than this over a request, or over its answers, for as long.
+    @ivar contended_bytes_per_s_min: the same while somebody waits for memory, of which this one has more than is
+        guaranteed: a byte now and then would hold it for hours.
     @ivar drain_s: what has begun may take so long when the server stops; a daemon that stops waits little longer.
     """
 
@@ -55,6 +58,8 @@ class NBDLimits:
     turn_bytes_max: int = 8 * _MIB
     negotiation_s: float = 30.0
     stall_s: float = 120.0
+    bytes_per_s_min: int = 1024
+    contended_bytes_per_s_min: int = 64 * 1024
     drain_s: float = 10.0
 
 
@@ -80,6 +85,11 @@ class Budget:
         Call C{resume} once, when C{count} bytes may be free; it must not begin anything before it has returned.
         """
         self._waiting.setdefault(resume, count)
+
+    @property
+    def short(self) -> bool:
+        """Somebody waits."""
+        return bool(self._waiting)
 
     def give_back(self, count: int) -> None:
         """C{count} bytes are free again."""

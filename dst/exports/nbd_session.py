@@ -216,7 +216,7 @@ class NBDSession(Protocol):
         if self._transmission is not None and not self._ended:
             stalled_s = self._transmission.stalled_s()
             if stalled_s >= self._server.limits.stall_s:
-                self.end(f"it has read nothing, or left a request unfinished, for {stalled_s:.0f} s")
+                self.end(f"it reads next to nothing, or sends next to nothing of a request, for {stalled_s:.0f} s")
 
     # The handshake
 

@@ -137,9 +137,14 @@ class Transmission(Answers):
         self._prepaid = False  # that one, a large write, was charged before it was received
         self._reading = True
         self._finishing = False
-        self._received = 0
-        self._seen: tuple[int, int] = (-1, -1)
-        self._seen_at = clock.seconds()
+        self._received_bytes = 0
+        self._bytes_per_s_min = limits.bytes_per_s_min
+        self._contended_bytes_per_s_min = limits.contended_bytes_per_s_min
+        self._seen: object = (
+            None  # what it had kept us waiting with when we last looked, or when it last was fast enough
+        )
+        self._seen_bytes = 0
+        self._seen_at = 0.0
         self._to_cache: deque[tuple[int, int, int]] = deque()  # cookie, offset and length; the first is being read
         self._stop_observing = opened.node.observe(self._node_changed)
 
@@ -149,7 +154,7 @@ class Transmission(Answers):
         """Take the next chunk of the stream."""
         if self._finishing:
             return
-        self._received += 1
+        self._received_bytes += len(data)
         try:
             requests = self._parser.feed(data)
         except PeerError as error:
@@ -163,7 +168,7 @@ class Transmission(Answers):
         """C{count} bytes were received into the owner's hole."""
         if self._finishing:
             return
-        self._received += 1
+        self._received_bytes += count
         self._waiting += self._parser.filled(count)
         if self._waiting:
             self._run()
@@ -202,19 +207,25 @@ class Transmission(Answers):
 
     def stalled_s(self) -> float:
         """
-        For how long this client has kept us waiting: with a part of a request, or by not reading; 0 while it does
-        neither.
+        For how long this client has kept us waiting: with a part of a request, or by not reading, or by doing so
+        more slowly than anybody does who means it; 0 while it does none of these.
 
         Called now and then; the answer is as exact as that.
         """
-        now = self._clock.seconds()
-        waits_for_us = self._parser.idle or not self._reading
-        if not self._stream.congested and waits_for_us:
-            self._seen = (-1, -1)
+        if self._stream.congested:
+            waits_with: object = self._stream
+        else:
+            waits_with = self._parser.unfinished if self._reading else None
+        if waits_with is None:
+            self._seen = None
             return 0.0
-        seen = (self._received, self._stream.progress)
-        if seen != self._seen:
-            self._seen, self._seen_at = seen, now
+        now = self._clock.seconds()
+        moved_bytes = self._received_bytes + self._stream.progress
+        lowest = self._bytes_per_s_min
+        if self._budget.short and self._charged_bytes > self._guaranteed_bytes:
+            lowest = self._contended_bytes_per_s_min
+        if self._seen is not waits_with or moved_bytes - self._seen_bytes >= lowest * (now - self._seen_at):
+            self._seen, self._seen_bytes, self._seen_at = waits_with, moved_bytes, now
         return now - self._seen_at
 
     # What is begun

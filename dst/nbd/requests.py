@@ -92,9 +92,9 @@ class RequestParser:
         self._filled_bytes = 0
 
     @property
-    def idle(self) -> bool:
-        """Nothing of a next request has arrived."""
-        return not self._rest and self._write is None
+    def unfinished(self) -> object:
+        """What has arrived in part, the same object while it is the same large write; C{None}: there is nothing."""
+        return self._write or self._rest or None
 
     def feed(self, data: bytes) -> list[Request]:
         """

@@ -135,7 +135,7 @@ class Stream(Protocol):
 
     @property
     def progress(self) -> int:
-        """Changes whenever the peer has taken some of what waited."""
+        """How many bytes that waited the peer has taken, as far as the stream can tell; changes whenever it did."""
 
     def send(self, buffers: Sequence[Buffer]) -> None:
         """Send the buffers one after the other.  They must not change until the stream is not congested."""
@@ -252,7 +252,7 @@ class _SocketStream:
                 return None
             except OSError:
                 return main.CONNECTION_LOST
-            self.progress += 1
+            self.progress += sent
             while sent:
                 size = len(unsent[0])
                 if sent < size:
@@ -293,12 +293,15 @@ class _OrdinaryStream:
         self.move_bytes_max = MOVE_BYTES_MAX
         self.receive_bytes = RECEIVE_BYTES
         self._closed = False
+        self._sent_bytes = 0
         self._transport = transport
         self._user = user
         cast(IConsumer, transport).registerProducer(self, True)
 
     def send(self, buffers: Sequence[Buffer]) -> None:
-        self._transport.write(b"".join(buffers))
+        data = b"".join(buffers)
+        self._sent_bytes += len(data)
+        self._transport.write(data)
 
     def close(self) -> None:
         self._closed = True
@@ -313,7 +316,7 @@ class _OrdinaryStream:
         self.congested = not self._closed
 
     def resumeProducing(self) -> None:
-        self.progress += 1
+        self.progress = self._sent_bytes
         if self.congested and not self._closed:
             self.congested = False
             self._user.drained()

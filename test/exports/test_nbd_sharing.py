@@ -17,6 +17,7 @@ from dst.interfaces import Buffer, INode, IReadsNow, IWritesTogether
 from dst.nbd.constants import CMD_CACHE, CMD_DISC, CMD_READ, OPT_LIST, OPT_STRUCTURED_REPLY, REP_ACK
 from dst.nodes.memory import MemoryDevice
 from test.exports.test_nbd_server import (
+    SIZE,
     FailingDevice,
     ServerTestCase,
     SlowDevice,
@@ -252,6 +253,78 @@ class PlainRequestTests(ServerTestCase):
             self.settle()
         self.assertEqual([150 * 16, 33 * 16], [len(each.received) for each in (client, modest)])
         self.assertEqual(0, self.server.budget.used_requests)
+
+
+class SlowClientTests(ServerTestCase):
+    """Clients that send a large request, or take its answer, in very small pieces."""
+
+    limits = NBDLimits(session_bytes_max=2 << 20, bytes_max=4 << 20, guaranteed_bytes=512 * 1024)
+
+    def begun(self) -> Any:
+        """A client in the middle of a large write."""
+        client = self.agree()
+        self.send(client, write(1, 0, bytes(SIZE))[:-SIZE])
+        return client
+
+    def pass_time(self, minutes: int, *clients: tuple[Any, int]) -> None:
+        """They send so many bytes in a second."""
+        for _ in range(minutes * 6):
+            for client, bytes_per_s in clients:
+                self.send(client, bytes(bytes_per_s * 10))
+            self.clock.advance(10)
+
+    def test_no_room(self) -> None:
+        """
+        Who holds memory that others wait for has to move; after a while they have it. Who has no more than is
+        guaranteed is not asked.
+        """
+        modest = self.agree()
+        self.send(modest, write(1, 0, bytes(400_000))[:-400_000])
+        slow = [self.begun() for _ in range(4)]
+        good = self.agree()
+        self.send(good, request(CMD_READ, 2, 0, SIZE))
+        self.assertEqual(b"", bytes(good.received))
+        self.pass_time(3, (modest, 1100), *((client, 4096) for client in slow))
+        self.assertEqual([True, True, False, False], [bool(client.lost) for client in slow])  # as many as it takes
+        self.assertEqual(SIZE + 16, len(good.received))
+        self.assertIsNone(modest.lost)
+
+    def test_phone_line(self) -> None:
+        """Who is slow, and in nobody's way, is waited for."""
+        client = self.begun()
+        self.pass_time(6, (client, 2048))
+        self.assertIsNone(client.lost)
+        self.send(client, bytes(SIZE - 6 * 60 * 2048))
+        self.assertEqual((0, 1), self.simple(client))
+
+    def test_next_to_nothing(self) -> None:
+        """Who sends a byte now and then is cut, though nobody waits."""
+        client = self.begun()
+        self.pass_time(3, (client, 1))
+        self.assert_dropped(client, "slow")
+
+    def test_one_after_the_other(self) -> None:
+        """Who sends little, but whole requests, may be in the middle of one whenever we look."""
+        client = self.agree()
+        at, data = 0, b"".join(write(cookie, 0, bytes(1000)) for cookie in range(100))
+        for _ in range(40):
+            self.send(client, data[at : (at := at + 1500)])
+            self.clock.advance(30)
+        self.assertIsNone(client.lost)
+
+    def test_unread(self) -> None:
+        """Who takes of its answers next to nothing is cut, too, and who takes some is not."""
+        clients = [self.agree() for _ in range(2)]
+        for client in clients:
+            client.far.stuck = True
+            self.send(client, request(CMD_READ, 1, 0, SIZE))
+        streams = [session._stream for session in self.server._sessions]
+        for _ in range(20):
+            for stream, taken in zip(streams, (1, 30 * 1024), strict=True):
+                self.assertTrue(stream.congested or clients[0].lost)
+                stream.progress += taken  # as the kernel would tell it
+            self.clock.advance(30)
+        self.assertEqual([True, False], [bool(client.lost) for client in clients])
 
 
 class CacheTests(ServerTestCase):

@@ -75,7 +75,7 @@ class ParserTests(SynchronousTestCase):
                 parser = RequestParser()
                 requests = self.parse(parser, ENCODED[:cut], into_hole) + self.parse(parser, ENCODED[cut:], into_hole)
                 self.assertEqual(list(STREAM), plain(requests), cut)
-                self.assertTrue(parser.idle)
+                self.assertIsNone(parser.unfinished)
 
     def test_in_random_pieces(self) -> None:
         """Cut anywhere, many times."""
