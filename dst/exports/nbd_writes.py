@@ -51,6 +51,7 @@ class SharedWrites:
         self._parts: list[tuple[Deferred[Errors], int]] = []  # whose they are, in order, and how many of each
         self._bytes = 0
         self._turn: IDelayedCall | None = None
+        self._telling = False
 
     def write(self, user: object, writes: _Writes, length: int) -> Deferred[Errors]:
         """
@@ -92,17 +93,30 @@ class SharedWrites:
             writing = self._write_together(writes)
         except Exception:  # a device that breaks its promise must not leave clients without an answer
             writing = fail(Failure())
-        writing.addCallbacks(_tell, _tell_failure, callbackArgs=(parts,), errbackArgs=(parts,))
+        writing.addBoth(self._answered, parts)
+
+    def _answered(self, result: Errors | Failure, parts: list[tuple[Deferred[Errors], int]]) -> None:
+        """
+        Tell those whose writes they were.
+
+        Who is told goes on, and may want nothing to be held back any longer. Those whose writes that were are told in
+        a turn of their own: else each would be told from within the one before, as deep as there are clients.
+        """
+        if self._telling:
+            self._clock.callLater(0, self._answered, result, parts)
+            return
+        self._telling = True
+        try:
+            _tell(result, parts)
+        finally:
+            self._telling = False
 
 
-def _tell(errors: Errors, parts: list[tuple[Deferred[Errors], int]]) -> None:
+def _tell(result: Errors | Failure, parts: list[tuple[Deferred[Errors], int]]) -> None:
     at = 0
     for answer, count in parts:
-        own = None if errors is None else errors[at : at + count]
+        if isinstance(result, Failure):
+            answer.errback(result)
+        else:
+            answer.callback(None if result is None else result[at : at + count])
         at += count
-        answer.callback(own)
-
-
-def _tell_failure(failure: Failure, parts: list[tuple[Deferred[Errors], int]]) -> None:
-    for answer, _ in parts:
-        answer.errback(failure)

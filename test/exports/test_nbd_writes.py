@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from struct import pack
 from typing import Any
@@ -91,6 +92,23 @@ class SharedWritesTests(SynchronousTestCase):
         told = [self.write("a", 1), self.write("b", 2)]
         self.clock.advance(0)
         self.assertEqual([True, True], [bool(self.failureResultOf(each, ZeroDivisionError)) for each in told])
+
+    def test_not_nested(self) -> None:
+        """Those who are told, and want what others wrote done before they go on, are not told within each other."""
+        self.shared = SharedWrites(self.clock, lambda _: succeed(None))
+        depths: list[int] = []
+
+        def go_on(_: object, user: int) -> None:
+            depths.append(len(inspect.stack(0)))
+            if user < 100:
+                self.write(str(user), user).addCallback(go_on, user + 1)
+                self.shared.send()
+
+        go_on(None, 0)
+        self.clock.advance(0)
+        self.assertEqual(101, len(depths))
+        self.assertEqual(1, len(set(depths[3:])), depths)
+        self.assertLess(max(depths) - min(depths), 100)
 
 
 class TogetherDevice(MemoryDevice):
