@@ -20,8 +20,8 @@ class NBDLimits:
     """
     The limits of one server; every one has a reason.
 
-    @ivar connections_max: a connection costs a descriptor and some 100 KiB while it receives.  One that sends nothing but
-        the heads of requests, and more than it may have begun, costs 2 MiB: as many of them as are received at once.
+    @ivar connections_max: a connection costs a descriptor and some 100 KiB while it receives.  One that sends nothing
+        but heads of requests, and more than it may have begun, costs 2 MiB: as many of them as are received at once.
     @ivar connections_per_address_max: a machine with a dozen disks, of sixteen connections each; of this machine as
         many as there are.
     @ivar requests_max: of one client, unanswered or answered and not read by it: four times what Linux keeps in
