@@ -28,7 +28,7 @@ from dst.nbd.server_handshake import META_CONTEXT_ID
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-    from dst.exports.nbd_limits import Budget, NBDLimits
+    from dst.exports.nbd_limits import Budget, NBDLimits, Requests
     from dst.exports.traffic import Counters
     from dst.transport.stream import Stream
 
@@ -47,6 +47,7 @@ class Answers:
         stream: Stream,
         limits: NBDLimits,
         budget: Budget,
+        of_all: Requests,
         counters: Counters,
     ) -> None:
         self._clock = clock
@@ -58,6 +59,7 @@ class Answers:
         self._guaranteed_bytes = limits.guaranteed_bytes
         self._guaranteed_requests = limits.guaranteed_requests
         self._budget = budget
+        self._of_all = of_all
         self._requests = 0  # begun and their answers not sent
         self._charged_bytes = 0
         self._answered = 0  # of these, those whose answers are made
@@ -86,9 +88,9 @@ class Answers:
         charged = self._charged_bytes
         if charged and charged + length > self._session_bytes_max:
             return False
-        budget = self._budget
-        if budget.used_requests >= budget.requests_max and self._requests >= self._guaranteed_requests:
+        if self._of_all.used >= self._of_all.most and self._requests >= self._guaranteed_requests:
             return False  # its own answers let it go on
+        budget = self._budget
         used = budget.used_bytes
         if not used or used + length <= budget.bytes_max or charged + length <= self._guaranteed_bytes:
             return True
@@ -98,7 +100,7 @@ class Answers:
     def _charge(self, length: int) -> None:
         self._requests += 1
         self._charged_bytes += length
-        self._budget.used_requests += 1
+        self._of_all.used += 1
         self._budget.used_bytes += length
 
     # What is answered
@@ -204,7 +206,7 @@ class Answers:
             self._stream.send(out)
         if self._answered and not self._stream.congested:
             self._requests -= self._answered
-            self._budget.used_requests -= self._answered
+            self._of_all.used -= self._answered
             self._answered = 0
             given, self._answered_bytes = self._answered_bytes, 0
             if given:
@@ -220,7 +222,7 @@ class Answers:
         if self._turn is not None:
             self._turn.cancel()
             self._turn = None
-        self._budget.used_requests -= self._requests
+        self._of_all.used -= self._requests
         self._requests = self._answered = 0
         charged, self._charged_bytes = self._charged_bytes, 0
         self._budget.give_back(charged)

@@ -10,7 +10,7 @@ from attrs import define, field, frozen
 
 from dst.exports.turns import Turns
 
-__all__ = ["Budget", "NBDLimits"]
+__all__ = ["Budget", "NBDLimits", "Requests"]
 
 _MIB = 1024 * 1024
 
@@ -29,7 +29,7 @@ class NBDLimits:
     @ivar session_bytes_max: data of one client's requests in memory, in either direction, until it has read the
         replies.  One request of the largest size is always allowed, so this bounds what is pipelined.
     @ivar bytes_max: the same for all clients together.
-    @ivar requests_of_all_max: of all clients together, as C{requests_max}: half of what a node below takes
+    @ivar requests_of_all_max: of all clients of one device together: half of what a node below takes
         (L{dst.transport.transactions}), which refuses what is more, and a mirror gives up a member that refuses.
     @ivar guaranteed_requests: each client may have so many all the same; of all clients that there may be, these are
         the other half.
@@ -65,20 +65,31 @@ class NBDLimits:
 
 
 @define
+class Requests:
+    """
+    Requests that all clients of one device share.  Nobody waits for any: who has none of its own in flight may always
+    begin some, and whoever has goes on when they are answered.
+
+    @ivar used: changed by the sessions themselves, on the data path.
+    @ivar users: how many clients there are; kept by who makes them.
+    """
+
+    most: int
+    used: int = 0
+    users: int = 0
+
+
+@define
 class Budget:
     """
-    Bytes and requests that all clients of a server share, and whose turn it is.
+    Bytes that all clients of a server share, and whose turn it is.
 
     @ivar used_bytes: changed by the sessions themselves, on the data path.
-    @ivar used_requests: likewise.  Nobody waits for these: who has none of its own in flight may always begin some,
-        and whoever has goes on when they are answered.
     """
 
     bytes_max: int
     turns: Turns
-    requests_max: int = 1 << 30
     used_bytes: int = 0
-    used_requests: int = 0
     _waiting: dict[Callable[[], None], int] = field(factory=dict)
 
     def wait(self, resume: Callable[[], None], count: int) -> None:

@@ -14,7 +14,7 @@ from zope.interface import implementer
 
 from dst.administration import SessionStatus, Traffic
 from dst.errors import NotFound, Unavailable
-from dst.exports.nbd_limits import Budget, NBDLimits
+from dst.exports.nbd_limits import Budget, NBDLimits, Requests
 from dst.exports.nbd_session import NBDSession
 from dst.exports.nbd_writes import SharedWrites
 from dst.exports.traffic import Totals, words_for
@@ -111,11 +111,12 @@ class NBDServerFactory(ServerFactory):
         self.identify = identify
         self.crowd = Crowd(self.limits.connections_per_address_max)
         alone = Turn(self.limits.turn_requests_max, self.limits.turn_bytes_max)
-        self.budget = Budget(self.limits.bytes_max, Turns(clock, alone), self.limits.requests_of_all_max)
+        self.budget = Budget(self.limits.bytes_max, Turns(clock, alone))
         self._sessions: dict[NBDSession, None] = {}  # in the order in which they came
         self._count = 0  # of sessions, ever
         self._totals = Totals()
-        self._writes: dict[INode, SharedWrites] = {}  # of devices that have users
+        self._requests: dict[INode, Requests] = {}  # of devices that have users
+        self._writes: dict[INode, SharedWrites] = {}  # likewise
         self._checking: IDelayedCall | None = None
         self._draining: list[Deferred[None]] | None = None
         self._drain_limit: IDelayedCall | None = None
@@ -205,6 +206,22 @@ class NBDServerFactory(ServerFactory):
         if node.link is not LinkState.READY and node.link is not LinkState.INTERRUPTED:
             raise Unavailable(f"the export {name!r} is not ready: {node.reason or node.link.value}; try again later")
         return _info(name, opened), opened
+
+    def share_requests(self, node: INode) -> Requests:
+        """What all clients have asked of C{node}, for one more of them."""
+        shared = self._requests.get(node)
+        if shared is None:
+            shared = self._requests[node] = Requests(self.limits.requests_of_all_max)
+        shared.users += 1
+        return shared
+
+    def unshare_requests(self, node: INode) -> None:
+        """One client less; of a device that C{share_requests} was asked for."""
+        shared = self._requests[node]
+        shared.users -= 1
+        if not shared.users:
+            assert not shared.used, shared.used
+            del self._requests[node]
 
     def share_writes(self, node: INode) -> SharedWrites | None:
         """What all clients write to C{node}, for one more of them; C{None} if it takes each write by itself."""

@@ -132,6 +132,7 @@ class NBDSession(Protocol):
             assert self._opened is not None
             self._transmission.lost()
             self._server.unshare_writes(self._opened.node)
+            self._server.unshare_requests(self._opened.node)
         self._server.session_ended(self)
 
     # What the handshake asks
@@ -291,6 +292,7 @@ class NBDSession(Protocol):
             self,
             self._server.limits,
             self._server.budget,
+            self._server.share_requests(self._opened.node),
             self.counters,
             self._server.share_writes(self._opened.node),
         )

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IReactorTime
 
-    from dst.exports.nbd_limits import Budget, NBDLimits
+    from dst.exports.nbd_limits import Budget, NBDLimits, Requests
     from dst.exports.nbd_writes import SharedWrites
     from dst.transport.stream import Stream
 __all__ = ["ITransmissionOwner", "Transmission"]
@@ -111,13 +111,15 @@ class Transmission(Answers):
         owner: ITransmissionOwner,
         limits: NBDLimits,
         budget: Budget,
+        of_all: Requests,
         counters: Counters,
         shared: SharedWrites | None,
     ) -> None:
         """
+        @param of_all: what all clients have asked of the device.
         @param shared: what this and other clients write to the device, if it takes writes together.
         """
-        super().__init__(clock, agreement.structured, stream, limits, budget, counters)
+        super().__init__(clock, agreement.structured, stream, limits, budget, of_all, counters)
         self._node = opened.node
         self._read_only = opened.read_only or opened.node.geometry.read_only
         self._block_status = agreement.block_status
@@ -319,14 +321,15 @@ class Transmission(Answers):
         @return: how many these are, as L{dst.exports.turns} counts.
         """
         waiting, at = self._waiting, self._next
-        budget = self._budget
+        of_all = self._of_all
         requests = self._requests
         end = min(len(waiting), at + requests_max, at + self._requests_max - requests)
-        room = budget.requests_max - budget.used_requests
+        room = of_all.most - of_all.used
         if end - at > room:
             end = min(end, at + max(room, self._guaranteed_requests - requests))
         if end <= at:
             return 0
+        budget = self._budget
         charged = self._charged_bytes
         room_bytes = min(
             self._session_bytes_max - charged,
@@ -360,7 +363,7 @@ class Transmission(Answers):
         self._next = reached
         self._requests += count
         self._charged_bytes += length
-        budget.used_requests += count
+        of_all.used += count
         budget.used_bytes += length
         return count + (length >> REQUEST_SHIFT)
 

@@ -172,6 +172,10 @@ class RequestTests(ServerTestCase):
     device_class = SlowDevice
     limits = NBDLimits(requests_max=40, requests_of_all_max=100, guaranteed_requests=4)
 
+    def used(self) -> int:
+        """Requests of all clients."""
+        return sum(each.used for each in self.server._requests.values())
+
     def test_guarantee(self) -> None:
         """All together have so many, and each a few besides, whose answers let it go on with the next."""
         for _ in range(3):
@@ -189,7 +193,7 @@ class RequestTests(ServerTestCase):
         for _ in range(2):
             self.device.release()
             self.settle()
-        self.assertEqual((0, 0), (self.server.budget.used_bytes, self.server.budget.used_requests))
+        self.assertEqual((0, 0), (self.server.budget.used_bytes, self.used()))
 
     def test_room(self) -> None:
         """A client that waited goes on when there is room, and one that is gone or was cut off makes room."""
@@ -199,13 +203,23 @@ class RequestTests(ServerTestCase):
         clients[0].near.lose(ConnectionError("vanished"))
         self.server.end_session(self.server.sessions()[-1].id)
         self.settle()
-        self.assertEqual(40, self.server.budget.used_requests)
+        self.assertEqual(40, self.used())
         self.send(self.agree(), reads(40, 0))
-        self.assertEqual(80, self.server.budget.used_requests)
+        self.assertEqual(80, self.used())
         for _ in range(4):
             self.device.release()
             self.settle()
-        self.assertEqual(0, self.server.budget.used_requests)
+        self.assertEqual(0, self.used())
+
+    def test_another_device(self) -> None:
+        """They are those of one device: nobody has less because another one hangs."""
+        for _ in range(3):
+            self.send(self.agree(), reads(40, 0))
+        hangs, self.device = self.device, self.new_device()
+        self.offered.devices["other"] = self.device
+        client = self.agree("other")
+        self.send(client, reads(40, 0))
+        self.assertEqual((100, 40), (len(hangs.held), len(self.device.held)))
 
     def test_answers_unread(self) -> None:
         """What was answered and not read counts on."""
@@ -213,10 +227,10 @@ class RequestTests(ServerTestCase):
         client = self.agree()
         client.far.stuck = True
         self.send(client, reads(40, 0, 16 * 1024))
-        self.assertEqual(40, self.server.budget.used_requests)
+        self.assertEqual(40, self.used())
         client.near.lose(ConnectionError("vanished"))
         self.settle()
-        self.assertEqual(0, self.server.budget.used_requests)
+        self.assertEqual(0, self.used())
 
 
 @implementer_only(INode, IReadsNow, IWritesTogether)
@@ -235,16 +249,20 @@ class PlainRequestTests(ServerTestCase):
     device_class = QuickDevice
     limits = NBDLimits(requests_of_all_max=100, guaranteed_requests=4)
 
+    def used(self) -> int:
+        """Requests of all clients."""
+        return sum(each.used for each in self.server._requests.values())
+
     def test_guarantee(self) -> None:
         """No more of one wake-up are begun than there may be, and no fewer than are guaranteed."""
         client, modest = self.agree(), self.agree()
         self.send(client, b"".join(write(cookie, 0, b"x") for cookie in range(150)))
-        self.assertEqual(100, self.server.budget.used_requests)
+        self.assertEqual(100, self.used())
         self.send(modest, b"".join(write(cookie, 0, b"x") for cookie in range(3)))
         self.send(modest, b"".join(write(cookie, 0, b"x") for cookie in range(30)))
-        self.assertEqual(104, self.server.budget.used_requests)
+        self.assertEqual(104, self.used())
         self.send(self.agree(), reads(2, 0))
-        self.assertEqual(104, self.server.budget.used_requests)
+        self.assertEqual(104, self.used())
         while self.device.held:
             held, self.device.held[:] = self.device.held[:], []
             self.assertLessEqual(sum(count for _, count in held), 104)
@@ -252,7 +270,7 @@ class PlainRequestTests(ServerTestCase):
                 answer.callback(None)
             self.settle()
         self.assertEqual([150 * 16, 33 * 16], [len(each.received) for each in (client, modest)])
-        self.assertEqual(0, self.server.budget.used_requests)
+        self.assertEqual(0, self.used())
 
 
 class SlowClientTests(ServerTestCase):

@@ -222,7 +222,7 @@ class TogetherTests(ServerTestCase):
         self.device.errors = [Fenced("it is another daemon's")] * 5
         self.send(client, b"".join(write(cookie, 0, b"x" * 1000) for cookie in range(20)))
         self.assert_dropped(client, "moved")
-        self.assertEqual((0, 0), (self.server.budget.used_bytes, self.server.budget.used_requests))
+        self.assertEqual((0, 0), (self.server.budget.used_bytes, len(self.server._requests)))
         self.assertEqual([], self.clock.getDelayedCalls())
 
     def test_broken_promise(self) -> None:
