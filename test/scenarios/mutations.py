@@ -138,6 +138,10 @@ RULES: dict[str, Rule] = {
             ),
         ),
     ),
+    "clear_of_this_service": Rule(
+        "a clear of a service that is over writes nothing",
+        _edit(_HotSet, "_flush_receivers", (" or configuration.stopped)", ")")),
+    ),
     "age_at_clear": Rule(
         "the entry that clears a region carries the present epoch",
         _edit(_Table, "clear", ("self.set(region, epoch, hot=False)", "self._hot[region] = 0")),

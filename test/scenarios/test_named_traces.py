@@ -990,6 +990,49 @@ class NestedTests(TraceCase):
         self.assertEqual(before, self.outer.serving.configuration.record)
 
 
+class StartedAgainTests(TraceCase):
+    """What a service that is over still waits for does nothing to the one after it."""
+
+    def starts_again(self) -> None:
+        """C{n1} hangs, the storage is served from n0 alone; then n1 goes on, slowly."""
+        world = self.world
+        world.until("hangs", lambda: world.nodes[1].held)
+        assert world.mirror is not None
+        world.mirror.start_again("a person wants to see it")
+        self.in_sync(0)
+        self.write(0)
+        self.flush()
+        world.nodes[1].delay_s = 0.01
+        world.nodes[1].release()
+
+    def is_hot(self, n: int) -> bool:
+        """What the media of C{n} says of the region."""
+        found = what_stands_on(self.world.media[n])
+        return found is not None and found[1][0].hot
+
+    @proves("clear_of_this_service")
+    def test_clear_ends_after_the_service(self) -> None:
+        """A clear of the service before proves nothing of what was written since, and clears nothing."""
+        world = self.served(2)
+        self.write(0)
+        world.advance(3)
+        world.nodes[1].hold("flush")
+        self.starts_again()
+        for _ in range(30):
+            world.advance(STEP_S)
+            if not self.is_hot(1):
+                break
+        world.nodes[1].pull()
+        world.advance(0.01)
+        self.write(0)
+        self.flush()
+        self.owner_dies(0, 1)
+        self.in_sync()
+        for _ in range(4):
+            self.read(0)
+        self.all_is_well()
+
+
 class NewMediaTests(TraceCase):
     """What stood on the media before there was a storage."""
 

@@ -561,8 +561,9 @@ class HotSet:
             if error is not None:
                 configuration.fail(member, f"it could not be flushed: {error}")
                 good = False
-        # A receiver that is on its way out must be out, and a new epoch begun, before anything is cleared.
-        return good and not configuration.leaving and not configuration.stalled
+        # A receiver that is on its way out must be out, and a new epoch begun, before anything is cleared. And where
+        # the storage has been started again meanwhile the members' tables are those of another service.
+        return good and not (configuration.leaving or configuration.stalled or configuration.stopped)
 
     async def _write_cold(self, regions: list[int]) -> None:
         configuration = self._configuration
