@@ -188,6 +188,14 @@ RULES: dict[str, Rule] = {
         ),
         _edit(_DataPath, "_send", ("need | self._configuration.leaving", "need")),
     ),
+    "record_of_this_service": Rule(
+        "a record of a service that is over is not kept by its owner",
+        _edit(
+            _Configuration,
+            "_write_everywhere",
+            ("if ballot.wanted_failed or self.stopped:", "if ballot.wanted_failed:"),
+        ),
+    ),
     "union_add": Rule(
         "a member that a record was sent with counts until a later one is stable",
         _edit(_Configuration, "_write_one", ("self.sent |= want", "pass")),

@@ -1032,6 +1032,25 @@ class StartedAgainTests(TraceCase):
             self.read(0)
         self.all_is_well()
 
+    @proves("record_of_this_service")
+    def test_record_ends_after_the_service(self) -> None:
+        """A record of the service before does not follow the one that says who has the data now."""
+        world = self.served(3)
+        self.write(0)
+        world.advance(0.1)
+        world.nodes[1].hold("write")
+        world.nodes[2].pull()
+        world.plugged[2] = False
+        self.starts_again()
+        kept = world.store.kept
+        world.until("another record", lambda: world.store.kept != kept)
+        world.nodes[1].pull()
+        self.owner_dies(1)
+        world.advance(5)
+        self.started(world.read(0, 8))  # it fails, or is right
+        world.advance(0.1)
+        self.all_is_well()
+
 
 class NewMediaTests(TraceCase):
     """What stood on the media before there was a storage."""

@@ -497,8 +497,8 @@ class Configuration:
         for member in members_in(self._members, want):
             ballot.add(self._write_label(member, record), member, wanted=True)
         await ballot.wanted_answered()
-        if ballot.wanted_failed:
-            return False  # somebody left: the next record says so
+        if ballot.wanted_failed or self.stopped:
+            return False  # somebody left: the next record says so. Or the records are another service's by now
         ballot.add(self._write_own(record), None, wanted=ballot.needs(self._ownership.own_vote))
         for holder in self._other_voters(want, {vote.node_id for vote in ballot.voters}):
             writing = Deferred.fromCoroutine(self._keep(holder, record))
