@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from twisted.internet.defer import Deferred
 
-from dst.errors import MediaError
+from dst.algorithms.mirror.data_path import DataPath
+from dst.errors import MediaError, Unavailable
 from dst.status import LinkState
 from test.algorithms.test_mirror import MirrorCase
 from test.scenarios.world import REGION_BYTES, World
@@ -121,3 +122,122 @@ class WaitingTests(MirrorCase):
         self.assertGreater(degraded.since, began)
         world.advance(20)
         self.assertEqual(degraded.since, world.mirror.status().since)
+
+
+class RefusingTests(MirrorCase):
+    """With C{on_loss = "error"} clients hear an error, and what was sent goes on."""
+
+    def refused(self) -> tuple[World, Deferred[None]]:
+        """A write that n1 has not done, when there are too few copies and its client has had an error."""
+        world = self.served(3, on_loss="error", freeze_s=2.0, minimum_copies=3)
+        assert world.mirror is not None
+        self.write(world, 0)
+        world.nodes[1].hold("write")
+        done = world.mirror.write(0, b"x" * 4096)
+        world.advance(0.05)
+        world.nodes[2].pull()
+        world.advance(1)
+        self.assertNoResult(done)
+        world.advance(1.5)
+        return world, done
+
+    def data_path(self, world: World) -> DataPath:
+        """The insides."""
+        assert world.mirror is not None and world.mirror.serving is not None
+        return world.mirror.serving.data_path
+
+    def test_done_by_everybody_in_the_end(self) -> None:
+        """It holds its extent until it has ended: nobody reads there what one copy has and another one has not."""
+        world, done = self.refused()
+        assert world.mirror is not None
+        self.fails(Unavailable, done)
+        for _ in range(4):
+            self.fails(Unavailable, world.mirror.read(0, 512))
+        self.assertTrue(self.data_path(world).busy)
+        world.nodes[1].release()
+        world.advance(0.1)
+        self.assertFalse(self.data_path(world).busy)
+        self.assertEqual({b"x" * 4096}, {media.read(0, 4096) for media in world.media[:2]})
+        world.nodes[2].plug_in()
+        self.until_in_sync(world)
+        self.assertEqual({b"x" * 4096}, {media.read(0, 4096) for media in world.media})
+        self.write(world, 0)
+        world.check_convergence()
+
+    def test_refused_again(self) -> None:
+        """As long as it lasts nobody is told a second time, and nothing is kept of what comes meanwhile."""
+        world, done = self.refused()
+        assert world.mirror is not None
+        self.fails(Unavailable, done)
+        for _ in range(6):
+            self.fails(Unavailable, world.mirror.write(0, b"y" * 4096))
+            world.advance(1)
+        self.assertEqual(1, len(self.data_path(world)._in_flight))
+        world.nodes[1].release()
+        world.nodes[2].plug_in()
+        self.until_in_sync(world)
+        self.assertFalse(self.data_path(world).busy)
+
+    def test_last_copies_come_back(self) -> None:
+        """What waits for the last copies is sent to them again, and what was never sent has failed for good."""
+        world = self.served(2, on_loss="error", freeze_s=1.0)
+        assert world.mirror is not None
+        self.write(world, 0)
+        for node in world.nodes:
+            node.hold("write")
+        sent = world.mirror.write(0, b"x" * 4096)
+        behind = world.mirror.write(0, b"y" * 4096)
+        for node in world.nodes:
+            node.pull()
+        world.advance(2)
+        self.fails(Unavailable, sent)
+        self.fails(Unavailable, behind)
+        for node in world.nodes:
+            node.release()
+            node.plug_in()
+        self.until_in_sync(world)
+        world.advance(0.1)
+        self.assertFalse(self.data_path(world).busy)
+        self.assertEqual({b"x" * 4096}, {media.read(0, 4096) for media in world.media})
+        self.write(world, 0)
+        world.check_convergence()
+
+    def test_stopped_meanwhile(self) -> None:
+        """A stop waits for it as for everything, and ends all the same."""
+        world, done = self.refused()
+        assert world.mirror is not None
+        self.fails(Unavailable, done)
+        closing = world.mirror.close()
+        world.advance(5)
+        self.assertNoResult(closing)
+        world.advance(6)
+        self.successResultOf(closing)
+        world.mirror = None
+
+    def test_read_that_nobody_can_answer_any_more(self) -> None:
+        """A read that was refused while it waited for a write fails once."""
+        world = self.served(2, on_loss="error", freeze_s=1.0, minimum_copies=2, slow_s=0.0)
+        assert world.mirror is not None
+        self.write(world, 0)
+        for node in world.nodes:
+            node.hold("read write")
+            node.fail_next("read", MediaError("bad"), extent=(0, 4096))
+        read = world.mirror.read(0, 4096)
+        first, second = sorted(world.nodes, key=lambda node: not node.held)
+        first.release()
+        first.hold("write")
+        world.advance(0.1)
+        written = world.mirror.write(0, b"x" * 4096)
+        second.release(1)
+        world.advance(0.1)
+        self.assertEqual((["write"], ["write"]), tuple([each.kind for each in node.held] for node in world.nodes))
+        self.assertNoResult(read)
+        self.data_path(world).refuse(Unavailable("too few copies"))
+        self.fails(Unavailable, read)
+        self.fails(Unavailable, written)
+        self.data_path(world).accept()
+        for node in world.nodes:
+            node.release()
+        world.advance(1)
+        self.assertEqual([0, 1], world.in_sync)
+        self.assertFalse(self.data_path(world).busy)

@@ -211,6 +211,10 @@ RULES: dict[str, Rule] = {
             ),
         ),
     ),
+    "refused_goes_on": Rule(
+        "a change that some have done goes on to the others, though its client has had an error",
+        _edit(_DataPath, "refuse", ("sent_go_on=True", "sent_go_on=False")),
+    ),
     "flush_all": Rule(
         "a flush is acknowledged when every receiver has done it",
         _edit(_DataPath, "_flushed", ("flush.pending ^= member.bit", "flush.pending = 0")),

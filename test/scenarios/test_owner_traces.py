@@ -300,6 +300,41 @@ class FenceTests(OwnerCase):
         cluster.end()
 
 
+class RefusingTests(OwnerCase):
+    """A storage that answers with errors while it is frozen."""
+
+    def refused(self) -> tuple[Owner, Deferred[bool]]:
+        """A write that n0 has done and n1 has not, when there is no quorum and the client has had an error."""
+        cluster = self.served(on_loss="error", freeze_s=0.3)
+        first, second = cluster.owners
+        second.kill()
+        cluster.servers[1].faulty.hold("write")
+        asked = self.asked(first.write(0, 8))
+        cluster.advance(0.05)
+        self.cut(first, 1, 2)
+        for n in (1, 2):
+            first.links[n].interrupt("the network is gone")
+        cluster.until("refused", lambda: asked.called, 20)
+        cluster.servers[1].kill()  # what hung there is not done
+        cluster.servers[1].start()
+        return first, asked
+
+    @proves("refused_goes_on")
+    def test_everybody_was_in_sync_all_the_time(self) -> None:
+        """No copy differs for ever because nobody has left: what one has done is done by the other when it is back."""
+        first, asked = self.refused()
+        self.assertFalse(self.successResultOf(asked))
+        first.paths[1].out = first.paths[1].back = True
+        first.mended()
+        self.cluster.advance(0.5)
+        self.mend(first)
+        self.serves(first)
+        for _ in range(4):
+            self.read(first)
+        self.settle(first)
+        self.all_is_well()
+
+
 class AgeTests(OwnerCase):
     """Ages of two owners are never equal by chance, and losses are told by value."""
 

@@ -213,6 +213,8 @@ class DataPath:
         return wait.done
 
     def _enter_read(self, wait: ReadWait) -> None:
+        if wait.done.called:
+            return  # it was refused while it waited
         if self.refusing is not None:
             wait.done.errback(self.refusing)
         elif not self._parked_for_equal(wait):
@@ -221,9 +223,10 @@ class DataPath:
                 self._send_read(wait)
 
     def _send_read(self, wait: ReadWait) -> None:
+        if wait.done.called:
+            return
         if self.refusing is not None:
-            if not wait.done.called:
-                wait.done.errback(self.refusing)
+            wait.done.errback(self.refusing)
             return
         readers = [member for member in self._readers if not wait.tried & member.bit]
         if not readers:
@@ -499,7 +502,8 @@ class DataPath:
             operation.told(operation.argument, operation.error)
         elif configuration.minimum_copies > 1 and configuration.short_of_copies:
             # It is done, and may be copied on: only its word is held back until it is on enough members.
-            self._unacknowledged.append(operation)
+            if operation.told is not _told_already:
+                self._unacknowledged.append(operation)
         else:
             if operation.asked_s >= 0:
                 self.load.ended(operation.asked_s)
@@ -670,9 +674,14 @@ class DataPath:
         self._fail_waiting(error, [*self.hot.stop()])
 
     def refuse(self, error: DSTError) -> None:
-        """As L{abandon}, until L{accept}: a storage that answers with errors while it is frozen."""
+        """
+        As L{abandon}, until L{accept}: a storage that answers with errors while it is frozen.
+
+        Changes that were sent to anybody go on to their end, though nobody hears of that any more: one member may
+        have done them and another not, and both are in sync when they can be reached again (R7).
+        """
         self.refusing = error
-        self._fail_waiting(error, self.hot.take_waiting())
+        self._fail_waiting(error, self.hot.take_waiting(), sent_go_on=True)
 
     def refuse_new(self, error: DSTError) -> None:
         """What comes from now on fails; what is under way goes on to its end."""
@@ -682,7 +691,7 @@ class DataPath:
         """Operations are welcome again."""
         self.refusing = None
 
-    def _fail_waiting(self, error: DSTError, parked: list[Extent]) -> None:
+    def _fail_waiting(self, error: DSTError, parked: list[Extent], *, sent_go_on: bool = False) -> None:
         withheld = self._unacknowledged + self._for_copies
         self._unacknowledged, self._for_copies = [], []
         for operation in withheld:
@@ -692,10 +701,15 @@ class DataPath:
         waiting: list[Extent] = list(self._waiting_for_member)
         for unequal in self._waiting_for_equal.values():
             waiting += unequal
-        self._unsent, self._waiting_for_member, self._waiting_for_equal = [], [], {}
+        self._waiting_for_member, self._waiting_for_equal = [], {}
         for operation in operations:
-            operation.error = operation.error or error
-            self._finish(operation)
+            if sent_go_on and operation.pending:
+                told, operation.told = operation.told, _told_already
+                told(operation.argument, error)
+            else:
+                operation.error = operation.error or error
+                self._finish(operation)
+        self._unsent = [each for each in self._unsent if not each.ended]
         for extent in waiting + parked:
             if isinstance(extent, ReadWait):
                 if not extent.done.called:
@@ -712,6 +726,10 @@ class DataPath:
             self._flushes.pop(flush)
             if not flush.done.called:
                 flush.done.errback(error)
+
+
+def _told_already(argument: object, error: DSTError | None) -> None:
+    """Whoever asked has had an error."""
 
 
 def _tell_done(_: None, operation: Operation, told: TellOfWrite) -> None:
