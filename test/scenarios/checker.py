@@ -54,11 +54,18 @@ class Write:
 
 @define(eq=False)
 class Read:
-    """A read, and what each of its sectors may have been since it was asked for."""
+    """
+    A read.
+
+    @ivar may: what each of its sectors may have been since it was asked for.
+    @ivar beside: the versions of the writes there that were under way at any time since. They may come after it,
+        though they have ended with an error before it is answered.
+    """
 
     era: int
     sectors: range
     may: list[set[int]]
+    beside: list[set[int]]
 
 
 @define(eq=False)
@@ -151,6 +158,9 @@ class Checker:
         for sector in sectors:
             self.writing[sector] = write
             self._add(sector, one)
+            for read in self.reads:
+                if sector in read.sectors:
+                    read.beside[sector - read.sectors.start] |= one
             self.durable.setdefault(sector, set(_NEVER_WRITTEN)).add(write.version)
             for flush in self.flushes:
                 flush.snapshot.setdefault(sector, set(_NEVER_WRITTEN)).add(write.version)
@@ -197,8 +207,13 @@ class Checker:
 
     def read_begins(self, era: int, sectors: range) -> Read:
         """Somebody asked for a read."""
-        legal = self.legal
-        read = Read(era, sectors, [set(legal.get(sector, _NEVER_WRITTEN)) for sector in sectors])
+        legal, writing = self.legal, self.writing
+        read = Read(
+            era,
+            sectors,
+            [set(legal.get(sector, _NEVER_WRITTEN)) for sector in sectors],
+            [{writing[sector].version} if sector in writing else set() for sector in sectors],
+        )
         self.reads.add(read)
         return read
 
@@ -213,15 +228,15 @@ class Checker:
             return
         if read.era != self.era:
             raise Wrong(f"a read of {read.sectors} was answered by the owner before the last: {where}")
-        for sector, version, may in zip(read.sectors, versions_in(bytes(data)), read.may, strict=True):
+        found = zip(read.sectors, versions_in(bytes(data)), read.may, read.beside, strict=True)
+        for sector, version, may, beside in found:
             if version not in may:
                 raise Wrong(f"sector {sector} reads version {version}, it may be {sorted(may)}: {where}")
             now = self.legal.get(sector)
             if now is None or version not in now:
                 continue
-            # What was read once stays, unless a write is under way.
-            write = self.writing.get(sector)
-            rest = now - {version} - ({write.version} if write else set())
+            # What was read once stays, unless a write was under way.
+            rest = now - {version} - beside
             if rest:
                 self.ruled_out.setdefault(sector, set()).update(rest)
                 self.legal[sector] = now - rest

@@ -19,9 +19,12 @@ from test.scenarios.cluster import MEDIA_BYTES, REGION_BYTES, Cluster, Owner
 from test.scenarios.invariant import what_stands_on
 from test.scenarios.nodes import Server
 
-__all__ = ["STEPS", "Life", "live", "shape_of"]
+__all__ = ["REFUSING_SEEDS", "STEPS", "Life", "live", "options_of", "shape_of"]
 
 STEPS = 160
+
+REFUSING_SEEDS = 1_000_000
+"""From here on seeds are of storages that answer with errors when they cannot serve, and that want some copies."""
 
 WEIGHTS: dict[str, float] = {
     "write": 34,
@@ -74,6 +77,24 @@ def shape_of(seed: int) -> dict[str, Any]:
     }
 
 
+def options_of(seed: int) -> dict[str, Any]:
+    """What the topology says of a seed's storage; the seeds below L{REFUSING_SEEDS} stay what they are."""
+    options: dict[str, Any] = {
+        "flap_hold_s": 0.0 if seed % 4 else 0.5,
+        # Several batches of a resync under way, or a set that is always full.
+        "hot_regions": 12 if seed % 3 == 1 else 3,
+    }
+    if seed >= REFUSING_SEEDS:
+        chance = random.Random(seed * 7919 + 2)
+        members = shape_of(seed)["members"]
+        options |= {
+            "on_loss": "error",
+            "freeze_s": chance.choice((0.1, 0.3, 1.0)),
+            "minimum_copies": chance.choice((1, 1, 2, min(3, members))),
+        }
+    return options
+
+
 class Life:
     """
     One seed.
@@ -82,11 +103,7 @@ class Life:
     """
 
     def __init__(self, seed: int) -> None:
-        held_back_s = 0.0 if seed % 4 else 0.5
-        hot_regions = (
-            12 if seed % 3 == 1 else 3
-        )  # several batches of a resync under way, or a set that is always full
-        self.cluster = Cluster(**shape_of(seed), seed=seed, flap_hold_s=held_back_s, hot_regions=hot_regions)
+        self.cluster = Cluster(**shape_of(seed), seed=seed, **options_of(seed))
         self.random = self.cluster.random
         self.log: list[str] = []
         # Each life has its own mixture, so that rare faults meet often enough.
@@ -471,8 +488,10 @@ class Life:
 
         def serving() -> bool:
             owner = cluster.server
-            if owner is None or owner.mirror is None or owner.mirror.link is not LinkState.READY:
+            if owner is None or owner.mirror is None:
                 return False
+            if owner.mirror.link is not LinkState.READY and cluster.options.get("minimum_copies", 1) == 1:
+                return False  # else it may be waiting for just those that are suspended
             for n, member in enumerate(owner.mirror.members):
                 if member.suspended and n not in resumed:
                     resumed.add(n)

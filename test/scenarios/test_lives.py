@@ -4,17 +4,23 @@ Lives of several owners, a tiny cluster in which every moment is tried, bugs put
 
 from __future__ import annotations
 
+import sys
+from argparse import Namespace
+from io import StringIO
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from dst.ownership import Claim
 from dst.testing.media import SimulatedMedia
+from test.scenarios.checker import Checker, Wrong, fill
 from test.scenarios.cluster import LEASE_S, MEDIA_BYTES, Cluster
 from test.scenarios.exhaustive import BEGINNINGS, search
 from test.scenarios.hunt import SEEDS_MAX, first_found
-from test.scenarios.lives import live, shape_of
+from test.scenarios.lives import REFUSING_SEEDS, live, options_of, shape_of
 from test.scenarios.mutations import RULES, without
 from test.scenarios.nodes import Link, Path, Process
 from test.scenarios.test_owner_traces import OwnerCase
+from test.scenarios.walk import run_many
 
 SEEDS = 25
 """C{python -m test.scenarios.walk} runs more."""
@@ -50,6 +56,14 @@ class LivesTests(SynchronousTestCase):
             except Exception as error:
                 raise AssertionError(f"python -m test.scenarios.walk --first {seed}: {error}") from error
 
+    def test_storages_that_refuse(self) -> None:
+        """Those that answer with errors while they are frozen, and that want some copies."""
+        for seed in range(REFUSING_SEEDS, REFUSING_SEEDS + SEEDS):
+            try:
+                live(seed)
+            except Exception as error:
+                raise AssertionError(f"python -m test.scenarios.walk --first {seed}: {error}") from error
+
     def test_went_wrong_once(self) -> None:
         """Lives that found something, each in its time."""
         for seed in (31324, 305142, 307075, 309290, 309699, 407972, 407107, 407258, 531026, 543737):
@@ -62,6 +76,72 @@ class LivesTests(SynchronousTestCase):
         self.assertEqual({0, 1, 2}, {shape["witnesses"] for shape in shapes})
         self.assertEqual({1, 2, 3}, {shape["owners"] for shape in shapes})
         self.assertEqual({"", "mirror", "stripe"}, {each for shape in shapes for each in shape["nested"]})
+
+    def test_every_kind_of_storage(self) -> None:
+        """Some answer with errors and want copies; those that are named by number elsewhere are as they were."""
+        options = [options_of(REFUSING_SEEDS + seed) for seed in range(400)]
+        self.assertEqual({"error"}, {each["on_loss"] for each in options})
+        self.assertEqual({1, 2, 3}, {each["minimum_copies"] for each in options})
+        for seed in range(12):
+            self.assertEqual({"flap_hold_s", "hot_regions"}, set(options_of(seed)))
+
+
+class CheckerTests(SynchronousTestCase):
+    """What may be read after a write that has failed."""
+
+    def setUp(self) -> None:
+        self.checker = Checker()
+        self.era = self.checker.begin_era(b"i")
+        self.sector = range(5, 6)
+
+    def test_read_beside_a_write_that_fails(self) -> None:
+        """A read that was asked for before the write failed may have come before it, whenever it is answered."""
+        checker = self.checker
+        write = checker.write_begins(self.era, self.sector)
+        read = checker.read_begins(self.era, self.sector)
+        checker.write_ends(write, False)
+        checker.read_ends(read, fill(0, 1))
+        checker.read_ends(checker.read_begins(self.era, self.sector), fill(write.version, 1))
+
+    def test_write_that_begins_beside_a_read(self) -> None:
+        """The same when the read came first."""
+        checker = self.checker
+        read = checker.read_begins(self.era, self.sector)
+        write = checker.write_begins(self.era, self.sector)
+        checker.write_ends(write, False)
+        checker.read_ends(read, fill(0, 1))
+        checker.read_ends(checker.read_begins(self.era, self.sector), fill(write.version, 1))
+
+    def test_read_after_a_write_that_failed(self) -> None:
+        """What is read after that stays."""
+        checker = self.checker
+        write = checker.write_begins(self.era, self.sector)
+        checker.write_ends(write, False)
+        checker.read_ends(checker.read_begins(self.era, self.sector), fill(0, 1))
+        late = checker.read_begins(self.era, self.sector)
+        self.assertRaises(Wrong, checker.read_ends, late, fill(write.version, 1))
+
+    def test_read_that_has_seen_it(self) -> None:
+        """And who has seen the write does not see what was there before, though they were asked for together."""
+        checker = self.checker
+        write = checker.write_begins(self.era, self.sector)
+        read = checker.read_begins(self.era, self.sector)
+        checker.write_ends(write, False)
+        checker.read_ends(read, fill(write.version, 1))
+        late = checker.read_begins(self.era, self.sector)
+        self.assertRaises(Wrong, checker.read_ends, late, fill(0, 1))
+
+
+class WalkTests(SynchronousTestCase):
+    """C{python -m test.scenarios.walk}."""
+
+    def test_time_is_over(self) -> None:
+        """No more is begun, also when nothing is under way."""
+        printed = StringIO()
+        self.patch(sys, "stdout", printed)
+        options = Namespace(first=0, seeds=100, jobs=1, seconds=1e-9, one_owner=0, without=[])
+        self.assertEqual(0, run_many(options))
+        self.assertIn("0 lives, 0 wrong", printed.getvalue())
 
 
 class BugsTests(SynchronousTestCase):

@@ -321,7 +321,7 @@ class RefusingTests(OwnerCase):
 
     @proves("refused_goes_on")
     def test_everybody_was_in_sync_all_the_time(self) -> None:
-        """No copy differs for ever because nobody has left: what one has done is done by the other when it is back."""
+        """No copy differs for ever because nobody has left: what one has done the other does when it is back."""
         first, asked = self.refused()
         self.assertFalse(self.successResultOf(asked))
         first.paths[1].out = first.paths[1].back = True

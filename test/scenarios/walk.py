@@ -7,6 +7,7 @@ Many random lives, and what they were made of.
     python -m test.scenarios.walk --seeds 10000 --jobs 2
     python -m test.scenarios.walk --first 4711          one seed, with its history when it fails
     python -m test.scenarios.walk --one-owner 3 --seeds 100
+    python -m test.scenarios.walk --first 1000000 --seeds 100      storages that answer with errors
 
 The default mixture is mirrors of two to five, with and without witnesses, with one to three daemons that may own
 them, some on members that are storages themselves. A seed that fails is printed, the run goes on.
@@ -92,6 +93,8 @@ def run_many(options: argparse.Namespace) -> int:
             for rule in options.without:
                 command += ["--without", rule]
             running.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True))
+        if not running:
+            break  # the time was over when none was under way
         process = running.pop(0)
         printed, _ = process.communicate()
         if process.returncode or not printed.strip():
