@@ -3,6 +3,10 @@ What a client has asked and what became of it: the memory that outlives a connec
 
 A transaction ends in one of four ways: with its answer, by its deadline, because its node gave up, or
 because a limit did not let it in.  A connection that breaks ends none; the next one sends all again, in order.
+
+Changes and flushes are always let in.  A mirror sends them to all its members, and one that refuses what others have
+done has to leave: it would lose its redundancy for being busy.  What they hold in memory, their data, whoever asks
+holds in any case until the last member has answered, and how much that is has been bounded where clients come in.
 """
 
 from __future__ import annotations
@@ -150,7 +154,8 @@ class TransactionTable:
     The transactions of one node.
 
     In flight are those that were sent and not answered, as many as the server allows; the
-    others wait, first come, first sent.  Together they are bounded by C{requests_max} and C{bytes_max}.
+    others wait, first come, first sent.  When there are C{requests_max} or C{bytes_max} of them, nothing is let in
+    but changes and flushes.
 
     @ivar epoch: of the claim that requests are made under when they are sent.
     """
@@ -172,7 +177,8 @@ class TransactionTable:
         @param overdue: called with a sentence when a change that was sent was not answered in time.  It may
             still be executed, so whoever writes there again must first make sure that it is not: cut the connection.
         @param deadline_s: the time for the answer, from when the request was asked or last sent.
-        @param requests_max: more are refused: what one daemon's clients have in flight together, with room.
+        @param requests_max: of more those that only ask are refused: what one daemon's clients have in flight
+            together, with room.
         @param bytes_max: the same in bytes.
         @param sends_max: with every connection breaking in the middle, a request is given up after this many.
         @param damages_max: after so many damaged transfers in a row it is not the wire's mood but the wire.
@@ -216,9 +222,10 @@ class TransactionTable:
         @return: the data of the answer, C{None} for changes and flushes; fails with the error the server answered,
             C{DeadlinePassed}, C{LimitReached}, or whatever L{fail_all} is given.
         """
-        count = len(self._in_flight) + len(self._waiting)
-        if count >= self._requests_max or (self._bytes + cost_bytes > self._bytes_max and count):
-            return fail(self._too_many())
+        if operation not in _ONLY_DONE:
+            count = len(self._in_flight) + len(self._waiting)
+            if count >= self._requests_max or (self._bytes + cost_bytes > self._bytes_max and count):
+                return fail(self._too_many())
         self._last_id = request_id = self._last_id + 1
         result: Deferred[Any] = Deferred()
         deadline = self._clock.seconds() + self._deadline_s
@@ -242,12 +249,7 @@ class TransactionTable:
         """
         deadline = self._clock.seconds() + self._deadline_s
         for write in writes[self._write_at_once(writes, told, deadline) :]:
-            # Whoever is told of an error may ask for something: nothing is remembered from one to the next.
             cost_bytes = len(write.data)
-            count = len(self._in_flight) + len(self._waiting)
-            if count >= self._requests_max or (self._bytes + cost_bytes > self._bytes_max and count):
-                told(write, self._too_many())
-                continue
             self._last_id = request_id = self._last_id + 1
             transaction = _WriteTransaction(request_id, write, cost_bytes, told, deadline)
             self._bytes += cost_bytes
@@ -272,9 +274,7 @@ class TransactionTable:
         in_flight, epoch, checksums = self._in_flight, self.epoch, self._checksums
         idle = not in_flight
         count = before = len(in_flight)
-        requests_max = min(self._requests_max, self._link_requests_max)
-        # Of the bytes of all only those in flight count here: nothing waits.
-        bytes_left = min(self._bytes_max - self._bytes, self._link_bytes_max - self._in_flight_bytes)
+        requests_max, bytes_left = self._link_requests_max, self._link_bytes_max - self._in_flight_bytes
         request_id, bytes_before = self._last_id, bytes_left
         out: list[Buffer] = []
         for write in writes:
