@@ -343,6 +343,8 @@ class TransactionTable:
         for transaction in hasty:
             self._in_flight[transaction.id] = transaction
             self._send(transaction)
+        if self._refusal is not None:
+            self.refuse_changes(self._refusal)  # now: when there is room for them they may be welcome again
         self.pump()
 
     def detach(self) -> None:

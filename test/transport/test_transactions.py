@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dst.algorithms.mirror import Mirror, MirrorOptions
 from dst.algorithms.mirror.operation import Change, Operation
-from dst.errors import DSTError, LimitReached
+from dst.errors import DSTError, Fenced, LimitReached
 from dst.interfaces import Buffer
 from dst.nodes.memory import MemoryDevice
 from dst.status import MemberState
@@ -95,6 +95,25 @@ class TransactionTableTests(SynchronousTestCase):
         self.assertEqual(([[]] * 4, []), (asked, told))
         self.assertEqual(3, link.sent.count(data))
         self.assertIsInstance(self.read()[0], LimitReached)
+
+    def test_change_of_a_dismissed_claim(self) -> None:
+        """
+        What was sent under a claim that does not stand any more fails when it would have to be sent again, and does
+        not wait until it could be taken for a change under the next one.
+        """
+        table = self.table
+        self.attach()
+        self.read()
+        write = self.write()
+        table.ask_in_haste(messages.Operation.CLAIM, b"", 2.0).addErrback(lambda _: None)
+        table.refuse_changes(lambda: Fenced("another daemon owns it"))
+        self.assertEqual([], write)  # it may still be answered
+        table.detach()
+        link = self.attach()
+        table.refuse_changes(None)
+        self.clock.pump([0.5] * 6)
+        self.assertEqual([], [data for data in link.sent if data])
+        self.assertIsInstance(write[0], Fenced)
 
 
 def _nothing(argument: Any, error: DSTError | None) -> None:
