@@ -144,6 +144,35 @@ class SomebodyElseMeanwhileTests(OwnersCase):
         self.assertEqual(BlockStatus.DATA, asked[0][0].status)
 
 
+class NoQuorumTests(OwnersCase):
+    """A storage that has no quorum for a long time."""
+
+    def test_last_copy_is_there_all_the_time(self) -> None:
+        """What cannot be sent to it yet waits once, however often it is looked at."""
+        world, left = self.begin(2, 1, quorum="all")
+        link = world.links[0][1]
+        self.assertIsNone(world.result(left.write(0, b"a" * 4096)))
+        link.hold("write")
+        written = outcome(left.write(0, b"b" * 4096))
+        world.advance(0.1)
+        world.cut(0, 2)
+        world.advance(10.0)
+        world.cut(0, 1)
+        link.go_on()
+        world.advance(1.0)
+        link.plug_in()
+        world.advance(60.0)
+        assert left.serving is not None
+        self.assertEqual(1, len(left.serving.data_path._unsent))
+        self.assertEqual([], written)
+        world.mend(0)
+        self.until(world, self.serves(left))
+        world.advance(1.0)
+        self.assertEqual([None], written)
+        self.assertEqual({b"b" * 4096}, {media.read(0, 4096) for media in world.media[:2]})
+        self.assertEqual(0, len(left.serving.data_path._unsent))
+
+
 class AnotherStoragesTests(OwnersCase):
     """Media of another storage, whose owner is down for a moment."""
 

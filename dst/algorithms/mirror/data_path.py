@@ -90,7 +90,7 @@ class DataPath:
         self.load = load
         self.hot: HotSet
         self._in_flight: dict[Operation, None] = {}
-        self._unsent: list[Operation] = []
+        self._unsent: dict[Operation, None] = {}  # each once, however often a member comes back in vain
         self._for_copies: list[Operation] = []
         self._unacknowledged: list[Operation] = []
         self._flushes: dict[_Flush, None] = {}
@@ -412,7 +412,7 @@ class DataPath:
         if extent.ended or extent.sent:
             return
         if not self._configuration.usable:
-            self._unsent.append(extent)
+            self._unsent[extent] = None
             return
         need = self.receivers(extent)
         if self._is_marked(extent, need) or self.hot.marked(extent, need):
@@ -616,7 +616,7 @@ class DataPath:
             for flush in list(self._flushes):
                 self._flush_may_end(flush)
         if self._unsent and self._configuration.usable:
-            unsent, self._unsent = self._unsent, []
+            unsent, self._unsent = self._unsent, {}
             for operation in unsent:
                 self.go(operation)
 
@@ -709,7 +709,7 @@ class DataPath:
             else:
                 operation.error = operation.error or error
                 self._finish(operation)
-        self._unsent = [each for each in self._unsent if not each.ended]
+        self._unsent = {each: None for each in self._unsent if not each.ended}
         for extent in waiting + parked:
             if isinstance(extent, ReadWait):
                 if not extent.done.called:
