@@ -15,6 +15,7 @@ from dst.algorithms.mirror.hot_set import default_hot_regions
 from dst.label.zone import ENTRIES_PER_PAGE, REGION_BYTES_MIN
 from dst.recovery.record_store import NoRecordStore
 from dst.testing import FaultyDevice, SimulatedDisk, SimulatedMedia
+from test.scenarios.invariant import check_invariant
 
 
 def _counted() -> Callable[[int], bytes]:
@@ -166,3 +167,49 @@ class HotPolicyTests(SynchronousTestCase):
         self.assertEqual({}, dict(self.hot.regions))
         for node in self.nodes:
             self.assertEqual(["flush", "write", "write", "write"], sorted(o.kind for o in node.history))
+
+
+class ManyHotTests(SynchronousTestCase):
+    """More regions are hot than are cleared with one flush."""
+
+    regions = 1400
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.media = [SimulatedMedia(self.regions * REGION_BYTES_MIN) for _ in range(2)]
+        self.nodes = [
+            FaultyDevice(self.clock, SimulatedDisk(self.clock, f"m{n}", m)) for n, m in enumerate(self.media)
+        ]
+        options = MirrorOptions(region_size=REGION_BYTES_MIN, hot_regions=4096)
+        self.mirror = Mirror(
+            self.clock, "vol", self.nodes, options, NoRecordStore(), entropy=_counted(), owner_name="o"
+        )
+        self.mirror.open()
+        self.clock.pump([0.1] * 100)
+        for region in range(1300):
+            self.successResultOf(self.mirror.write(region * REGION_BYTES_MIN, b"a" * 4096))
+
+    def test_written_while_it_stops(self) -> None:
+        """A region of the second clear that somebody writes to during the first is not cleared."""
+        assert self.mirror.serving is not None
+        hot, last = self.mirror.serving.hot, self.nodes[1]
+        for node in self.nodes:
+            node.hold("flush")
+        cleared = hot.clear_all()
+        last.hold("flush write")
+        written = self.mirror.write(1290 * REGION_BYTES_MIN, b"b" * 4096)
+        self.nodes[0].release()
+        for _ in range(10):  # what is asked of the table goes on, and what a client has written hangs
+            held, last._held = last._held, []
+            for request in held:
+                if request.operation.kind == "write" and request.operation.offset == 1290 * REGION_BYTES_MIN:
+                    last._held.append(request)
+                else:
+                    last._start(request)
+            self.clock.advance(0.02)
+        self.assertTrue(self.successResultOf(cleared))
+        self.assertNoResult(written)
+        self.assertEqual({1290}, set(hot.regions))
+        check_invariant(self.media, lambda: "while a write hangs")
+        last.release()
+        self.successResultOf(written)

@@ -482,8 +482,9 @@ class HotSet:
     async def _clear_all(self) -> bool:
         regions = sorted(region for region, hot in self.regions.items() if self._clearable(region, hot))
         for first in range(0, max(1, len(regions)), _CLEARED_MAX):
-            some = regions[first : first + _CLEARED_MAX]
-            if not await self.clear([region for region in some if region in self.regions]):
+            some = [(region, self.regions.get(region)) for region in regions[first : first + _CLEARED_MAX]]
+            # Something may have entered them while those before were cleared.
+            if not await self.clear([region for region, hot in some if hot and self._clearable(region, hot)]):
                 return False
         return True
 
