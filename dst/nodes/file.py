@@ -285,7 +285,7 @@ class FileNode(ObservableNode):
         return self._sync(media)
 
     def _sync(self, media: FileMedia) -> Deferred[None]:
-        return self._crew.do(self._syncs, media.sync).addCallbacks(self._synced, self._not_synced)
+        return self._crew.do(self._syncs, media.sync, always=True).addCallbacks(self._synced, self._not_synced)
 
     def _synced(self, _: None) -> None:
         media = self._media

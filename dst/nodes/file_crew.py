@@ -48,10 +48,14 @@ if TYPE_CHECKING:
 __all__ = ["QUEUED_BYTES_MAX", "QUEUED_JOBS_MAX", "TICKS_PER_DEADLINE", "Crew"]
 
 QUEUED_JOBS_MAX = 16 * 1024
-"""Operations in flight: sessions have tighter limits, this one is for a caller that has none."""
+"""
+Operations in flight: sessions have tighter limits, this one is for a caller that has none.  It does not hold for
+changes and flushes: a mirror has to do without a member that refuses what others have done, and the data of a change
+is held by whoever asked for it in any case.
+"""
 
 QUEUED_BYTES_MAX = 512 << 20
-"""The data that these may hold."""
+"""The data that these may hold; it holds for the same."""
 
 TICKS_PER_DEADLINE = 8
 """How finely deadlines are kept: a job may take this part of the deadline longer."""
@@ -135,15 +139,22 @@ class Crew:
         return lane
 
     def do(
-        self, lane: Lane, work: Callable[..., T], args: tuple[Any, ...] = (), weight_bytes: int = 0
+        self,
+        lane: Lane,
+        work: Callable[..., T],
+        args: tuple[Any, ...] = (),
+        weight_bytes: int = 0,
+        *,
+        always: bool = False,
     ) -> Deferred[T]:
         """
         Have C{work(*args)} done in C{lane}.
 
+        @param always: however much is in flight.
         @return: fires with what it returned; fails with what it raised, with L{LimitReached} when too much is
             in flight, or with L{DeadlinePassed}.
         """
-        refusal = self._refusal(1, weight_bytes)
+        refusal = None if always else self._refusal(weight_bytes)
         if refusal is not None:
             return fail(refusal)
         answer: Deferred[T] = Deferred()
@@ -154,9 +165,6 @@ class Crew:
 
     def change(self, work: Callable[..., T], *args: Any) -> Deferred[T]:
         """As C{do}; it changes what it does after all changes asked for before, and before all asked for later."""
-        refusal = self._refusal(1, 0)
-        if refusal is not None:
-            return fail(refusal)
         answer: Deferred[T] = Deferred()
         job = Job(work, args, answer, 0, self._tick, self._changes)
         self._take(job)
@@ -173,9 +181,6 @@ class Crew:
         @return: C{None} if that is done already; otherwise fires with the C{errno} of each, or C{None} if all are
             done, or fails as C{do} does.
         """
-        refusal = self._refusal(len(writes), weight_bytes)
-        if refusal is not None:
-            return fail(refusal)
         ticket: list[Job] = []  # the job that this becomes if it is not done at once
         begun = not self._behind and not self._changing
         if begun:
@@ -231,9 +236,9 @@ class Crew:
 
     # -- in the reactor --
 
-    def _refusal(self, count: int, weight_bytes: int) -> LimitReached | None:
+    def _refusal(self, weight_bytes: int) -> LimitReached | None:
         """Why no more can be taken, if that is so."""
-        if self._queued + count <= QUEUED_JOBS_MAX and self._queued_bytes + weight_bytes <= QUEUED_BYTES_MAX:
+        if self._queued < QUEUED_JOBS_MAX and self._queued_bytes + weight_bytes <= QUEUED_BYTES_MAX:
             return None
         burden = f"{self._queued} operations with {self._queued_bytes} bytes in flight"
         return LimitReached(f"{self._name} has {burden}; ask again later")

@@ -152,7 +152,8 @@ class NBDConnection(Protocol):
         """
         if self._reason is not None or self._is_gone:
             return fail(self._reason or Unavailable(f"{self._name}: the connection to its NBD server is gone"))
-        if len(self._queue) >= QUEUED_MAX:
+        if len(self._queue) >= QUEUED_MAX and command in _IDEMPOTENT:
+            # Others are not refused: a mirror has to do without a member that refuses what the others have done.
             return fail(LimitReached(f"{self._name} has {QUEUED_MAX} requests waiting; ask for less at a time"))
         answer: Deferred[Any] = Deferred()
         self._queue.append((command, flags, offset, length, data, answer, self._clock.seconds()))

@@ -471,6 +471,10 @@ class LossTests(ServerTestCase):
         node = self.node(mute=True)
         asked = [node.read(0, 512) for _ in range(QUEUED_MAX + 1)]
         self.failure(asked.pop(), LimitReached)
+        asked += [node.read(0, 512) for _ in range(REQUESTS_MAX)]  # so many have been sent
+        self.failure(node.read(0, 512), LimitReached)
+        asked.append(node.write(0, bytes(512)))
+        self.assertNoResult(asked[-1])  # a mirror would have to do without a member that refuses it
         self.result(node_ended(node, self))
         for each in asked:
             self.failureResultOf(each, Unavailable)
