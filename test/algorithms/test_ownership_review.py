@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import CancelledError, fail
+from twisted.internet.defer import CancelledError, Deferred, fail
 
 from dst.algorithms.mirror import Mirror
 from dst.errors import DSTError, Unavailable
@@ -13,6 +14,7 @@ from dst.ownership import Claim
 from dst.status import LinkState, MemberState
 from test.algorithms.owners import REGION, Owners
 from test.algorithms.test_ownership import OwnersCase, outcome
+from test.scenarios.invariant import what_stands_on
 
 
 class SomebodyElseMeanwhileTests(OwnersCase):
@@ -171,6 +173,48 @@ class NoQuorumTests(OwnersCase):
         self.assertEqual([None], written)
         self.assertEqual({b"b" * 4096}, {media.read(0, 4096) for media in world.media[:2]})
         self.assertEqual(0, len(left.serving.data_path._unsent))
+
+
+class LateLabelTests(OwnersCase):
+    """The label of a member that leaves is read for its vote, and that takes long."""
+
+    def play(self, meanwhile: Callable[[Mirror], None]) -> None:
+        """It is in sync again when the answer comes."""
+        world, left = self.begin()
+        first, second = world.links[0][:2]
+        self.assertIsNone(world.result(left.write(0, b"a" * 4096)))
+        first.hold("write")
+        second.pull()
+        world.advance(0.1)
+        second.plug_in()
+        read = second.read
+        late: list[tuple[Deferred[Any], bytes]] = []
+
+        def slowly(offset: int, length: int) -> Deferred[Any]:
+            second.read = read  # type: ignore[method-assign]
+            late.append((Deferred(), bytes(world.media[1].read(offset, length))))
+            return late[0][0]
+
+        second.read = slowly  # type: ignore[method-assign]
+        first.go_on()
+        self.until(world, lambda: late)
+        meanwhile(left)
+        self.until(world, self.serves(left))
+        self.until(world, lambda: all(member.state is MemberState.IN_SYNC for member in left.members))
+        world.advance(10.0)
+        before = what_stands_on(world.media[1])
+        answer, data = late[0]
+        answer.callback(data)
+        world.advance(1.0)
+        self.assertEqual(before, what_stands_on(world.media[1]))
+
+    def test_started_again(self) -> None:
+        """What the storage has written there since it was started again is not replaced by an older label."""
+        self.play(lambda mirror: mirror.start_again("a person wants to see it"))
+
+    def test_back_in_sync(self) -> None:
+        """Nor what was written there when it came back."""
+        self.play(lambda mirror: None)
 
 
 class AnotherStoragesTests(OwnersCase):

@@ -547,6 +547,8 @@ class Configuration:
             found = (await labels.read([known.media_size] if known is not None else [])).label
             if found is None or (found.storage_id, found.node_id) != (self._label.storage_id, holder.node_id):
                 raise BadMedia(f"{holder.name} holds something else now")
+            if self.stopped or record is not self.newest or not self.leaving & holder.bit:
+                raise Unavailable(f"{holder.name} has taken too long: what was read there may be an old label by now")
         await labels.set_record(record)
 
     def _write_own(self, record: Record) -> Deferred[bool]:
