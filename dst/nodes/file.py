@@ -320,7 +320,7 @@ class FileNode(ObservableNode):
         if media is None or refusal is not None:
             return fail(refusal or self.unavailable())
         incarnation = media.incarnation
-        zeroing = self._crew.change(media.zero, offset, length, no_hole, fast_only)
+        zeroing = self._crew.change(media.zero, offset, length, no_hole, fast_only, self._crew.goes_on)
         return zeroing.addCallback(self._force, media, incarnation) if fua else zeroing
 
     def block_status(self, offset: int, length: int) -> Deferred[list[StatusExtent]]:

@@ -2,9 +2,10 @@
 Who works for one file node: its lanes, its writer, the count of what is in flight, and the clock over it.
 
 Time is kept in coarse ticks while anything is in flight, so that a job costs
-no timer of its own.  When the oldest has not come back within the deadline everything in flight fails,
+no timer of its own.  When one has not come back within the deadline everything in flight fails,
 what no thread has begun is taken back, and the crew is I{hanging} until its last thread has
-come back.
+come back.  A change that takes long by itself says that it goes on, and the time of what waits behind another change
+begins when that has ended: to zero 4 GiB takes a slow disk longer than the deadline.
 
 Writes go to a L{dst.native.files.Writer}, which needs no interpreter, all other changes to a lane.  As they change
 the same bytes only one of these two works at a time; what is meant for the other one waits behind it, and what comes
@@ -59,6 +60,9 @@ QUEUED_BYTES_MAX = 512 << 20
 
 TICKS_PER_DEADLINE = 8
 """How finely deadlines are kept: a job may take this part of the deadline longer."""
+
+WAITS = -1
+"""The tick of a job that is behind another one, and not begun."""
 
 LINGER_S = 0.0003
 LINGER_S_PER_WRITE = 0.00002
@@ -129,6 +133,7 @@ class Crew:
         self._signalled = False
         self._drains: list[Deferred[None]] = []
         self._tick = 0
+        self._changes_tick = 0  # when the lane of changes last got on; set in its thread, too
         self._ticking: IDelayedCall | None = None
 
     def lane(self, what: str, *, threads_max: int = 1, together: bool = False) -> Lane:
@@ -166,7 +171,7 @@ class Crew:
     def change(self, work: Callable[..., T], *args: Any) -> Deferred[T]:
         """As C{do}; it changes what it does after all changes asked for before, and before all asked for later."""
         answer: Deferred[T] = Deferred()
-        job = Job(work, args, answer, 0, self._tick, self._changes)
+        job = Job(work, args, answer, 0, WAITS, self._changes)
         self._take(job)
         self._behind.append(job)
         self._advance()
@@ -191,7 +196,8 @@ class Crew:
                 return fail(self._fault(error))
             self._writing += 1
         answer: Deferred[list[int] | None] = Deferred()
-        job = Job(self._hand_over, (fd, writes, ticket, 0.0), answer, weight_bytes, self._tick, None, len(writes))
+        tick = self._tick if begun else WAITS
+        job = Job(self._hand_over, (fd, writes, ticket, 0.0), answer, weight_bytes, tick, None, len(writes))
         ticket.append(job)
         self._take(job)
         if not begun:
@@ -228,6 +234,10 @@ class Crew:
             self._dismiss_writer()
 
     # -- in threads --
+
+    def goes_on(self) -> None:
+        """To be called by a change that takes long: it does not hang."""
+        self._changes_tick = self._tick
 
     def _wake(self) -> None:
         if not self._signalled:
@@ -283,6 +293,7 @@ class Crew:
         behind = self._behind
         while behind and not (self._changing if behind[0].lane is None else self._writing):
             job = behind.popleft()
+            job.tick = self._tick
             if job.lane is None:
                 self._writing += 1
                 try:
@@ -323,6 +334,7 @@ class Crew:
             self._advance()
         elif job.lane is self._changes:
             self._changing -= 1
+            self._changes_tick = self._tick
             self._advance()
         answer, job.answer = job.answer, None
         job.args = ()  # the buffers are their owners' again
@@ -350,13 +362,21 @@ class Crew:
         if not self._jobs:
             return
         self._tick += 1
-        if self._tick - next(iter(self._jobs)).tick > TICKS_PER_DEADLINE:
+        if self._tick - self._oldest() > TICKS_PER_DEADLINE:
             self._expire()
         else:
             self._ticking = self._reactor.callLater(self._deadline_s / TICKS_PER_DEADLINE, self._on_tick)
 
+    def _oldest(self) -> int:
+        """Since which tick something has been waited for.  What is behind something else waits with that."""
+        changes, changed = self._changes, self._changes_tick
+        return min(
+            (max(job.tick, changed) if job.lane is changes else job.tick for job in self._jobs if job.tick != WAITS),
+            default=self._tick,
+        )
+
     def _expire(self) -> None:
-        """The oldest job took too long: nothing that is in flight is waited for any more."""
+        """A job took too long: nothing that is in flight is waited for any more."""
         self.hanging = True
         jobs, self._jobs = list(self._jobs), {}
         self._queued = self._queued_bytes = 0

@@ -47,7 +47,7 @@ class Job:
 
     @ivar answer: fires in the reactor; C{None} when nobody waits any more.
     @ivar weight_bytes: what it holds in memory.
-    @ivar tick: when it was asked for, in ticks of the crew.
+    @ivar tick: when it was begun, or given to a lane, in ticks of the crew.
     @ivar lane: where it is done; C{None} for the crew's writer.
     @ivar count: how many operations it is.
     """

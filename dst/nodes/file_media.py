@@ -32,6 +32,7 @@ import os
 import stat
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from hashlib import blake2b
 
 from attrs import define, field
@@ -59,6 +60,9 @@ INCARNATION_XATTR = "user.dst.incarnation"
 
 STATUS_EXTENTS_MAX = 1024
 """The most extents one C{block_status} answers: each costs two system calls."""
+
+ZEROED_BYTES = 64 << 20
+"""Asked for at once: a disk that has to write them takes a second or so."""
 
 ZEROES_BYTES = 1 << 20
 """How much is written at a time where zeroes have to be written."""
@@ -281,8 +285,12 @@ class FileMedia:
             return None
         return error_of(OSError(number, ""), f"writing {length} bytes at {offset} of", self.path)
 
-    def zero(self, offset: int, length: int, no_hole: bool, fast_only: bool) -> None:
-        """Make it zeroes: as a hole, as reserved space, or by writing them, whichever of these can be had."""
+    def zero(self, offset: int, length: int, no_hole: bool, fast_only: bool, goes_on: Callable[[], object]) -> None:
+        """
+        Make it zeroes: as a hole, as reserved space, or by writing them, whichever of these can be had.
+
+        @param goes_on: called now and then, as this may take minutes.
+        """
         modes = [FALLOC_ZERO_RANGE] if no_hole else [FALLOC_PUNCH_HOLE, FALLOC_ZERO_RANGE]
         if self.block_device and fast_only:
             modes = [FALLOC_PUNCH_HOLE]  # of a device ZERO_RANGE may write them one by one
@@ -290,15 +298,18 @@ class FileMedia:
         if self.block_device:
             first, last = align_up(first, SECTOR_BYTES), max(first, align_down(last, SECTOR_BYTES))
         try:
-            if first < last and not any(self._fallocate(mode, first, last - first) for mode in modes):
-                if fast_only:
-                    raise NotSupported(f"{self.path} cannot make zeroes faster than by writing them")
-                self._write_zeroes(first, last)
             if first >= last:
-                self._write_zeroes(offset, offset + length)
-            else:
-                self._write_zeroes(offset, first)
-                self._write_zeroes(last, offset + length)
+                self._write_zeroes(offset, offset + length, goes_on)
+                return
+            for start in range(first, last, ZEROED_BYTES):
+                end = min(last, start + ZEROED_BYTES)
+                if not any(self._fallocate(mode, start, end - start) for mode in modes):
+                    if fast_only:
+                        raise NotSupported(f"{self.path} cannot make zeroes faster than by writing them")
+                    self._write_zeroes(start, end, goes_on)
+                goes_on()
+            self._write_zeroes(offset, first, goes_on)
+            self._write_zeroes(last, offset + length, goes_on)
         except OSError as error:
             raise error_of(error, f"zeroing {length} bytes at {offset} of", self.path) from None
 
@@ -311,13 +322,14 @@ class FileMedia:
             raise
         return True
 
-    def _write_zeroes(self, start: int, end: int) -> None:
+    def _write_zeroes(self, start: int, end: int, goes_on: Callable[[], object]) -> None:
         zeroes = bytes(min(ZEROES_BYTES, max(0, end - start)))
         while start < end:
             count = self.calls.write(self.fd, memoryview(zeroes)[: end - start], start)
             if count == 0:
                 raise OSError(errno.EIO, "")  # it would go on for ever
             start += count
+            goes_on()
 
     def sync(self) -> None:
         """All that was written is durable; or it may be lost, and the incarnation is another one."""

@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -649,6 +650,24 @@ class HangTests(FaultCase):
         self.assertEqual(incarnation, node.incarnation)
         await node.write(0, b"z")
         self.assertEqual(b"z", bytes(await node.read(0, 1)))
+
+    async def test_slow_zeroes(self) -> None:
+        """
+        Zeroes that have to be written, longer than the deadline altogether: they get on, so the disk does not hang,
+        and what waits behind them has not been waited for yet.
+        """
+
+        class Slow(WithoutNowait):
+            def write(self, fd: int, data: Buffer, offset: int, flags: int = 0) -> int:
+                if len(data) > 4096:
+                    time.sleep(0.06)
+                return super().write(fd, data, offset, flags)
+
+        node = await self.node(calls=Slow(), deadline_s=0.8, size=SIZE)
+        changes = [node.write_zeroes(0, 20 << 20), node.write(0, b"x" * 4096), node.write_zeroes(8192, 8 << 20)]
+        await gatherResults([*changes, node.write(8192, b"y" * 4096)])
+        self.assertEqual(b"x" * 4096 + bytes(4096) + b"y" * 4096, bytes(await node.read(0, 12288)))
+        self.assertIs(LinkState.READY, node.link)
 
     async def test_hanging_together(self) -> None:
         """What is left of a batch when the disk is found to hang is never done, nor what was to come after it."""
