@@ -29,10 +29,10 @@ class NBDLimits:
     @ivar session_bytes_max: data of one client's requests in memory, in either direction, until it has read the
         replies.  One request of the largest size is always allowed, so this bounds what is pipelined.
     @ivar bytes_max: the same for all clients together.
-    @ivar requests_of_all_max: of all clients of one device together: half of what a node below takes
-        (L{dst.transport.transactions}), which refuses what is more, and a mirror gives up a member that refuses.
+    @ivar requests_of_all_max: of all clients of one device together: a quarter of what a node below takes
+        (L{dst.transport.transactions}), which refuses reads that are more.
     @ivar guaranteed_requests: each client may have so many all the same; of all clients that there may be, these are
-        the other half.
+        another quarter.
     @ivar guaranteed_bytes: each client may have so much all the same: a few whose device hangs, or that do not read,
         cannot slow the others down.  What a usual client has in flight, in small blocks.
     @ivar turn_requests_max: requests of one client that are begun at once when no other client is busy; as many as

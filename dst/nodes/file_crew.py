@@ -55,8 +55,11 @@ changes and flushes: a mirror has to do without a member that refuses what other
 is held by whoever asked for it in any case.
 """
 
-QUEUED_BYTES_MAX = 512 << 20
-"""The data that these may hold; it holds for the same."""
+QUEUED_BYTES_MAX = 2 << 30
+"""
+The data that these are about; it holds for the same.  Of reads, only those hold it that are done at the moment.
+Clients of NBD may ask for 256 MiB, and each of 1,024 for 1 MiB more.
+"""
 
 TICKS_PER_DEADLINE = 8
 """How finely deadlines are kept: a job may take this part of the deadline longer."""

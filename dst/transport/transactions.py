@@ -168,8 +168,8 @@ class TransactionTable:
         overdue: Callable[[str], None],
         *,
         deadline_s: float,
-        requests_max: int = 8192,
-        bytes_max: int = 256 * 1024 * 1024,
+        requests_max: int = 16 * 1024,
+        bytes_max: int = 2 << 30,
         sends_max: int = 16,
         damages_max: int = 3,
     ) -> None:
@@ -179,7 +179,8 @@ class TransactionTable:
         @param deadline_s: the time for the answer, from when the request was asked or last sent.
         @param requests_max: of more those that only ask are refused: what one daemon's clients have in flight
             together, with room.
-        @param bytes_max: the same in bytes.
+        @param bytes_max: the same in bytes; those of a read are held only while it is answered, and of those that are
+            no more than the server allows.
         @param sends_max: with every connection breaking in the middle, a request is given up after this many.
         @param damages_max: after so many damaged transfers in a row it is not the wire's mood but the wire.
         """

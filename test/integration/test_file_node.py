@@ -35,6 +35,7 @@ from dst.geometry import BlockStatus
 from dst.interfaces import Buffer
 from dst.native import load
 from dst.native.files import PythonWriter, Writer
+from dst.nodes import file_crew
 from dst.nodes.file import FileNode
 from dst.nodes.file_calls import FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE, FileCalls
 from dst.nodes.file_crew import QUEUED_JOBS_MAX
@@ -792,6 +793,7 @@ class HangTests(FaultCase):
         node = await self.node(calls=calls, size=64 << 20)
         calls.gate.clear()
         data = bytes(32 << 20)
+        self.patch(file_crew, "QUEUED_BYTES_MAX", 16 * len(data))
         waiting: list[Deferred[Any]] = [node.write(0, data) for _ in range(16)]
         self.assertIn("in flight; ask again later", await self.assert_fails(LimitReached, node.read(0, 1)))
         waiting += [node.write(0, b"x"), node.write_together([(0, b"x"), (1, b"y")])]

@@ -233,8 +233,8 @@ class BlipTests(SynchronousTestCase):
         self.serving.endpoint.refusing = True
         self.serving.endpoint.pipe.cut()
         self.serving.turn()
-        results = [watch(self.node.read(0, 512)) for _ in range(8193)]
-        self.assertEqual(0, sum(map(len, results[:8191])))
+        results = [watch(self.node.read(0, 512)) for _ in range(16385)]
+        self.assertEqual(0, sum(map(len, results[:16383])))
         self.assertIsInstance(results[-1][0], LimitReached)
         self.serving.wait(6.0)
         self.assertTrue(all(isinstance(result[0], DSTError) for result in results))
@@ -247,8 +247,8 @@ class BlipTests(SynchronousTestCase):
         serving.endpoint.pipe.cut()
         serving.turn()
         data = bytes(32 << 20)
-        results = [watch(node.write(0, data)) for _ in range(9)]
-        self.assertEqual([0] * 9, [len(result) for result in results])
+        results = [watch(node.write(0, data)) for _ in range(65)]
+        self.assertEqual([0] * 65, [len(result) for result in results])
         self.assertIsInstance(watch(node.read(0, 512))[0], LimitReached)
 
 

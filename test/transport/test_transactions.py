@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from dst.algorithms.mirror import Mirror, MirrorOptions
 from dst.algorithms.mirror.operation import Change, Operation
 from dst.errors import DSTError, Fenced, LimitReached
+from dst.exports.nbd_limits import NBDLimits
 from dst.interfaces import Buffer
 from dst.nodes.memory import MemoryDevice
 from dst.status import MemberState
@@ -95,6 +96,18 @@ class TransactionTableTests(SynchronousTestCase):
         self.assertEqual(([[]] * 4, []), (asked, told))
         self.assertEqual(3, link.sent.count(data))
         self.assertIsInstance(self.read()[0], LimitReached)
+
+    def test_what_clients_may_ask_for(self) -> None:
+        """As many reads as the clients of an NBD server may have in flight are let in, and more."""
+        limits = NBDLimits()
+        table = TransactionTable(self.clock, lambda why: None, deadline_s=30)
+        of_all = limits.requests_of_all_max + limits.connections_max * limits.guaranteed_requests
+        of_all_bytes = limits.bytes_max + limits.connections_max * limits.guaranteed_bytes
+        asked = [
+            outcome(table.ask(messages.Operation.READ, 0, 4096, cost_bytes=of_all_bytes // of_all))
+            for _ in range(of_all * 5 // 4)
+        ]
+        self.assertEqual([], [each for each in asked if each])
 
     def test_change_of_a_dismissed_claim(self) -> None:
         """
