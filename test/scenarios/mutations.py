@@ -487,7 +487,7 @@ RULES: dict[str, Rule] = {
     ),
     "one_order": Rule(
         "overlapping writes have one order",
-        _edit(write_order.ExtentOrder, "enter", ("extent.blockers += 1", "other.waiters.pop()")),
+        _edit(write_order.ExtentOrder, "_wait_for", ("other.hold_up(extent)", "False")),
     ),
     # -- resync
     "copy_mark": Rule(
