@@ -1,7 +1,7 @@
 """For people who write providers: conformance suites and devices that misbehave on demand."""
 
 from dst.testing.algorithm_suite import algorithm_suite
-from dst.testing.device_suite import block_device_suite
+from dst.testing.device_suite import FailedFlushSuite, block_device_suite
 from dst.testing.disk import SimulatedDisk
 from dst.testing.exporter_suite import DeviceExports, export_provider_suite
 from dst.testing.faulty import FaultyDevice, Operation, faulty_disk
@@ -16,6 +16,7 @@ from dst.testing.telling_suite import WritesAndTellsSuite
 __all__ = [
     "CachedWrite",
     "DeviceExports",
+    "FailedFlushSuite",
     "FaultyDevice",
     "Operation",
     "ReadsNowSuite",

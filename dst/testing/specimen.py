@@ -64,8 +64,7 @@ class Specimen:
         counts as having lost something each time.
     @ivar tells_holes: what was written with C{no_hole} must not be told as a hole.  Off only for
         media that cannot tell (a foreign server).
-    @ivar fail_flush: has the next flush fail, and what was not flushed be lost.  C{None} where that cannot be had, or
-        where nothing is lost by it, as in a mirror.
+    @ivar fail_flush: has the next flush fail, and what was not flushed be lost; for L{dst.testing.FailedFlushSuite}.
     """
 
     node: INode

@@ -15,7 +15,7 @@ from dst.algorithms.mirror import Mirror, MirrorOptions
 from dst.algorithms.stripe import Stripe
 from dst.errors import MediaError
 from dst.interfaces import INode
-from dst.testing import FaultyDevice, Specimen, algorithm_suite
+from dst.testing import FailedFlushSuite, FaultyDevice, Specimen, algorithm_suite
 from dst.testing.disk import SimulatedDisk
 from dst.testing.media import SimulatedMedia
 
@@ -91,11 +91,11 @@ class MirrorConformanceTests(algorithm_suite(Mirror, make_mirror, widens=True)):
     """A mirror is a storage."""
 
 
-class LinearConformanceTests(algorithm_suite(Linear, make_linear)):
+class LinearConformanceTests(algorithm_suite(Linear, make_linear), FailedFlushSuite):
     """A linear is a storage."""
 
 
-class StripeConformanceTests(algorithm_suite(Stripe, make_stripe)):
+class StripeConformanceTests(algorithm_suite(Stripe, make_stripe), FailedFlushSuite):
     """A stripe is a storage."""
 
 

@@ -41,7 +41,7 @@ from dst.nodes.file_calls import FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE, FileCalls
 from dst.nodes.file_crew import QUEUED_JOBS_MAX
 from dst.nodes.file_media import INCARNATION_XATTR
 from dst.status import LinkState
-from dst.testing import Specimen, node_suite
+from dst.testing import FailedFlushSuite, Specimen, node_suite
 from test.integration.file_faults import NOT_COMPILED, Write, compiled_writer, python_writer
 
 SIZE = 40 << 20
@@ -104,7 +104,7 @@ def make_without(case: TestCase) -> Specimen:
     )
 
 
-class FileNodeTests(node_suite(FileNode, make, make_read_only=make_read_only)):
+class FileNodeTests(node_suite(FileNode, make, make_read_only=make_read_only), FailedFlushSuite):
     """A file keeps the promises of a node."""
 
 

@@ -29,7 +29,7 @@ from dst.nodes.memory import MemoryDevice
 from dst.nodes.nbd import ZERO_BYTES_MAX, NBDNode
 from dst.nodes.nbd_connection import QUEUED_MAX, REQUESTS_MAX
 from dst.status import LinkState
-from dst.testing import Specimen, faulty_disk, node_suite
+from dst.testing import FailedFlushSuite, Specimen, faulty_disk, node_suite
 from test.exports.offered import Offered
 from test.nbd.pipe import PipeEndpoint
 
@@ -68,7 +68,7 @@ class NBDNodeTests(node_suite(NBDNode, make_over(), make_read_only=make_over(rea
     """An NBD node keeps the promises of a node."""
 
 
-class NBDNodeOfFaultyDiskTests(node_suite(NBDNode, make_over_faulty_disk)):
+class NBDNodeOfFaultyDiskTests(node_suite(NBDNode, make_over_faulty_disk), FailedFlushSuite):
     """So does one of a server whose disk can fail."""
 
 

@@ -24,6 +24,7 @@ from dst.exports.dst_server import Limits
 from dst.nodes.memory import MemoryDevice
 from dst.nodes.remote import RemoteNode
 from dst.status import Health, LinkState
+from dst.testing.device_suite import FailedFlushSuite
 from dst.testing.faulty import faulty_disk
 from dst.testing.node_suite import node_suite
 from dst.testing.specimen import Specimen
@@ -58,7 +59,7 @@ class RemoteNodeSuite(  # type: ignore[misc]
     """L{RemoteNode} over a DST server keeps every promise of a node."""
 
 
-class RemoteNodeOfFaultyDiskSuite(node_suite(RemoteNode, over_faulty_disk)):  # type: ignore[misc]
+class RemoteNodeOfFaultyDiskSuite(node_suite(RemoteNode, over_faulty_disk), FailedFlushSuite):  # type: ignore[misc]
     """So does one of a disk that can fail."""
 
 

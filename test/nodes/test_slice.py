@@ -9,7 +9,15 @@ from dst.errors import ConfigurationError, MediaError, OutOfBounds, Unavailable
 from dst.nodes.memory import MemoryDevice
 from dst.nodes.slice import SliceNode
 from dst.status import LinkState
-from dst.testing import FaultyDevice, SimulatedDisk, SimulatedMedia, Specimen, faulty_disk, node_suite
+from dst.testing import (
+    FailedFlushSuite,
+    FaultyDevice,
+    SimulatedDisk,
+    SimulatedMedia,
+    Specimen,
+    faulty_disk,
+    node_suite,
+)
 
 START = 1 << 20
 SIZE = 3 << 20
@@ -60,11 +68,11 @@ class SliceNodeTests(node_suite(SliceNode, make, make_read_only=make_read_only))
     """A slice keeps the promises of a node."""
 
 
-class SliceOfBlocksTests(node_suite(SliceNode, make_blocks)):
+class SliceOfBlocksTests(node_suite(SliceNode, make_blocks), FailedFlushSuite):
     """So does one of a slow disk with blocks."""
 
 
-class SliceOfFaultyDiskTests(node_suite(SliceNode, make_faulty)):
+class SliceOfFaultyDiskTests(node_suite(SliceNode, make_faulty), FailedFlushSuite):
     """So does one of a disk that can fail."""
 
 

@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from dst.errors import IncarnationChanged, MediaError, Unavailable
 from dst.status import LinkState
 from dst.testing import (
+    FailedFlushSuite,
     FaultyDevice,
     Operation,
     SimulatedDisk,
@@ -61,7 +62,7 @@ class SimulatedDiskTests(node_suite(SimulatedDisk, make_disk, make_read_only=mak
     """A simulated disk keeps the promises of a node."""
 
 
-class FaultyDeviceTests(node_suite(FaultyDevice, make_faulty)):
+class FaultyDeviceTests(node_suite(FaultyDevice, make_faulty), FailedFlushSuite):
     """A faulty device that is left alone keeps the promises of a node."""
 
 
