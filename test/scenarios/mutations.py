@@ -452,7 +452,7 @@ RULES: dict[str, Rule] = {
         _edit(
             returning.Returning,
             "_register",
-            ("dirty[region] = hot.written or not ", "dirty[region] = dirty[region] and not "),
+            ("dirty[region] = not only_marked or not ", "dirty[region] = dirty[region] and not "),
         ),
     ),
     "drained": Rule(

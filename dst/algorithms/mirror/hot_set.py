@@ -85,13 +85,16 @@ class HotRegion:
     @ivar tick: when an operation last entered; negative, since a clear has begun that goes on only if none has.
     @ivar written: an operation has entered since it became hot; else it was marked ahead of one, and no member's
         content has changed.
+    @ivar ours: members that were in sync and cold when they were marked; the flag of any other may be that of an
+        earlier service, which wrote there.
     """
 
-    __slots__ = ("held", "marked", "marking", "parked", "tick", "waiters", "written")
+    __slots__ = ("held", "marked", "marking", "ours", "parked", "tick", "waiters", "written")
 
     def __init__(self, marked: int, tick: int) -> None:
         self.marked = marked
         self.marking = 0
+        self.ours = 0
         self.held = False
         self.parked: list[Extent] = []
         self.waiters: list[Extent] = []
@@ -289,7 +292,10 @@ class HotSet:
         for _, each in together:
             each.marking |= members
         for member in members_in(self._members, members):
-            for number in regions:
+            in_sync = member.bit & self._configuration.in_sync
+            for number, each in together:
+                if in_sync and not member.table.is_hot(number):
+                    each.ours |= in_sync
                 member.table.mark(number)
             assert member.tables is not None
             member.tables.stabilise(regions).addCallbacks(

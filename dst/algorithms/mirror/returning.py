@@ -351,8 +351,10 @@ class Returning:
         source = next(members_in(self._members, configuration.in_sync & ~configuration.leaving))
         dirty = member.table.differences(source.table)  # of new media all: its ages equal nothing
         for region, hot in self._hot.regions.items():
-            # What was only marked, ahead of a write that has not come, has been the same since it was cold.
-            dirty[region] = hot.written or not member.table.same_age(region, source.table)
+            # What was only marked, ahead of a write that has not come, has been the same since it was cold; unless
+            # the member has a write of an earlier service that nobody else has.
+            only_marked = not hot.written and (hot.ours & member.bit or not member.table.is_hot(region))
+            dirty[region] = not only_marked or not member.table.same_age(region, source.table)
         member.dirty = dirty
         member.dirty_count = dirty.count(1)
         member.copying = set()
