@@ -34,7 +34,17 @@ from dst.admin.schema import correction_for
 from dst.admin.seeing_commands import status, watch
 from dst.admin.storage_commands import explain, storage
 from dst.admin.token_commands import token
-from dst.admin.tools import EXIT_CODES, EXIT_USAGE, Tools, Work, fail, fail_with, json_option, show_json
+from dst.admin.tools import (
+    EXIT_CODES,
+    EXIT_USAGE,
+    Tools,
+    Work,
+    error_as_json,
+    fail,
+    fail_with,
+    json_option,
+    show_json,
+)
 from dst.errors import DSTError
 
 if TYPE_CHECKING:
@@ -131,7 +141,7 @@ def _fail_as_json(cause: str, correction: str, code: str, exit_code: int) -> Non
 
     from dst.admin.schema import API_VERSION
 
-    told = {"code": code, "cause": cause, "correction": correction, "exit_code": exit_code}
+    told = error_as_json(cause, correction, code, exit_code)
     click.echo(json.dumps({"version": API_VERSION, "error": told}, indent=2), err=True)
     sys.exit(exit_code)
 

@@ -19,7 +19,7 @@ from dst.admin.listing import listed, show_table
 from dst.admin.looking import look
 from dst.admin.places import Place
 from dst.admin.schema import API_VERSION
-from dst.admin.tools import Tools, Work, console, fail, fail_with, json_option, show_json, sleep
+from dst.admin.tools import Tools, Work, console, fail, json_option, show_json, sleep
 from dst.administration import Event, HealthFinding, OperationState, OperationStatus, Severity
 from dst.errors import DSTError
 from dst.words import printable
@@ -255,12 +255,9 @@ def follow_events(tools: Tools, after: int | None, about: str | None, severity: 
         return lambda admin, clock: _follow(admin, clock, after, told, gone, patient=several)
 
     try:
-        outcomes = tools.run([(place.url, work(place)) for place in tools.places])
+        tools.follow_each(work)
     except CancelledError:
-        return  # Ctrl-C is how it ends
-    for outcome in outcomes:
-        if isinstance(outcome, DSTError):
-            fail_with(outcome)
+        pass  # Ctrl-C is how it ends
 
 
 async def _follow(

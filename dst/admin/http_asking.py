@@ -24,6 +24,7 @@ from twisted.web.http import PotentialDataLoss
 from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer, IResponse
 from zope.interface import implementer
 
+from dst.admin.places import DEFAULT_URL
 from dst.admin.schema import error_from_json, load_json
 from dst.errors import DeadlinePassed, Denied, DSTError, InvalidRequest, PeerError, Unavailable
 
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ANSWER_BYTES_MAX", "DEFAULT_URL", "Answer", "Asker", "NoDaemon", "Reader", "segment"]
 
-DEFAULT_URL = "http://127.0.0.1:7480"
 
 ANSWER_BYTES_MAX = 16 * 1024 * 1024
 """What an answer may cost in memory; a status of thousands of entries is a tenth of it."""

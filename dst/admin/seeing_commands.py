@@ -18,7 +18,7 @@ from dst.admin.following import follow
 from dst.admin.looking import look
 from dst.admin.places import Place
 from dst.admin.schema import envelope
-from dst.admin.tools import Tools, Work, console, fail_with, json_option
+from dst.admin.tools import Tools, Work, console, json_option
 from dst.errors import DSTError, NotFound, Unavailable
 from dst.explaining import Explanation
 from dst.status import Health, StatusTree
@@ -257,6 +257,4 @@ def _follow(
             patient=several,
         )
 
-    for outcome in tools.run([(place.url, work(place)) for place in tools.places]):
-        if isinstance(outcome, DSTError):
-            fail_with(outcome)
+    tools.follow_each(work)

@@ -116,36 +116,41 @@ class Tools:
         there are several.
         """
         with _interruption_told():
+            if len(self.places) > 1:
+                names = ", ".join(place.name for place in self.places)
+                fail(
+                    f"several daemons could be asked ({names}), and this is for one",
+                    f"say which: `dst --daemon {self.places[0].name} ...`, or --url",
+                    code="several-daemons",
+                    exit_code=EXIT_USAGE,
+                )
             try:
-                return self.work(work)
+                ((_, outcome),) = self.each(lambda place: work)
             except DSTError as error:
-                fail_with(error)
+                outcome = error
+            if isinstance(outcome, DSTError):
+                fail_with(outcome)
+            return outcome
 
     def ask_each(self, work: Work) -> list[tuple[Place, Any]]:
         """The result of C{work} with each daemon, or the L{DSTError} that it ended with."""
         with _interruption_told():
-            outcomes = self.run([(place.url, work) for place in self.places])
+            return self.each(lambda place: work)
+
+    def follow_each(self, work: Callable[[Place], Work]) -> None:
+        """
+        Do what has no end by itself; an error ends the command with its sentence.
+
+        @raise CancelledError: the person has seen enough.
+        """
+        for _, outcome in self.each(work):
+            if isinstance(outcome, DSTError):
+                fail_with(outcome)
+
+    def each(self, work: Callable[[Place], Work]) -> list[tuple[Place, Any]]:
+        """As C{run}, for the daemons that are asked."""
+        outcomes = self.run([(place.url, work(place)) for place in self.places])
         return list(zip(self.places, outcomes, strict=True))
-
-    def work(self, work: Work) -> Any:
-        """
-        The result of C{work} with the one daemon.
-
-        @raise DSTError: what went wrong.
-        @raise CancelledError: the person does not want to wait any more.
-        """
-        if len(self.places) > 1:
-            names = ", ".join(place.name for place in self.places)
-            fail(
-                f"several daemons could be asked ({names}), and this is for one",
-                f"say which: `dst --daemon {self.places[0].name} ...`, or --url",
-                code="several-daemons",
-                exit_code=EXIT_USAGE,
-            )
-        (outcome,) = self.run([(place.url, work) for place in self.places])
-        if isinstance(outcome, DSTError):
-            raise outcome
-        return outcome
 
 
 @contextmanager

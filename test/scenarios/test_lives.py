@@ -49,21 +49,21 @@ BUGS = {
 class LivesTests(SynchronousTestCase):
     """Nothing flushed is lost, nothing stale is read, no two owners answer, and everything converges."""
 
-    def test_default_mixture(self) -> None:
-        """Seeds of every kind of cluster."""
-        for seed in range(SEEDS):
+    def all_live(self, first: int) -> None:
+        """L{SEEDS} of them."""
+        for seed in range(first, first + SEEDS):
             try:
                 live(seed)
             except Exception as error:
                 raise AssertionError(f"python -m test.scenarios.walk --first {seed}: {error}") from error
 
+    def test_default_mixture(self) -> None:
+        """Seeds of every kind of cluster."""
+        self.all_live(0)
+
     def test_storages_that_refuse(self) -> None:
         """Those that answer with errors while they are frozen, and that want some copies."""
-        for seed in range(REFUSING_SEEDS, REFUSING_SEEDS + SEEDS):
-            try:
-                live(seed)
-            except Exception as error:
-                raise AssertionError(f"python -m test.scenarios.walk --first {seed}: {error}") from error
+        self.all_live(REFUSING_SEEDS)
 
     def test_went_wrong_once(self) -> None:
         """Lives that found something, each in its time."""
